@@ -1,0 +1,61 @@
+"""Parallel map-reduce over astronomical exposures.
+
+An exposure is cut into overlapping cells on a grid, a function runs on every cell in parallel, and
+a reducer puts the results together::
+
+    Exposure --grid--> cells --mapper--> results --reducer--> Exposure | catalog | anything
+"""
+
+from .box import Box
+from .engine import map_reduce, split
+from .exposure import Exposure
+from .grid import Cell, Grid, GridConfig
+from .mapper import array_mapper
+from .mask import MaskPlanes
+from .psf import CellPsf, DoubleGaussianPsf, GaussianPsf, KernelPsf, Psf, PsfComponent, PsfexPsf
+from .reducer import (
+    Average,
+    CellResult,
+    Collector,
+    Concatenate,
+    Copy,
+    Feather,
+    Median,
+    Patch,
+    PixelReducer,
+    Sum,
+    WeightedAverage,
+)
+from .report import CellFailure, Report
+
+__all__ = [
+    "array_mapper",
+    "Average",
+    "Box",
+    "Cell",
+    "CellFailure",
+    "CellPsf",
+    "CellResult",
+    "Collector",
+    "Concatenate",
+    "Copy",
+    "DoubleGaussianPsf",
+    "Exposure",
+    "Feather",
+    "GaussianPsf",
+    "Grid",
+    "GridConfig",
+    "KernelPsf",
+    "MaskPlanes",
+    "Median",
+    "Patch",
+    "PixelReducer",
+    "Psf",
+    "PsfComponent",
+    "PsfexPsf",
+    "Report",
+    "Sum",
+    "WeightedAverage",
+    "map_reduce",
+    "split",
+]

@@ -1,0 +1,148 @@
+"""Box: a half-open rectangle of pixels, in the parent's coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import index
+from typing import NamedTuple
+
+__all__ = ["Box"]
+
+
+class _Edges(NamedTuple):
+    x0: int
+    y0: int
+    width: int
+    height: int
+
+
+class Box(_Edges):
+    """A half-open rectangle of whole pixels: ``x0 <= x < x1``, ``y0 <= y < y1``.
+
+    Parameters
+    ----------
+    x0, y0 : int
+        First column and first row, in parent coordinates; may be negative.
+    width, height : int
+        Size in pixels. Zero means an empty box.
+
+    Raises
+    ------
+    TypeError
+        If a value is not an integer.
+    ValueError
+        If a size is negative.
+
+    Examples
+    --------
+    >>> box = Box(10, 20, 4, 3)
+    >>> box.x1, box.y1, box.area
+    (14, 23, 12)
+    >>> box.grow(2).clip(Box(0, 0, 15, 100))
+    Box(x0=8, y0=18, width=7, height=7)
+    >>> Box(12, 21, 2, 2).slices(box)
+    (slice(1, 3, None), slice(2, 4, None))
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, x0: int, y0: int, width: int, height: int) -> Box:  # noqa: D102
+        try:
+            values = index(x0), index(y0), index(width), index(height)
+        except TypeError:
+            raise TypeError(
+                f"a Box takes four integers (x0, y0, width, height), "
+                f"got ({x0!r}, {y0!r}, {width!r}, {height!r})"
+            ) from None
+        if values[2] < 0 or values[3] < 0:
+            raise ValueError(f"a Box cannot be {values[2]} x {values[3]} pixels (width x height)")
+        return super().__new__(cls, *values)
+
+    @classmethod
+    def from_edges(cls, x0: int, y0: int, x1: int, y1: int) -> Box:
+        """Box from its first and one-past-last columns and rows; empty where they cross."""
+        return tuple.__new__(cls, (x0, y0, max(x1 - x0, 0), max(y1 - y0, 0)))
+
+    @classmethod
+    def union(cls, boxes: Iterable[Box]) -> Box:
+        """Return the smallest box that contains every non-empty one (empty if there is none)."""
+        boxes = [box for box in boxes if box.area]
+        if not boxes:
+            return cls(0, 0, 0, 0)
+        return cls.from_edges(
+            min(box.x0 for box in boxes),
+            min(box.y0 for box in boxes),
+            max(box.x1 for box in boxes),
+            max(box.y1 for box in boxes),
+        )
+
+    @property
+    def x1(self) -> int:
+        """One past the last column."""
+        return self.x0 + self.width
+
+    @property
+    def y1(self) -> int:
+        """One past the last row."""
+        return self.y0 + self.height
+
+    @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return self.width * self.height
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of an array over the box: (height, width)."""
+        return self.height, self.width
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Centre (x, y); a whole number where the size is odd."""
+        return self.x0 + (self.width - 1) / 2, self.y0 + (self.height - 1) / 2
+
+    def grow(self, dx: int, dy: int | None = None) -> Box:
+        """Box with ``dx`` columns and ``dy`` (default ``dx``) rows more on every side."""
+        dy = dx if dy is None else dy
+        return Box.from_edges(self.x0 - dx, self.y0 - dy, self.x1 + dx, self.y1 + dy)
+
+    def clip(self, box: Box) -> Box:
+        """Return the part inside another box; empty where they do not overlap."""
+        return Box.from_edges(
+            max(self.x0, box.x0),
+            max(self.y0, box.y0),
+            min(self.x1, box.x1),
+            min(self.y1, box.y1),
+        )
+
+    def overlaps(self, box: Box) -> bool:
+        """Whether the two boxes share a pixel."""
+        return (
+            max(self.x0, box.x0) < min(self.x1, box.x1)
+            and max(self.y0, box.y0) < min(self.y1, box.y1)
+        )  # fmt: skip
+
+    def contains(self, box: Box) -> bool:
+        """Whether another box lies inside (an empty one always does)."""
+        return not box.area or (
+            self.x0 <= box.x0 and self.y0 <= box.y0 and box.x1 <= self.x1 and box.y1 <= self.y1
+        )
+
+    def covers(self, *, x: float, y: float) -> bool:
+        """Whether the point lies on a pixel of the box; half-open, centres on whole numbers."""
+        return (
+            self.x0 - 0.5 <= x < self.x1 - 0.5 and self.y0 - 0.5 <= y < self.y1 - 0.5
+        )  # fmt: skip
+
+    def slices(self, parent: Box) -> tuple[slice, slice]:
+        """Return the slices that cut this box out of an array over ``parent``, in [y, x] order.
+
+        Raises
+        ------
+        ValueError
+            If the box is not inside ``parent``: numpy would silently return something smaller.
+        """
+        x, y = self[0] - parent[0], self[1] - parent[1]
+        if x < 0 or y < 0 or x + self[2] > parent[2] or y + self[3] > parent[3]:
+            raise ValueError(f"{self} reaches outside of {parent}")
+        return slice(y, y + self[3]), slice(x, x + self[2])

@@ -1,0 +1,320 @@
+"""Pictures: thumbnails, boxes over an image, before and after. The one file that needs matplotlib.
+
+Figures are made without pyplot, so they work headless and in threads, and nothing has to be
+closed. Large images are thinned out first: drawing takes about as long for any size.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dask
+import numpy as np
+
+from .box import Box
+from .exposure import Exposure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["before_after", "draw_boxes", "thumbnail"]
+
+_NEEDS = "needs matplotlib: pip install skyfold[plot]"
+_NAN_COLOUR = "#5b8db8"
+_CORE, _EXPANDED = "#1f77b4", "#ff9f1c"
+_CORE_ON_IMAGE = "#4cd3ff"
+
+# By bit, the LSST planes BAD to STREAK first; more planes start over.
+_PLANE_COLOURS = (
+    "#d62728", "#2ca02c", "#bcbd22", "#ff7f0e", "#7f7f7f", "#9ecae1",
+    "#c5b0d5", "#e377c2", "#111111", "#8c564b", "#17becf", "#6a3d9a",
+)  # fmt: skip
+
+
+def thumbnail(image: np.ndarray) -> str:
+    """Return a small picture of an image as an HTML ``<img>``.
+
+    Parameters
+    ----------
+    image : (ny, nx) array
+        Shown with y upwards on an asinh stretch between its 1 and 99.5 percentiles. What is not
+        finite is blue.
+
+    Returns
+    -------
+    str
+        An embedded PNG of at most 256 pixels on a side; without matplotlib a line that says what
+        to install.
+
+    Examples
+    --------
+    >>> thumbnail(np.eye(20))[:31]
+    '<img src="data:image/png;base64'
+    """
+    try:
+        from matplotlib.image import imsave
+    except ImportError:
+        return f"<p><i>A picture {_NEEDS}</i></p>"
+    pixels, _ = _thinned(image, 256)
+    colours = _grey()(_norm(pixels)(np.ma.masked_invalid(pixels)), bytes=True)
+    file = io.BytesIO()
+    imsave(file, colours, format="png", origin="lower")
+    code = base64.b64encode(file.getvalue()).decode("ascii")
+    height, width = pixels.shape
+    zoom = max(1, 128 // max(width, height))
+    return (
+        f'<img src="data:image/png;base64,{code}" width="{width * zoom}" height="{height * zoom}" '
+        f'alt="image" style="image-rendering: pixelated">'
+    )
+
+
+def draw_boxes(
+    boxes_core: Sequence[Box],
+    boxes_expanded: Sequence[Box] = (),
+    ax: Axes | None = None,
+    *,
+    image: Exposure | np.ndarray | None = None,
+    extent_box: Box | None = None,
+    skip: int = 1,
+    title: str | None = None,
+) -> Axes:
+    """Draw the boxes of cells: cores outlined, expanded boxes dashed.
+
+    Parameters
+    ----------
+    boxes_core, boxes_expanded : sequence of Box
+        In the same order, parent coordinates.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a figure of its own, ``ax.figure``.
+    image : Exposure or (ny, nx) array, optional
+        To draw the boxes on. An array is over ``extent_box``.
+    extent_box : Box, optional
+        What to show, outlined; by default the box of the exposure, or all the boxes.
+    skip : int
+        Of so many cells one is marked: its core filled, its expanded box drawn. The outlines of
+        the other cores are always drawn.
+    title : str, optional
+        By default the number of cells.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    ValueError
+        If ``skip`` is less than 1, or an array does not fit ``extent_box``.
+
+    Examples
+    --------
+    >>> cores = [Box(0, 0, 50, 50), Box(50, 0, 50, 50)]
+    >>> ax = draw_boxes(cores, [box.grow(5) for box in cores], extent_box=Box(0, 0, 100, 50))
+    >>> ax.get_title()
+    '2 cells'
+    """
+    if skip < 1:
+        raise ValueError(f"skip must be at least 1, got {skip}")
+    ax = _new_figure(7, 7).add_subplot() if ax is None else ax
+    from matplotlib.collections import PolyCollection
+
+    if extent_box is None:
+        extent_box = _bbox(image) or Box.union([*boxes_core, *boxes_expanded])
+    core = _CORE
+    if image is not None:
+        core = _CORE_ON_IMAGE
+        _show(ax, image, extent_box)
+    marked = slice(None, None, skip)
+    which = "expanded box" if skip == 1 else f"expanded box of every {_ordinal(skip)} cell"
+    styles = (
+        (boxes_core, {"edgecolor": core, "linewidth": 1.0, "label": "core box"}),
+        (boxes_core[marked], {"facecolor": core, "alpha": 0.2}),
+        (boxes_expanded[marked], {"edgecolor": _EXPANDED, "linewidth": 1.2, "linestyle": "--",
+                                  "label": which}),
+        ([extent_box], {"edgecolor": "black", "linewidth": 1.5, "label": "exposure"}),
+    )  # fmt: skip
+    for boxes, style in styles:
+        if len(boxes):
+            ax.add_collection(PolyCollection(_corners(boxes), **{"facecolor": "none", **style}))
+    _frame(ax, Box.union([extent_box, *boxes_core, *boxes_expanded]))
+    ax.set_title(f"{len(boxes_core)} cells" if title is None else title)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False)
+    return ax
+
+
+def before_after(
+    before: Exposure | np.ndarray,
+    after: Exposure | np.ndarray,
+    path: str | os.PathLike | None = None,
+    *,
+    titles: tuple[str, str] = ("before", "after"),
+) -> Figure:
+    """Show two images side by side, and the mask planes of the second.
+
+    Each image has its own asinh stretch between its 1 and 99.5 percentiles; what is not finite is
+    blue. Of pixels with several mask planes the rarest is shown.
+
+    Parameters
+    ----------
+    before, after : Exposure or (ny, nx) array
+        Lazy exposures are computed, together. Arrays start at (0, 0) and have no mask.
+    path : str or path-like, optional
+        Where to save the figure, too; the suffix says the format.
+    titles : (str, str)
+        Of the two images.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> figure = before_after(np.eye(20), np.eye(20) - 0.1, titles=("raw", "less a tenth"))
+    >>> [ax.get_title() for ax in figure.axes[:2]]
+    ['raw', 'less a tenth']
+    """
+    before, after = dask.compute(before, after)
+    mask = after.mask if isinstance(after, Exposure) else None
+    panels = 2 if mask is None else 3
+    figure = _new_figure(5.2 * panels, 5.2)
+    axes = figure.subplots(1, panels)
+    for ax, image, title in zip(axes, (before, after), titles, strict=False):
+        box = _bbox(image) or Box(0, 0, *image.shape[::-1])
+        drawn = _show(ax, image, box)
+        _frame(ax, box)
+        ax.set_title(title)
+        unit = image.meta.get("BUNIT", "") if isinstance(image, Exposure) else ""
+        figure.colorbar(drawn, ax=ax, location="bottom", shrink=0.8, label=unit)
+    if mask is not None:
+        _show_mask(axes[2], after)
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(f"a plot {_NEEDS}") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _grey() -> Any:
+    from matplotlib import colormaps
+
+    return colormaps["gray"].with_extremes(bad=_NAN_COLOUR)
+
+
+def _norm(pixels: np.ndarray) -> Any:
+    """Asinh stretch between percentiles of the finite pixels, if there are any."""
+    from astropy.visualization import AsinhStretch, ImageNormalize
+
+    finite = pixels[np.isfinite(pixels)]
+    low, high = np.percentile(finite, (1, 99.5)) if finite.size else (0.0, 1.0)
+    if not high - low > 1e-9 * abs(high):
+        low, high = low - 0.5 * max(1.0, abs(low)), high + 0.5 * max(1.0, abs(high))
+    return ImageNormalize(vmin=low, vmax=high, stretch=AsinhStretch(0.1), clip=True)
+
+
+def _thinned(image: Any, limit: int) -> tuple[np.ndarray, int]:
+    """Block means of at most ``limit`` pixels a side, float64, and the size of the blocks.
+
+    Of large blocks only every so manyth row and column is read. NaN where nothing is finite.
+    """
+    block = max(1, math.ceil(max(image.shape) / limit))
+    step = max(1, block // 4)
+    block = step * math.ceil(block / step)
+    pixels = np.asarray(image[::step, ::step]).astype(np.float64)
+    finite = np.isfinite(pixels)
+    # So that neither sums nor stretches of them overflow.
+    pixels = np.clip(np.where(finite, pixels, 0), -1e60, 1e60)
+    total = _by_block(np.add, pixels, block // step)
+    number = _by_block(np.add, finite.astype(int), block // step)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0), block
+
+
+def _by_block(ufunc: np.ufunc, pixels: np.ndarray, block: int) -> np.ndarray:
+    if block == 1:
+        return pixels
+    for axis in (0, 1):
+        starts = np.arange(0, pixels.shape[axis], block)
+        pixels = ufunc.reduceat(pixels, starts, axis=axis)
+    return pixels
+
+
+def _bbox(image: Any) -> Box | None:
+    return image.bbox if isinstance(image, Exposure) else None
+
+
+def _show(ax: Axes, image: Exposure | np.ndarray, box: Box) -> Any:
+    """Draw an image that lies over a box; an exposure knows its own."""
+    box = _bbox(image) or box
+    pixels = image.image if isinstance(image, Exposure) else image
+    if tuple(pixels.shape) != box.shape:
+        raise ValueError(
+            f"image is {pixels.shape[0]} x {pixels.shape[1]} but its box is "
+            f"{box.height} x {box.width} (rows x columns)"
+        )
+    pixels, block = _thinned(pixels, 1024)
+    extent = _extent(box, pixels.shape, block)
+    drawn = np.ma.masked_invalid(pixels)
+    return ax.imshow(
+        drawn, cmap=_grey(), norm=_norm(pixels), origin="lower", extent=extent, aspect="equal"
+    )
+
+
+def _extent(box: Box, shape: tuple[int, ...], block: int) -> tuple[float, float, float, float]:
+    """Edges of the blocks, which may reach beyond the box at its far side."""
+    x, y = box.x0 - 0.5, box.y0 - 0.5
+    return x, x + block * shape[1], y, y + block * shape[0]
+
+
+def _show_mask(ax: Axes, exposure: Exposure) -> None:
+    """Draw the mask, a colour per plane; a flagged pixel is seen however small it gets."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Patch
+
+    box = exposure.bbox
+    block = max(1, math.ceil(max(box.shape) / 1024))
+    bits = _by_block(np.bitwise_or, exposure.mask, block)
+    set_in = {name: (bits >> bit & 1).astype(bool) for name, bit in exposure.mask_planes.items()}
+    present = [name for name in set_in if set_in[name].any()]
+    colour = {
+        name: _PLANE_COLOURS[exposure.mask_planes[name] % len(_PLANE_COLOURS)] for name in present
+    }
+    picture = np.full((*bits.shape, 3), 0.96)
+    for name in sorted(present, key=lambda name: set_in[name].sum(), reverse=True):
+        picture[set_in[name]] = to_rgb(colour[name])
+    ax.imshow(
+        picture, origin="lower", extent=_extent(box, bits.shape, block), interpolation="nearest"
+    )
+    _frame(ax, box)
+    ax.set_title("mask")
+    handles = [Patch(color=colour[name], label=name) for name in present]
+    handles = handles or [Patch(facecolor="none", label="no plane is set")]
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4,
+              frameon=False, fontsize="small")  # fmt: skip
+
+
+def _corners(boxes: Iterable[Box]) -> list[list[tuple[float, float]]]:
+    """Corners of boxes, at the outer edges of their pixels."""
+    edges = ((b[0] - 0.5, b[1] - 0.5, b[0] + b[2] - 0.5, b[1] + b[3] - 0.5) for b in boxes)
+    return [[(x0, y0), (x1, y0), (x1, y1), (x0, y1)] for x0, y0, x1, y1 in edges]
+
+
+def _frame(ax: Axes, box: Box) -> None:
+    ax.set_xlim(box.x0 - 0.5, box.x1 - 0.5)
+    ax.set_ylim(box.y0 - 0.5, box.y1 - 0.5)
+    ax.set_aspect("equal")
+    ax.set_xlabel("x [pixel]")
+    ax.set_ylabel("y [pixel]")
+
+
+def _ordinal(n: int) -> str:
+    ending = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{ending}"

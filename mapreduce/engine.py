@@ -1,0 +1,289 @@
+"""map_reduce(): the front door. Checks, plan, graph, result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from astropy.wcs import WCS
+from dask.base import is_dask_collection, tokenize
+from dask.delayed import Delayed
+from dask.utils import funcname
+
+from . import graph
+from .exposure import Exposure
+from .grid import Grid, GridConfig
+from .mapper import extras
+from .plan import make_plan
+from .reducer import Collector, PixelReducer, get_reducer
+from .report import runs
+from .tile import MAIN, Job, replay_cell
+
+__all__ = ["map_reduce", "split"]
+
+
+def map_reduce(
+    exposure: Exposure,
+    mapper: Callable,
+    *,
+    grid: GridConfig | Grid | None = None,
+    reducer: str | PixelReducer | Collector = "average",
+    aligned: Mapping[str, Exposure] | None = None,
+    mapper_kwargs: Mapping[str, Any] | None = None,
+    tile: int | tuple[int, int] | None = None,
+    on_error: str = "raise",
+    return_sub_exposures: bool = False,
+    seed: int = 0,
+    reach: int = 0,
+) -> Exposure | Delayed:
+    """Cut an exposure into cells, run a function on each, and put the results together.
+
+    Lazy: nothing is read or run before the result is computed, on threads by default, or on the
+    current `distributed.Client`. The result is the same to the last bit whatever the scheduler,
+    the number of workers and the tile size.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        What is cut. Its planes may be in memory, in files, or dask arrays.
+    mapper : callable
+        ``mapper(sub, expanded, full_bbox, **mapper_kwargs)``, called once per cell with read-only
+        exposures over the core and the expanded box; see `mapreduce.mapper`.
+    grid : GridConfig or Grid, optional
+        The cells; default ``GridConfig()``.
+    reducer : str, PixelReducer or Collector, optional
+        "copy", "sum", "average", "weighted_average", "median" and "feather" make an exposure,
+        "none", "concatenate" and "coadd_psf" collect; see `mapreduce.reducer`.
+    aligned : mapping of str to Exposure, optional
+        Further exposures on the same pixels, covering the box of ``exposure``; the mapper gets
+        each, cut to the cell's expanded box, as an argument of that name.
+    mapper_kwargs : mapping, optional
+        Further arguments of the mapper, the same for every cell.
+    tile : int or (int, int), optional
+        Size in pixels, a number or an (x, y) pair, of the blocks of the output that are worked on
+        as one task. By default about 1024.
+    on_error : {"raise", "mask"}, optional
+        What a failing cell does: end the run with its error, which names the cell, or leave NaN in
+        its core, with the reducer's ``bad`` mask planes set, and a line in the report.
+    return_sub_exposures : bool, optional
+        With reducer "none": return `CellResult` records, which hold the mapper's input too.
+    seed : int, optional
+        For a mapper that names ``rng`` among its parameters: the run's seed.
+    reach : int, optional
+        How far beyond its expanded box, in pixels, a cell's result may lie.
+
+    Returns
+    -------
+    Exposure or Delayed
+        A lazy Exposure for reducers that make one, over the box of ``exposure``; computed, it has
+        a ``report``. A dask Delayed otherwise.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments that cannot be right; nothing has been run then.
+
+    Notes
+    -----
+    Computing the result twice runs the mapper twice; compute it once with whatever else is wanted
+    of it, or persist it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import mapreduce as mr
+    >>> def brighten(sub, expanded, full_bbox, by):
+    ...     return sub.replace(image=sub.image + by)
+    >>> exposure = mr.Exposure(np.zeros((100, 100)))
+    >>> result = mr.map_reduce(
+    ...     exposure, brighten, grid=mr.GridConfig(50, border=5), mapper_kwargs={"by": 3}
+    ... )
+    >>> float(result.compute().image.mean())
+    3.0
+    """
+    if not isinstance(exposure, Exposure):
+        raise TypeError(f"map_reduce works on an Exposure, got {type(exposure).__name__}")
+    if on_error not in ("raise", "mask"):
+        raise ValueError(f"on_error is {on_error!r}; choose 'raise' or 'mask'")
+    reducer = get_reducer(reducer)
+    reducer.check(exposure)
+    if return_sub_exposures and reducer.name != "none":
+        raise ValueError("return_sub_exposures goes with reducer='none', which returns a list")
+    named = extras(mapper)
+    kwargs = _checked_kwargs(mapper_kwargs, aligned)
+    sources = {MAIN: exposure, **_checked_aligned(aligned, exposure)}
+    cells = _built(grid, exposure)
+    plan = make_plan(cells, tile, _checked_count("reach", reach))
+
+    planes = exposure.mask_planes
+    if isinstance(reducer, PixelReducer):
+        planes = planes.add(*reducer.bad)
+    job = Job(
+        mapper=mapper,
+        extras=named,
+        kwargs=kwargs,
+        reducer=reducer,
+        on_error=on_error,
+        seed=_checked_count("seed", seed),
+        reach=reach,
+        box=exposure.bbox,
+        dtypes=_dtypes(exposure),
+        mask_planes=planes,
+        shells={
+            name: {
+                "mask_planes": planes if name == MAIN else source.mask_planes,
+                "wcs": _own(source.wcs),
+                "psf": None if isinstance(source.psf, Delayed) else source.psf,
+                "meta": source.meta,
+            }
+            for name, source in sources.items()
+        },
+        return_sub_exposures=return_sub_exposures,
+    )
+    token = _token(job, plan, sources)
+    if isinstance(reducer, Collector):
+        return graph.collected(job, plan, sources, token)
+    result = graph.mapped(job, plan, sources, token, _shell(exposure, job))
+    result.origin_run = runs[token] = _Replay(job, cells, sources)
+    return result
+
+
+def split(exposure: Exposure, grid: GridConfig | Grid | None = None) -> dict[int, Exposure]:
+    """Return the overlapping chunks themselves, for one's own dask code.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    grid : GridConfig or Grid, optional
+        The cells; default ``GridConfig()``.
+
+    Returns
+    -------
+    dict of int to Exposure
+        For every cell's index the exposure over its expanded box, as lazy as ``exposure`` is.
+
+    Examples
+    --------
+    >>> import dask
+    >>> import numpy as np
+    >>> from mapreduce import Exposure, GridConfig
+    >>> chunks = split(Exposure(np.ones((100, 100))).chunk(50), GridConfig(50, border=10))
+    >>> chunks[0].bbox
+    Box(x0=0, y0=0, width=60, height=60)
+    >>> dask.compute([chunk.image.sum() for chunk in chunks.values()])[0][0]
+    np.float64(3600.0)
+    """
+    return {cell.index: exposure.cutout(cell.expanded) for cell in _built(grid, exposure)}
+
+
+class _Replay:
+    """What it takes to run a cell again."""
+
+    def __init__(self, job: Job, grid: Grid, sources: Mapping[str, Exposure]) -> None:
+        self.job = job
+        self.grid = grid
+        self.sources = sources
+
+    def replay(self, index: int) -> Any:
+        cell = self.grid[index]
+        cutouts = {name: source.cutout(cell.expanded) for name, source in self.sources.items()}
+        planes = {
+            name: cutout.compute(scheduler="synchronous").planes for name, cutout in cutouts.items()
+        }
+        return replay_cell(self.job, cell, planes)
+
+
+def _built(grid: GridConfig | Grid | None, exposure: Exposure) -> Grid:
+    if grid is None:
+        grid = GridConfig()
+    if isinstance(grid, GridConfig):
+        if grid.scale_by_fwhm and isinstance(exposure.psf, Delayed):
+            raise ValueError(
+                "scale_by_fwhm needs the PSF now, and that of a lazy result is not known yet; "
+                "compute it first, or build the grid with fwhm= in pixels"
+            )
+        return grid.build(exposure)
+    if not isinstance(grid, Grid):
+        raise TypeError(f"grid must be a GridConfig or a Grid, got {type(grid).__name__}")
+    if grid.box != exposure.bbox:
+        raise ValueError(f"the grid was built over {grid.box}, the exposure covers {exposure.bbox}")
+    return grid
+
+
+def _checked_kwargs(kwargs: Mapping | None, aligned: Mapping | None) -> dict[str, Any]:
+    kwargs = dict(kwargs or {})
+    for name, value in kwargs.items():
+        if is_dask_collection(value):
+            raise TypeError(
+                f"mapper_kwargs[{name!r}] is lazy ({type(value).__name__}); compute it first, "
+                "or pass an exposure on the same pixels as aligned="
+            )
+    if both := kwargs.keys() & (aligned or {}).keys():
+        raise ValueError(f"{sorted(both)} are named in both mapper_kwargs and aligned")
+    if taken := {"cell", "rng"} & {*kwargs, *(aligned or {})}:
+        raise ValueError(f"the engine itself gives the mapper {sorted(taken)}; use other names")
+    return kwargs
+
+
+def _checked_aligned(aligned: Mapping | None, exposure: Exposure) -> dict[str, Exposure]:
+    for name, other in (aligned or {}).items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"aligned name {name!r} cannot be an argument of the mapper")
+        if not isinstance(other, Exposure):
+            raise TypeError(f"aligned[{name!r}] is a {type(other).__name__}, not an Exposure")
+        if not other.bbox.contains(exposure.bbox):
+            raise ValueError(
+                f"aligned[{name!r}] covers {other.bbox}, not all of the exposure's {exposure.bbox}"
+            )
+        if isinstance(other.psf, Delayed):
+            raise TypeError(f"aligned[{name!r}] has a lazy PSF; compute or replace it first")
+    return dict(aligned or {})
+
+
+def _checked_count(name: str, value: Any) -> int:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must not be negative, got {value}")
+    return int(value)
+
+
+def _dtypes(exposure: Exposure) -> dict[str, np.dtype]:
+    """Return the dtypes of the result's planes; there is always a mask."""
+    planes = {name: plane for name, plane in exposure.planes.items() if name != "mask"}
+    dtypes = {name: np.dtype(plane.dtype).newbyteorder("=") for name, plane in planes.items()}
+    return {**dtypes, "mask": np.dtype(np.int32)}
+
+
+def _own(wcs: WCS | None) -> WCS | None:
+    """Return a copy that is initialised, so that copying it again is safe in threads."""
+    if wcs is None:
+        return None
+    wcs = wcs.deepcopy()
+    wcs.wcs.set()
+    return wcs
+
+
+def _shell(exposure: Exposure, job: Job) -> Exposure:
+    """Return the result but for its planes, PSF and report; the header says how it was made."""
+    shell = exposure._variation(exposure.bbox, {"image": None})
+    shell.mask_planes = job.mask_planes
+    shell.meta = exposure.meta.copy()
+    shell.meta["MRMAPPER"] = funcname(job.mapper)[:68]
+    shell.meta["MRREDUCE"] = job.reducer.name
+    shell.meta["MRVARRUL"] = job.reducer.variance_rule
+    shell.meta["MRMSKRUL"] = job.reducer.mask
+    return shell
+
+
+def _token(job: Job, plan: Any, sources: Mapping[str, Exposure]) -> str:
+    return tokenize(
+        job.mapper,
+        job.kwargs,
+        job.reducer,
+        (job.on_error, job.seed, job.reach, job.return_sub_exposures),
+        plan.grid.cells,
+        (plan.x_edges, plan.y_edges),
+        dict(sources),
+    )

@@ -1,0 +1,497 @@
+"""Exposure: image, variance and mask, with their box, WCS, PSF and header; a dask collection."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Mapping, MutableMapping
+from html import escape
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+from astropy.wcs import WCS
+from dask.base import DaskMethodsMixin, is_dask_collection, tokenize
+from dask.core import flatten
+from dask.highlevelgraph import HighLevelGraph
+
+from .box import Box
+from .mask import MaskPlanes
+from .plane import Plane, Source, cut, lazy, plane_token
+
+__all__ = ["Exposure"]
+
+_PLANES = ("image", "variance", "mask")
+
+
+class Exposure(DaskMethodsMixin):
+    """An image with its variance and mask planes, and what belongs to them.
+
+    It is a dask collection wherever a plane is lazy: ``dask.compute``, ``persist``, ``visualize``
+    and every scheduler work on it. All its coordinates are *parent* coordinates, x the column and
+    y the row, whole numbers at pixel centres.
+
+    Parameters
+    ----------
+    image : (ny, nx) array of float or int
+        NumPy array, dask array, or a source that is read by block. NaN means no value.
+    variance : (ny, nx) array of float, optional
+        Variance of each pixel, in the square of the image's unit. NaN means unknown.
+    mask : (ny, nx) array of int or bool, optional
+        Bit field, kept as int32; ``mask_planes`` names the bits. True in a boolean mask is BAD.
+    origin : (int, int), optional
+        Parent coordinates (x, y) of the first pixel.
+    mask_planes : mapping of str to int, optional
+        Bit number of each mask plane; default `MaskPlanes.lsst`.
+    wcs : astropy.wcs.WCS, optional
+        From **parent** pixel coordinates (0-based) to the sky.
+    psf : Psf, optional
+        Point-spread function, in parent coordinates.
+    meta : mapping, optional
+        Header cards: a `~astropy.io.fits.Header` or a dict.
+
+    Attributes
+    ----------
+    report : Report or None
+        What happened, where the exposure is the result of a `map_reduce`.
+
+    Raises
+    ------
+    TypeError
+        If a plane is not an array, or of a dtype that the plane cannot have.
+    ValueError
+        If a plane is not two-dimensional or empty, or the planes differ in shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> exposure = Exposure(np.ones((40, 30)), origin=(100, 200))
+    >>> exposure.bbox
+    Box(x0=100, y0=200, width=30, height=40)
+    >>> (exposure * 2).cutout(Box(110, 210, 3, 2)).image
+    array([[2., 2., 2.],
+           [2., 2., 2.]])
+    """
+
+    __slots__ = (
+        "_bbox",
+        "_image",
+        "_mask",
+        "_mask_planes",
+        "_variance",
+        "meta",
+        "psf",
+        "report",
+        "wcs",
+    )
+
+    def __init__(
+        self,
+        image: Plane,
+        variance: Plane | None = None,
+        mask: Plane | None = None,
+        *,
+        origin: tuple[int, int] = (0, 0),
+        mask_planes: Mapping[str, int] | None = None,
+        wcs: WCS | None = None,
+        psf: Any = None,
+        meta: MutableMapping | None = None,
+    ) -> None:
+        image = _checked("image", image)
+        try:
+            x0, y0 = origin
+            self._bbox = Box(x0, y0, image.shape[1], image.shape[0])
+        except (TypeError, ValueError):
+            raise TypeError(f"origin must be two integers (x, y), got {origin!r}") from None
+        if wcs is not None and not isinstance(wcs, WCS):
+            raise TypeError(f"wcs must be an astropy.wcs.WCS, got {type(wcs).__name__}")
+        self._image = image
+        self._variance = self._mask = None
+        self.mask_planes = MaskPlanes.lsst() if mask_planes is None else mask_planes
+        self.variance = variance
+        self.mask = mask
+        self.wcs = wcs
+        self.psf = psf
+        self.meta = {} if meta is None else copy.copy(meta)
+        self.report = None
+
+    # Planes and facts
+
+    @property
+    def bbox(self) -> Box:
+        """The box of pixels, in parent coordinates."""
+        return self._bbox
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Parent coordinates (x, y) of the first pixel."""
+        return self._bbox.x0, self._bbox.y0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the planes, (ny, nx)."""
+        return self._bbox.shape
+
+    @property
+    def image(self) -> np.ndarray | da.Array:
+        """The image plane; a dask array where it is not in memory."""
+        return self._visible("image", self._image)
+
+    @image.setter
+    def image(self, plane: Plane) -> None:
+        self._image = self._fitting("image", plane)
+
+    @property
+    def variance(self) -> np.ndarray | da.Array | None:
+        """The variance plane; a dask array where it is not in memory."""
+        return self._visible("variance", self._variance)
+
+    @variance.setter
+    def variance(self, plane: Plane | None) -> None:
+        self._variance = self._fitting("variance", plane)
+
+    @property
+    def mask(self) -> np.ndarray | da.Array | None:
+        """The mask plane, int32; a dask array where it is not in memory."""
+        return self._visible("mask", self._mask)
+
+    @mask.setter
+    def mask(self, plane: Plane | None) -> None:
+        plane = self._fitting("mask", plane)
+        if plane is not None and plane.dtype == bool:
+            plane = self._visible("mask", plane) * np.int32(
+                self.mask_planes.add("BAD").bitmask("BAD")
+            )
+        self._mask = plane
+
+    @property
+    def mask_planes(self) -> MaskPlanes:
+        """Names and bits of the mask planes."""
+        return self._mask_planes
+
+    @mask_planes.setter
+    def mask_planes(self, planes: Mapping[str, int]) -> None:
+        self._mask_planes = planes if isinstance(planes, MaskPlanes) else MaskPlanes(planes)
+
+    @property
+    def planes(self) -> dict[str, Plane]:
+        """The planes that exist, by name, as they are held: sources unread."""
+        held = {name: getattr(self, "_" + name) for name in _PLANES}
+        return {name: plane for name, plane in held.items() if plane is not None}
+
+    def _visible(self, name: str, plane: Plane | None) -> np.ndarray | da.Array | None:
+        if plane is None or isinstance(plane, np.ndarray | da.Array):
+            return plane
+        return lazy(plane, name)
+
+    def _fitting(self, name: str, plane: Plane | None) -> Plane | None:
+        if plane is None:
+            if name == "image":
+                raise TypeError("an Exposure needs an image plane")
+            return None
+        plane = _checked(name, plane)
+        if plane.shape != self.shape:
+            raise ValueError(
+                f"image is {_size(self.shape)} but {name} is {_size(plane.shape)} "
+                "(rows x columns); cut both to one box"
+            )
+        return plane
+
+    # Parts and variations
+
+    def _variation(self, bbox: Box, planes: Mapping[str, Plane | None]) -> Exposure:
+        """Build without checks an exposure over ``bbox`` with these planes and our other parts."""
+        other = Exposure.__new__(Exposure)
+        other._bbox = bbox
+        other._image = planes["image"]
+        other._variance = planes.get("variance")
+        other._mask = planes.get("mask")
+        other._mask_planes = self._mask_planes
+        other.wcs = self.wcs
+        other.psf = self.psf
+        other.meta = self.meta
+        other.report = None
+        return other
+
+    def cutout(self, box: Box) -> Exposure:
+        """Return the part over a box; its planes are views, or as lazy as ours.
+
+        Parameters
+        ----------
+        box : Box
+            In parent coordinates, inside of ``bbox`` and not empty.
+
+        Raises
+        ------
+        ValueError
+            If the box is empty or reaches outside of the exposure.
+        """
+        if not isinstance(box, Box):
+            raise TypeError(f"cutout takes a Box, got {type(box).__name__}")
+        if not box.area:
+            raise ValueError(f"{box} is empty")
+        slices = box.slices(self._bbox)
+        return self._variation(box, {name: cut(p, slices) for name, p in self.planes.items()})
+
+    def copy(self) -> Exposure:
+        """Return a copy whose in-memory planes and header are its own and writeable."""
+        planes = {
+            name: np.array(p) if isinstance(p, np.ndarray) else p for name, p in self.planes.items()
+        }
+        other = self._variation(self._bbox, planes)
+        other.meta = copy.deepcopy(self.meta)
+        return other
+
+    def replace(self, **parts: Any) -> Exposure:
+        """Return an exposure over the same box with some parts replaced, the others shared.
+
+        Parameters
+        ----------
+        **parts
+            Any of image, variance, mask, mask_planes, wcs, psf, meta.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> exposure = Exposure(np.ones((2, 2)))
+        >>> exposure.replace(image=exposure.image + 1).image
+        array([[2., 2.],
+               [2., 2.]])
+        """
+        known = {*_PLANES, "mask_planes", "wcs", "psf", "meta"}
+        if unknown := parts.keys() - known:
+            raise TypeError(f"an Exposure has no {sorted(unknown)}; choose from {sorted(known)}")
+        other = self._variation(self._bbox, self.planes)
+        for name in sorted(parts, reverse=True):  # mask_planes before mask
+            setattr(other, name, parts[name])
+        return other
+
+    def chunk(self, size: int | tuple[int, int] = 1024) -> Exposure:
+        """Return the exposure with every plane a dask array in chunks of ``size``.
+
+        Parameters
+        ----------
+        size : int or (int, int)
+            Chunk size in pixels: a number or an (x, y) pair.
+        """
+        width, height = size if isinstance(size, tuple) else (size, size)
+        chunks = (height, width)
+        planes = {name: lazy(plane, name, chunks) for name, plane in self.planes.items()}
+        return self._variation(self._bbox, planes)
+
+    def astype(self, dtype: Any) -> Exposure:
+        """Return the exposure with its image in another dtype."""
+        return self.replace(image=self.image.astype(dtype))
+
+    def write(self, path: str | os.PathLike, **options: Any) -> None:
+        """Write to a file; see `write_exposure` for the options."""
+        from .io import write_exposure
+
+        write_exposure(self, path, **options)
+
+    def to_ccddata(self, **options: Any) -> Any:
+        """Return the exposure as an `astropy.nddata.CCDData`; see `mapreduce.io.ccddata`."""
+        from .io.ccddata import to_ccddata
+
+        return to_ccddata(self, **options)
+
+    @classmethod
+    def from_ccddata(cls, ccd: Any, **options: Any) -> Exposure:
+        """Make an exposure of an `astropy.nddata.CCDData`; see `mapreduce.io.ccddata`."""
+        from .io.ccddata import from_ccddata
+
+        return from_ccddata(ccd, **options)
+
+    # Arithmetic with numbers and arrays, which have no variance of their own
+
+    def _shifted(self, image: Plane) -> Exposure:
+        return self.replace(image=image)
+
+    def _scaled(self, image: Plane, factor: Any) -> Exposure:
+        if self._variance is None:
+            return self.replace(image=image)
+        return self.replace(image=image, variance=self.variance * factor**2)
+
+    def __add__(self, other: Any) -> Exposure:
+        return self._shifted(self.image + other) if self._operand(other) else NotImplemented
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Exposure:
+        return self._shifted(self.image - other) if self._operand(other) else NotImplemented
+
+    def __rsub__(self, other: Any) -> Exposure:
+        return self._shifted(other - self.image) if self._operand(other) else NotImplemented
+
+    def __mul__(self, other: Any) -> Exposure:
+        return self._scaled(self.image * other, other) if self._operand(other) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Exposure:
+        if not self._operand(other):
+            return NotImplemented
+        return self._scaled(self.image / other, 1 / other)
+
+    def __neg__(self) -> Exposure:
+        return self._shifted(-self.image)
+
+    def _operand(self, other: Any) -> bool:
+        if not isinstance(other, int | float | np.number | np.ndarray | da.Array):
+            return False
+        shape = getattr(other, "shape", ())
+        if shape not in ((), self.shape):
+            raise ValueError(f"exposure is {_size(self.shape)} but the array is {_size(shape)}")
+        return True
+
+    __array_ufunc__ = None  # so that array * exposure comes to __rmul__
+
+    # The dask collection protocol
+
+    def _lazy_parts(self) -> dict[str, Any]:
+        parts = {name: self._visible(name, plane) for name, plane in self.planes.items()}
+        parts["psf"] = self.psf
+        return {name: part for name, part in parts.items() if is_dask_collection(part)}
+
+    def __dask_graph__(self) -> HighLevelGraph | None:
+        parts = self._lazy_parts().values()
+        if not parts:
+            return None
+        return HighLevelGraph.merge(*(part.__dask_graph__() for part in parts))
+
+    def __dask_keys__(self) -> list:
+        return [part.__dask_keys__() for part in self._lazy_parts().values()]
+
+    def __dask_layers__(self) -> tuple[str, ...]:
+        return tuple(
+            layer for part in self._lazy_parts().values() for layer in part.__dask_layers__()
+        )
+
+    def __dask_tokenize__(self) -> tuple:
+        planes = [plane_token(plane) for plane in self.planes.values()]
+        header = None if self.wcs is None else self.wcs.to_header_string()
+        return "Exposure", planes, self._bbox, self._mask_planes, header, tokenize(self.psf)
+
+    __dask_optimize__ = staticmethod(da.Array.__dask_optimize__)
+    __dask_scheduler__ = staticmethod(dask.threaded.get)
+
+    def __dask_postcompute__(self) -> tuple[Callable, tuple]:
+        parts = self._lazy_parts()
+        finish = {name: part.__dask_postcompute__() for name, part in parts.items()}
+        return _computed, (self._without(parts), finish)
+
+    def __dask_postpersist__(self) -> tuple[Callable, tuple]:
+        parts = self._lazy_parts()
+        rebuild = {
+            name: (list(flatten([part.__dask_keys__()])), *part.__dask_postpersist__())
+            for name, part in parts.items()
+        }
+        return _persisted, (self._without(parts), rebuild)
+
+    def _without(self, parts: Mapping[str, Any]) -> Exposure:
+        """Return ourselves with the lazy parts left out, to be filled in."""
+        shell = self._variation(
+            self._bbox, {name: None if name in parts else p for name, p in self._held().items()}
+        )
+        if "psf" in parts:
+            shell.psf = None
+        return shell
+
+    def _held(self) -> dict[str, Plane | None]:
+        return {name: getattr(self, "_" + name) for name in _PLANES}
+
+    # For people
+
+    def __repr__(self) -> str:
+        planes = ", ".join(
+            f"{name} {plane.dtype}{'' if isinstance(plane, np.ndarray) else ' (lazy)'}"
+            for name, plane in self.planes.items()
+        )
+        parts = [name for name in ("wcs", "psf") if getattr(self, name) is not None]
+        return f"<Exposure {self._bbox}: {', '.join([planes, *parts])}>"
+
+    def _repr_html_(self) -> str:
+        box = self._bbox
+        facts = {
+            "box": f"{box.width} × {box.height} pixels from ({box.x0}, {box.y0})",
+            "planes": ", ".join(
+                f"{name} {plane.dtype}{'' if isinstance(plane, np.ndarray) else ' (lazy)'}"
+                for name, plane in self.planes.items()
+            ),
+            "mask planes": ", ".join(self._mask_planes),
+            "WCS": "none" if self.wcs is None else ", ".join(self.wcs.wcs.ctype),
+            "PSF": "none" if self.psf is None else repr(self.psf),
+            "header": f"{len(self.meta)} cards",
+        }
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{key}</th>"
+            f"<td style='text-align:left'>{escape(str(value))}</td></tr>"
+            for key, value in facts.items()
+        )
+        return f"<div><b>Exposure</b>{self._picture()}<table>{rows}</table></div>"
+
+    def _picture(self) -> str:
+        if not isinstance(self._image, np.ndarray):
+            return ""
+        from .display import thumbnail
+
+        return thumbnail(self._image)
+
+
+def _computed(results: list, shell: Exposure, finish: dict[str, tuple]) -> Exposure:
+    exposure = shell._variation(shell._bbox, shell._held())
+    for result, (name, (function, args)) in zip(results, finish.items(), strict=True):
+        setattr(exposure, name, function(result, *args))
+    return exposure
+
+
+def _persisted(
+    graph: Mapping, shell: Exposure, rebuild: dict[str, tuple], *, rename: dict | None = None
+) -> Exposure:
+    exposure = shell._variation(shell._bbox, shell._held())
+    options = {} if rename is None else {"rename": rename}
+    for name, (keys, function, args) in rebuild.items():
+        part = function({key: graph[key] for key in keys}, *args, **options)
+        setattr(exposure, name, part)
+    return exposure
+
+
+def _checked(name: str, plane: Plane) -> Plane:
+    """Return a plane that has two dimensions and a dtype that a plane of that name can have."""
+    if isinstance(plane, np.ma.MaskedArray) or hasattr(plane, "unit"):
+        raise TypeError(
+            f"{name} is a {type(plane).__name__}; pass plain numbers (the mask as mask=, "
+            "the unit as meta['BUNIT'])"
+        )
+    if not isinstance(plane, Source):
+        plane = np.asarray(plane)
+    shape, dtype = tuple(plane.shape), np.dtype(plane.dtype)
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"{name} must have two dimensions and pixels, got shape {shape}")
+    kinds = {"image": "fiu", "variance": "f", "mask": "iub"}[name]
+    if dtype.kind not in kinds:
+        wanted = {"image": "floats or integers", "variance": "floats", "mask": "integers"}[name]
+        raise TypeError(f"{name} is {dtype}; it must be of {wanted}")
+    if isinstance(plane, np.ndarray) and not dtype.isnative:
+        plane = plane.astype(dtype.newbyteorder("="))
+    return _int32(plane) if name == "mask" and dtype.kind != "b" else plane
+
+
+def _int32(mask: Plane) -> Plane:
+    """Return an integer mask as int32, bit by bit."""
+    if mask.dtype == np.int32 or not isinstance(mask, np.ndarray | da.Array):
+        return mask
+    if mask.dtype == np.uint32:
+        return mask.view(np.int32)
+    if mask.dtype.itemsize > 4 and isinstance(mask, np.ndarray):
+        if mask.min() < -(2**31) or mask.max() >= 2**32:
+            raise ValueError(
+                f"mask is {mask.dtype} and uses bits above 31, which int32 cannot hold"
+            )
+        return mask.astype(np.uint32).view(np.int32)
+    return mask.astype(np.int32)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

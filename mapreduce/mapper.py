@@ -1,0 +1,324 @@
+"""What a mapper is, and how to make one of a plain array function.
+
+A mapper is any callable
+
+    mapper(sub, expanded, full_bbox, **mapper_kwargs) -> Exposure or anything
+
+that is called once per cell. ``sub`` and ``expanded`` are read-only `Exposure` objects over the
+core box and the expanded box of the cell, ``full_bbox`` is the `Box` of the whole exposure, all in
+parent coordinates. A mapper looks at the expanded box, so that its answer is right up to the edge
+of the core, and for a pixel reducer returns an exposure: ``sub.replace(image=...)``, or one over
+any other box inside ``full_bbox``. It must not write into what it is given.
+
+A mapper that names ``cell`` or ``rng`` among its parameters, after the first three, is also given
+the `Cell`, or a `numpy.random.Generator` that depends on the seed of the run and the index of the
+cell alone.
+
+So that it can travel to other processes, a mapper is an importable function or a picklable object.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .box import Box
+from .exposure import Exposure
+
+__all__ = [
+    "ArrayMapper",
+    "Mapper",
+    "array_mapper",
+    "extras",
+    "masked_pixels",
+    "require_border",
+    "resolve_mapper",
+]
+
+Mapper = Callable[..., Any]
+
+_EXTRAS = ("cell", "rng")
+
+
+def extras(mapper: Mapper) -> frozenset[str]:
+    """Return which of ``cell`` and ``rng`` a mapper names, and so has to be given.
+
+    Parameters
+    ----------
+    mapper : callable
+        A function, method, partial, callable object or class. What a `functools.partial` or
+        `array_mapper` already fixes does not count, nor do ``**kwargs``; callables that hide
+        their signature, as some built-in ones do, name nothing.
+
+    Raises
+    ------
+    TypeError
+        If the mapper is not callable.
+
+    Examples
+    --------
+    >>> def add_noise(sub, expanded, full_bbox, *, sigma=1.0, rng):
+    ...     return sub + rng.normal(0, sigma, sub.shape)
+    >>> sorted(extras(add_noise))
+    ['rng']
+    """
+    if not callable(mapper):
+        raise TypeError(
+            f"a mapper is a callable (sub, expanded, full_bbox, **kwargs), got {mapper!r}"
+        )
+    if isinstance(mapper, ArrayMapper):
+        return _named(mapper.function, positional=1) - mapper.arguments.keys()
+    return _named(mapper, positional=3)
+
+
+def _named(function: Callable, positional: int) -> frozenset[str]:
+    """Return the extras among the parameters after those that are passed by position."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return frozenset()
+    by_keyword = {
+        name
+        for i, (name, p) in enumerate(parameters.items())
+        if p.kind is p.KEYWORD_ONLY or (p.kind is p.POSITIONAL_OR_KEYWORD and i >= positional)
+    }
+    fixed = function.keywords if isinstance(function, functools.partial) else ()
+    return frozenset(by_keyword.intersection(_EXTRAS).difference(fixed))
+
+
+@dataclass(frozen=True)
+class ArrayMapper:
+    """A mapper made of an array function; see `array_mapper`, which makes it.
+
+    Parameters
+    ----------
+    function, plane, mask, fill, trim
+        As for `array_mapper`.
+    arguments : mapping
+        Keyword arguments of the function.
+
+    Examples
+    --------
+    >>> ArrayMapper(np.flipud).plane
+    'image'
+    """
+
+    function: Callable[..., Any]
+    plane: str = "image"
+    mask: tuple[str, ...] = ()
+    fill: float | None = None
+    trim: bool = True
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(f"array_mapper takes a function of an array, got {self.function!r}")
+        if self.plane not in ("image", "variance", "mask"):
+            raise ValueError(f"plane must be image, variance or mask, got {self.plane!r}")
+
+    def __call__(
+        self, sub: Exposure, expanded: Exposure, full_bbox: Box, **keywords: Any
+    ) -> Exposure:
+        """Apply the function to the expanded box and cut out the core."""
+        pixels = self._pixels(expanded)
+        result = np.asarray(self.function(pixels, **{**self.arguments, **keywords}))
+        if result.shape != pixels.shape:
+            raise ValueError(
+                f"{_name(self.function)} was given an array of shape {pixels.shape} and returned "
+                f"one of shape {result.shape}; a pixel-by-pixel result must keep the shape"
+            )
+        if not self.trim:
+            return expanded.replace(**{self.plane: result})
+        return sub.replace(**{self.plane: result[sub.bbox.slices(expanded.bbox)]})
+
+    def _pixels(self, exposure: Exposure) -> np.ndarray:
+        """Return the plane, with the fill value put in where it has to be."""
+        pixels = getattr(exposure, self.plane)
+        if pixels is None:
+            raise ValueError(f"{_name(self.function)} works on the {self.plane}, and there is none")
+        bad = masked_pixels(exposure, self.mask)
+        if self.fill is not None:
+            bad |= np.isnan(pixels)
+        if not bad.any():
+            return pixels
+        return np.where(bad, np.nan if self.fill is None else self.fill, pixels)
+
+
+def array_mapper(
+    function: Callable[..., Any],
+    *,
+    plane: str = "image",
+    mask: str | Iterable[str] = (),
+    fill: float | None = None,
+    trim: bool = True,
+    **arguments: Any,
+) -> ArrayMapper:
+    """Make a mapper of a function that takes an image as an array and returns one of equal shape.
+
+    The function sees the expanded box of each cell; its result is trimmed to the core. So seams
+    are absent if the border of the grid is at least the reach of the function: 2 pixels for a
+    median over 5 x 5.
+
+    Only the chosen plane is replaced. The others are passed on as they are: the variance of the
+    result is **not** that of the filtered image, whose noise is smaller and correlated between
+    pixels, and a pixel into which a masked one was mixed is not flagged.
+
+    Parameters
+    ----------
+    function : callable
+        Called as ``function(array, **arguments)`` with a read-only (ny, nx) array in the dtype of
+        the plane; importable, if it is to run in other processes. Further keyword arguments of
+        the mapper go to it too and win over ``arguments``; it may also name ``cell`` or ``rng``.
+    plane : {"image", "variance", "mask"}
+        What it works on.
+    mask : str or iterable of str
+        Mask planes whose pixels it is to see as ``fill``.
+    fill : float, optional
+        What it sees in place of masked pixels and of NaN pixels; by default NaN for both, for
+        which an integer plane becomes float64. What the function makes of filled pixels is in the
+        result as any other value.
+    trim : bool
+        Whether to trim the result to the core; if not, it is over the expanded box.
+    **arguments
+        Fixed keyword arguments of the function. For arguments with the names of the parameters
+        above use `functools.partial`.
+
+    Returns
+    -------
+    ArrayMapper
+        Picklable where the function is.
+
+    Raises
+    ------
+    TypeError
+        If the function is not callable.
+    ValueError
+        If there is no such plane; from every call, if the result has another shape.
+    KeyError
+        From every call, if the exposure has no such mask plane.
+
+    Examples
+    --------
+    >>> from scipy import ndimage
+    >>> mapper = array_mapper(ndimage.maximum_filter, size=3)
+    >>> expanded = Exposure(np.eye(5), origin=(10, 10))
+    >>> mapper(expanded.cutout(Box(11, 11, 2, 2)), expanded, expanded.bbox).image
+    array([[1., 1.],
+           [1., 1.]])
+    """
+    return ArrayMapper(function, plane, _names(mask), fill, trim, arguments)
+
+
+def masked_pixels(exposure: Exposure, planes: str | Iterable[str]) -> np.ndarray:
+    """Return where any of these mask planes is set: bool (ny, nx), all False without a mask.
+
+    Raises
+    ------
+    KeyError
+        If the exposure has no such mask plane.
+
+    Examples
+    --------
+    >>> exposure = Exposure(np.zeros((1, 3)), mask=np.array([[1, 2, 4]]))
+    >>> masked_pixels(exposure, ["BAD", "SAT"])
+    array([[ True,  True, False]])
+    """
+    bits = exposure.mask_planes.bitmask(*_names(planes))
+    if exposure.mask is None or not bits:
+        return np.zeros(exposure.shape, bool)
+    return (exposure.mask & bits) != 0
+
+
+def require_border(sub: Exposure, expanded: Exposure, full_bbox: Box, pixels: int) -> None:
+    """Refuse a cell whose border is too narrow for a mapper that looks ``pixels`` around.
+
+    A narrow border would leave seams between cells. At the edges of the whole exposure no border
+    is needed.
+
+    Raises
+    ------
+    ValueError
+        If the expanded box does not reach far enough beyond the core.
+
+    Examples
+    --------
+    >>> whole = Exposure(np.zeros((9, 9)))
+    >>> core = whole.cutout(Box(0, 0, 9, 4))
+    >>> require_border(core, whole.cutout(Box(0, 0, 9, 5)), whole.bbox, 1)
+    >>> require_border(core, whole.cutout(Box(0, 0, 9, 5)), whole.bbox, 2)
+    Traceback (most recent call last):
+    ...
+    ValueError: Box(x0=0, y0=0, width=9, height=4) needs a border of 2 pixels ...
+    """
+    if not expanded.bbox.contains(sub.bbox.grow(pixels).clip(full_bbox)):
+        raise ValueError(
+            f"{sub.bbox} needs a border of {pixels} pixels on every side inside of the exposure, "
+            f"but its expanded box is {expanded.bbox}; make the border of the grid wider"
+        )
+
+
+def resolve_mapper(name: str) -> Mapper:
+    """Find a mapper by name: a built-in one, or ``package.module:function``.
+
+    Raises
+    ------
+    ValueError
+        If the name is neither.
+    ModuleNotFoundError, AttributeError
+        If there is no such module, or nothing of that name in it.
+    TypeError
+        If what has that name is not callable.
+
+    Examples
+    --------
+    >>> resolve_mapper("median").__name__
+    'median_filter'
+    >>> resolve_mapper("numpy.linalg:norm").__name__
+    'norm'
+    """
+    from .mappers import MAPPERS  # which are made with this module
+
+    if name in MAPPERS:
+        return MAPPERS[name]
+    module_name, colon, attribute = name.partition(":")
+    if not (module_name and colon and attribute):
+        raise ValueError(
+            f"no mapper {name!r}; the built-in ones are {', '.join(sorted(MAPPERS))}, "
+            "and your own is written package.module:function"
+        )
+    mapper: Any = _module(module_name, name)
+    for part in attribute.split("."):
+        if not hasattr(mapper, part):
+            raise AttributeError(f"mapper {name!r}: there is no {attribute!r} in {module_name}")
+        mapper = getattr(mapper, part)
+    if not callable(mapper):
+        raise TypeError(f"mapper {name!r} is a {type(mapper).__name__}, which cannot be called")
+    return mapper
+
+
+def _module(module_name: str, name: str) -> ModuleType:
+    try:
+        return import_module(module_name)
+    except ModuleNotFoundError as error:
+        # Something that the module itself imports may be missing instead: that error stands.
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ModuleNotFoundError(
+            f"mapper {name!r}: there is no module {error.name!r} on the import path",
+            name=error.name,
+        ) from None
+
+
+def _names(planes: str | Iterable[str]) -> tuple[str, ...]:
+    return (planes,) if isinstance(planes, str) else tuple(planes)
+
+
+def _name(function: Callable) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)

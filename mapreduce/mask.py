@@ -1,0 +1,92 @@
+"""MaskPlanes: the names of the bits of a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+__all__ = ["MaskPlanes"]
+
+_LSST = (
+    "BAD SAT INTRP CR EDGE DETECTED DETECTED_NEGATIVE SUSPECT NO_DATA VIGNETTED STREAK"
+).split()
+_BITS = 31  # of an int32 mask, the sign bit left alone
+
+
+class MaskPlanes(Mapping[str, int]):
+    """An immutable mapping from mask plane name to bit number.
+
+    Parameters
+    ----------
+    planes : mapping of str to int
+        Bit number (0 to 30) of each plane.
+
+    Raises
+    ------
+    TypeError
+        If a name is not a string or a bit not an integer.
+    ValueError
+        If a bit is out of range or used twice.
+
+    Examples
+    --------
+    >>> planes = MaskPlanes({"BAD": 0, "SAT": 1}).add("STREAK")
+    >>> planes["STREAK"], planes.bitmask("BAD", "STREAK")
+    (2, 5)
+    """
+
+    __slots__ = ("_bits",)
+
+    def __init__(self, planes: Mapping[str, int]) -> None:
+        bits = dict(planes)
+        for name, bit in bits.items():
+            if not isinstance(name, str) or isinstance(bit, bool) or not isinstance(bit, int):
+                raise TypeError(f"a mask plane is a name and a bit number, got {name!r}: {bit!r}")
+            if not 0 <= bit < _BITS:
+                raise ValueError(f"mask plane {name}: bit {bit} is outside of 0 to {_BITS - 1}")
+        if len(set(bits.values())) != len(bits):
+            raise ValueError(f"two mask planes share a bit: {bits}")
+        self._bits = bits
+
+    @classmethod
+    def lsst(cls) -> MaskPlanes:
+        """Return the planes that LSST masks start with: BAD 0, SAT 1, ... STREAK 10."""
+        return cls({name: bit for bit, name in enumerate(_LSST)})
+
+    def __getitem__(self, name: str) -> int:
+        try:
+            return self._bits[name]
+        except KeyError:
+            raise KeyError(f"no mask plane {name!r}; there are {', '.join(self._bits)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._bits)
+
+    def __len__(self) -> int:
+        return len(self._bits)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._bits.items()))
+
+    def __repr__(self) -> str:
+        return f"MaskPlanes({self._bits})"
+
+    def __dask_tokenize__(self) -> tuple[str, list[tuple[str, int]]]:
+        return "MaskPlanes", list(self._bits.items())
+
+    def bitmask(self, *names: str) -> int:
+        """Return the value that has the bits of all these planes set."""
+        value = 0
+        for name in names:
+            value |= 1 << self[name]
+        return value
+
+    def add(self, *names: str) -> MaskPlanes:
+        """Return planes with these names too, each new one at the lowest free bit."""
+        bits = dict(self._bits)
+        for name in names:
+            if name not in bits:
+                free = set(range(_BITS)) - set(bits.values())
+                if not free:
+                    raise ValueError(f"no bit is left for mask plane {name!r} among {_BITS}")
+                bits[name] = min(free)
+        return MaskPlanes(bits)

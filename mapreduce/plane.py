@@ -1,0 +1,114 @@
+"""A plane of pixels: a NumPy array, a dask array, or a source that is read by block.
+
+A *source* is anything with ``shape``, ``dtype`` and ``__getitem__`` that returns NumPy arrays: a
+section of a FITS file, a zarr array. It is opened where the work is, and only the block that is
+needed is read.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from typing import Any, Protocol, runtime_checkable
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+
+__all__ = ["Plane", "Source", "cut", "lazy", "plane_token", "read"]
+
+_CHUNK_BYTES = 16 * 2**20
+
+
+@runtime_checkable
+class Source(Protocol):
+    """An array on disk or elsewhere, read by block."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
+        """Read a block."""
+
+
+Plane = np.ndarray | da.Array | Source
+
+
+class Section:
+    """A rectangle of a source, still unread."""
+
+    def __init__(self, source: Source, slices: tuple[slice, slice]) -> None:
+        self.source = source
+        self.slices = tuple(
+            slice(*s.indices(n)[:2]) for s, n in zip(slices, source.shape, strict=True)
+        )
+        self.shape = tuple(s.stop - s.start for s in self.slices)
+        self.dtype = np.dtype(source.dtype)
+        self.ndim = 2
+
+    def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
+        ranges = (s.indices(n) for s, n in zip(slices, self.shape, strict=True))
+        return self.source[
+            tuple(
+                slice(outer.start + start, outer.start + stop, step)
+                for outer, (start, stop, step) in zip(self.slices, ranges, strict=True)
+            )
+        ]
+
+    def __dask_tokenize__(self) -> tuple:
+        return "Section", tokenize(self.source), str(self.slices)
+
+
+def is_eager(plane: Plane) -> bool:
+    """Whether the pixels are in memory."""
+    return isinstance(plane, np.ndarray)
+
+
+def cut(plane: Plane, slices: tuple[slice, slice]) -> Plane:
+    """Return a rectangle of a plane, without reading or copying."""
+    if isinstance(plane, np.ndarray | da.Array):
+        return plane[slices]
+    if isinstance(plane, Section):
+        outer = plane.slices
+        slices = tuple(
+            slice(o.start + s.start, o.start + s.stop) for o, s in zip(outer, slices, strict=True)
+        )
+        plane = plane.source
+    return Section(plane, slices)
+
+
+def read(plane: Plane, slices: tuple[slice, slice]) -> np.ndarray:
+    """Return a rectangle of an in-memory plane (a view) or of a source (read now), native order."""
+    block = np.asanyarray(plane[slices])
+    return block if block.dtype.isnative else block.astype(block.dtype.newbyteorder("="))
+
+
+def lazy(plane: Plane, name: str, chunks: Any = None) -> da.Array:
+    """Return the plane as a dask array; rechunked if it is one already and ``chunks`` is given.
+
+    Without ``chunks`` a source gets square chunks of about 16 MiB.
+    """
+    if isinstance(plane, da.Array):
+        return plane if chunks is None else plane.rechunk(chunks)
+    if chunks is None:
+        chunks = max(1, math.isqrt(_CHUNK_BYTES // np.dtype(plane.dtype).itemsize))
+    meta = np.empty((0, 0), np.dtype(plane.dtype).newbyteorder("="))
+    return da.from_array(
+        plane,
+        chunks=chunks,
+        name=f"{name}-{tokenize(plane_token(plane), chunks)}",
+        asarray=False,
+        fancy=False,
+        meta=meta,
+    )
+
+
+def plane_token(plane: Plane | None) -> object:
+    """Return what names a plane's content.
+
+    Hashing the pixels of an in-memory plane would take longer than most work on them, and its
+    owner may change them between two runs: it is new content every time it is asked for.
+    """
+    if isinstance(plane, np.ndarray):
+        return uuid.uuid4().hex
+    return None if plane is None else tokenize(plane)

@@ -1,0 +1,199 @@
+"""What happened in a run: cells, failures, timings, memory."""
+
+from __future__ import annotations
+
+import traceback
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .box import Box
+from .grid import Cell
+
+__all__ = ["CellFailure", "CellRecord", "Report"]
+
+_MEBIBYTE = 2**20
+
+#: Runs whose lazy results are alive in this process, by token; a report finds its run here again
+#: after a journey from a worker, so that a failed cell can be replayed.
+runs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+
+
+@dataclass(frozen=True)
+class CellFailure:
+    """A cell whose mapper failed.
+
+    Attributes
+    ----------
+    index : int
+        The cell's index.
+    core, expanded : Box
+        The cell's boxes.
+    error : str
+        Type and message of the exception.
+    traceback : str
+        Where it happened.
+    """
+
+    index: int
+    core: Box
+    expanded: Box
+    error: str
+    traceback: str = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, cell: Cell, error: Exception) -> CellFailure:
+        """Make the record of an exception."""
+        text = "".join(traceback.format_exception_only(error)).strip()
+        trace = "".join(traceback.format_exception(error))
+        return cls(cell.index, cell.core, cell.expanded, text, trace)
+
+    def __str__(self) -> str:
+        return f"cell {self.index}, core {self.core}: {self.error}"
+
+
+class CellRecord(NamedTuple):
+    """What is known of a cell after the run.
+
+    Attributes
+    ----------
+    index : int
+    seconds : float
+        Time in the mapper.
+    box : Box or None
+        Where its result lies; None where there is none.
+    psf : object
+        PSF of its result; None where it has none.
+    failure : CellFailure or None
+    """
+
+    index: int
+    seconds: float
+    box: Box | None
+    psf: Any
+    failure: CellFailure | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened in a run.
+
+    Attributes
+    ----------
+    n_cells : int
+        Number of cells.
+    failures : tuple of CellFailure
+        The cells that failed, in the order of their indices.
+    seconds : (n_cells,) float64 array
+        Time that each cell's mapper took.
+    n_tiles : int
+        Number of tiles.
+    predicted_bytes : int
+        Memory that one task was expected to hold: its tile of the output and the blocks it reads.
+    peak_bytes : int
+        Highest resident memory of any one process that worked on it, everything in it included.
+    token : str
+        Name of the run.
+    """
+
+    n_cells: int
+    failures: tuple[CellFailure, ...]
+    seconds: np.ndarray = field(repr=False, compare=False)
+    n_tiles: int
+    predicted_bytes: int
+    peak_bytes: int = field(compare=False)
+    token: str = field(repr=False, compare=False)
+    _run: Any = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        records: Sequence[CellRecord],
+        *,
+        token: str,
+        n_tiles: int,
+        predicted_bytes: int,
+        peak_bytes: int,
+    ) -> Report:
+        """Make the report of a run's records, which may come in any order."""
+        records = sorted(records, key=lambda record: record.index)
+        failures = tuple(r.failure for r in records if r.failure is not None)
+        return cls(
+            n_cells=len(records),
+            failures=failures,
+            seconds=np.array([r.seconds for r in records], float),
+            n_tiles=n_tiles,
+            predicted_bytes=predicted_bytes,
+            peak_bytes=peak_bytes,
+            token=token,
+            _run=runs.get(token) if failures else None,
+        )
+
+    # Only a report of failures holds on to its run, and so to the input.
+    def __reduce__(self) -> tuple:
+        values = (self.n_cells, self.failures, self.seconds, self.n_tiles)
+        return _found, (*values, self.predicted_bytes, self.peak_bytes, self.token)
+
+    def replay(self, index: int) -> Any:
+        """Run the mapper on one cell again, here and now, for a debugger to step into.
+
+        Parameters
+        ----------
+        index : int
+            The cell's index.
+
+        Returns
+        -------
+        object
+            What the mapper returns, if it does not fail this time.
+
+        Raises
+        ------
+        IndexError
+            If there is no such cell.
+        RuntimeError
+            If no cell failed, or the run was not started in this process.
+        """
+        if self._run is None:
+            raise RuntimeError(
+                "a cell can be replayed where some cell failed, in the process that started the run"
+            )
+        if not 0 <= index < self.n_cells:
+            raise IndexError(f"there is no cell {index}; the run had {self.n_cells}")
+        return self._run.replay(index)
+
+    def __str__(self) -> str:
+        lines = [f"{key}: {value}" for key, value in self._facts().items()]
+        lines += [f"failed: {failure}" for failure in self.failures]
+        return "\n".join(lines)
+
+    def _facts(self) -> dict[str, str]:
+        busy = float(self.seconds.sum())
+        median = 1000 * float(np.median(self.seconds)) if self.n_cells else 0.0
+        slowest = 1000 * float(self.seconds.max(initial=0.0))
+        return {
+            "cells": f"{self.n_cells} in {self.n_tiles} tiles, {len(self.failures)} failed",
+            "mapper": f"{busy:.3g} s in all, {median:.3g} ms a cell (median), "
+            f"{slowest:.3g} ms the slowest",
+            "memory": f"{self.predicted_bytes / _MEBIBYTE:.0f} MiB a task predicted, "
+            f"{self.peak_bytes / _MEBIBYTE:.0f} MiB peak of a process",
+        }
+
+    def _repr_html_(self) -> str:
+        rows = [*self._facts().items(), *((f"cell {f.index}", f.error) for f in self.failures)]
+        body = "".join(
+            f"<tr><th style='text-align:left'>{escape(key)}</th>"
+            f"<td style='text-align:left'>{escape(value)}</td></tr>"
+            for key, value in rows
+        )
+        return f"<div><b>Report</b><table>{body}</table></div>"
+
+
+def _found(*values: Any) -> Report:
+    """Rebuild a report, with its run if that was started in this process."""
+    failures, token = values[1], values[-1]
+    return Report(*values, _run=runs.get(token) if failures else None)
