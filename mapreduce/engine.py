@@ -283,7 +283,7 @@ def _token(job: Job, plan: Any, sources: Mapping[str, Exposure]) -> str:
         job.kwargs,
         job.reducer,
         (job.on_error, job.seed, job.reach, job.return_sub_exposures),
-        plan.grid.cells,
-        (plan.x_edges, plan.y_edges),
+        np.array([(*cell.core, *cell.expanded) for cell in plan.grid]),
+        (plan.grid.box, plan.x_edges, plan.y_edges),
         dict(sources),
     )
