@@ -7,12 +7,13 @@ a reducer puts the results together::
 """
 
 from .box import Box
+from .cell_psf import CellPsf, PsfComponent
 from .engine import map_reduce, split
 from .exposure import Exposure
 from .grid import Cell, Grid, GridConfig
 from .mapper import array_mapper
 from .mask import MaskPlanes
-from .psf import CellPsf, DoubleGaussianPsf, GaussianPsf, KernelPsf, Psf, PsfComponent, PsfexPsf
+from .psf import DoubleGaussianPsf, GaussianPsf, KernelPsf, Psf, PsfexPsf
 from .reducer import (
     Average,
     CellResult,
@@ -29,7 +30,6 @@ from .reducer import (
 from .report import CellFailure, Report
 
 __all__ = [
-    "array_mapper",
     "Average",
     "Box",
     "Cell",
@@ -56,6 +56,8 @@ __all__ = [
     "Report",
     "Sum",
     "WeightedAverage",
+    "array_mapper",
+    "array_mapper",
     "map_reduce",
     "split",
 ]

@@ -80,67 +80,55 @@ def draw_boxes(
     ax: Axes | None = None,
     *,
     image: Exposure | np.ndarray | None = None,
-    extent_box: Box | None = None,
-    skip: int = 1,
-    title: str | None = None,
+    box: Box | None = None,
 ) -> Axes:
-    """Draw the boxes of cells: cores outlined, expanded boxes dashed.
+    """Draw the boxes of cells: cores outlined, expanded boxes dashed and darker where they overlap.
 
     Parameters
     ----------
     boxes_core, boxes_expanded : sequence of Box
-        In the same order, parent coordinates.
+        In parent coordinates.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a figure of its own, ``ax.figure``.
     image : Exposure or (ny, nx) array, optional
-        To draw the boxes on. An array is over ``extent_box``.
-    extent_box : Box, optional
-        What to show, outlined; by default the box of the exposure, or all the boxes.
-    skip : int
-        Of so many cells one is marked: its core filled, its expanded box drawn. The outlines of
-        the other cores are always drawn.
-    title : str, optional
-        By default the number of cells.
+        To draw the boxes on. An array is over ``box``.
+    box : Box, optional
+        The exposure's, to outline; by default that of ``image``, or the one around all the boxes.
 
     Raises
     ------
     ImportError
         Without matplotlib.
     ValueError
-        If ``skip`` is less than 1, or an array does not fit ``extent_box``.
+        If the image is an array of another shape than ``box``.
 
     Examples
     --------
     >>> cores = [Box(0, 0, 50, 50), Box(50, 0, 50, 50)]
-    >>> ax = draw_boxes(cores, [box.grow(5) for box in cores], extent_box=Box(0, 0, 100, 50))
-    >>> ax.get_title()
-    '2 cells'
+    >>> ax = draw_boxes(cores, [box.grow(5) for box in cores], box=Box(0, 0, 100, 50))
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['exposure', 'expanded box', 'core box']
     """
-    if skip < 1:
-        raise ValueError(f"skip must be at least 1, got {skip}")
-    ax = _new_figure(7, 7).add_subplot() if ax is None else ax
+    everything = Box.union([*boxes_core, *boxes_expanded])
+    box = box or _bbox(image) or everything
+    ax = _new_figure(box).add_subplot() if ax is None else ax
     from matplotlib.collections import PolyCollection
 
-    if extent_box is None:
-        extent_box = _bbox(image) or Box.union([*boxes_core, *boxes_expanded])
-    core = _CORE
+    core, width = _CORE, 1.2 if len(boxes_core) < 500 else 0.6
     if image is not None:
         core = _CORE_ON_IMAGE
-        _show(ax, image, extent_box)
-    marked = slice(None, None, skip)
-    which = "expanded box" if skip == 1 else f"expanded box of every {_ordinal(skip)} cell"
-    styles = (
-        (boxes_core, {"edgecolor": core, "linewidth": 1.0, "label": "core box"}),
-        (boxes_core[marked], {"facecolor": core, "alpha": 0.2}),
-        (boxes_expanded[marked], {"edgecolor": _EXPANDED, "linewidth": 1.2, "linestyle": "--",
-                                  "label": which}),
-        ([extent_box], {"edgecolor": "black", "linewidth": 1.5, "label": "exposure"}),
-    )  # fmt: skip
-    for boxes, style in styles:
+        _show(ax, image, box)
+    dashed = {"edgecolor": _EXPANDED, "facecolor": (*_rgb(_EXPANDED), 0.12), "linestyle": "--"}
+    styles = {
+        "exposure": ([box], {"edgecolor": "black", "linewidth": 1.5}),
+        "expanded box": (boxes_expanded, {**dashed, "linewidth": width}),
+        "core box": (boxes_core, {"edgecolor": core, "linewidth": width}),
+    }
+    for label, (boxes, style) in styles.items():
         if len(boxes):
-            ax.add_collection(PolyCollection(_corners(boxes), **{"facecolor": "none", **style}))
-    _frame(ax, Box.union([extent_box, *boxes_core, *boxes_expanded]))
-    ax.set_title(f"{len(boxes_core)} cells" if title is None else title)
+            style = {"facecolor": "none", "label": label, **style}
+            ax.add_collection(PolyCollection(_corners(boxes), **style))
+    _frame(ax, Box.union([box, everything]))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False)
     return ax
 
@@ -177,31 +165,39 @@ def before_after(
     >>> [ax.get_title() for ax in figure.axes[:2]]
     ['raw', 'less a tenth']
     """
+    masked = isinstance(after, Exposure) and after.mask is not None
+    box = _bbox(before) or Box(0, 0, *before.shape[::-1])
+    figure = _new_figure(box, 2 + masked, 5.0)
+    axes = figure.subplots(1, 2 + masked)
     before, after = dask.compute(before, after)
-    mask = after.mask if isinstance(after, Exposure) else None
-    panels = 2 if mask is None else 3
-    figure = _new_figure(5.2 * panels, 5.2)
-    axes = figure.subplots(1, panels)
     for ax, image, title in zip(axes, (before, after), titles, strict=False):
         box = _bbox(image) or Box(0, 0, *image.shape[::-1])
         drawn = _show(ax, image, box)
         _frame(ax, box)
         ax.set_title(title)
         unit = image.meta.get("BUNIT", "") if isinstance(image, Exposure) else ""
-        figure.colorbar(drawn, ax=ax, location="bottom", shrink=0.8, label=unit)
-    if mask is not None:
+        _colour_bar(figure, ax, drawn, unit)
+    if masked:
         _show_mask(axes[2], after)
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def _new_figure(box: Box, panels: int = 1, size: float = 6.0) -> Figure:
+    """Figure for panels side by side that show a box, and room for what goes below."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError(f"a plot {_NEEDS}") from None
-    return Figure(figsize=(width, height), layout="constrained")
+    height = size * min(max(box.height / max(box.width, 1), 0.2), 2.0) + 1.2
+    return Figure(figsize=(size * panels, height), layout="compressed")
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    from matplotlib.colors import to_rgb
+
+    return to_rgb(colour)
 
 
 def _grey() -> Any:
@@ -218,7 +214,7 @@ def _norm(pixels: np.ndarray) -> Any:
     low, high = np.percentile(finite, (1, 99.5)) if finite.size else (0.0, 1.0)
     if not high - low > 1e-9 * abs(high):
         low, high = low - 0.5 * max(1.0, abs(low)), high + 0.5 * max(1.0, abs(high))
-    return ImageNormalize(vmin=low, vmax=high, stretch=AsinhStretch(0.1), clip=True)
+    return ImageNormalize(vmin=low, vmax=high, stretch=AsinhStretch(0.1), clip=False)
 
 
 def _thinned(image: Any, limit: int) -> tuple[np.ndarray, int]:
@@ -227,7 +223,7 @@ def _thinned(image: Any, limit: int) -> tuple[np.ndarray, int]:
     Of large blocks only every so manyth row and column is read. NaN where nothing is finite.
     """
     block = max(1, math.ceil(max(image.shape) / limit))
-    step = max(1, block // 4)
+    step = max(1, block // 3)
     block = step * math.ceil(block / step)
     pixels = np.asarray(image[::step, ::step]).astype(np.float64)
     finite = np.isfinite(pixels)
@@ -239,11 +235,13 @@ def _thinned(image: Any, limit: int) -> tuple[np.ndarray, int]:
 
 
 def _by_block(ufunc: np.ufunc, pixels: np.ndarray, block: int) -> np.ndarray:
-    if block == 1:
-        return pixels
-    for axis in (0, 1):
-        starts = np.arange(0, pixels.shape[axis], block)
-        pixels = ufunc.reduceat(pixels, starts, axis=axis)
+    """Reduce square blocks; those at the far edges may be smaller."""
+    for _ in range(2):  # rows, then columns
+        result = pixels[::block].copy()
+        for k in range(1, block):
+            part = pixels[k::block]
+            ufunc(result[: len(part)], part, out=result[: len(part)])
+        pixels = result.T
     return pixels
 
 
@@ -274,9 +272,17 @@ def _extent(box: Box, shape: tuple[int, ...], block: int) -> tuple[float, float,
     return x, x + block * shape[1], y, y + block * shape[0]
 
 
+def _colour_bar(figure: Figure, ax: Axes, drawn: Any, unit: str) -> None:
+    """Draw a colour bar with ticks at equal distances, which the usual ones are not."""
+    norm = drawn.norm
+    digits = 2 - math.floor(math.log10(norm.vmax - norm.vmin))
+    form = f"%.{max(digits, 0)}f" if -4 < digits < 6 else "%.3g"
+    ticks = norm.inverse(np.linspace(0, 1, 6))
+    figure.colorbar(drawn, ax=ax, location="bottom", ticks=ticks, format=form, label=unit)
+
+
 def _show_mask(ax: Axes, exposure: Exposure) -> None:
     """Draw the mask, a colour per plane; a flagged pixel is seen however small it gets."""
-    from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch
 
     box = exposure.bbox
@@ -289,7 +295,7 @@ def _show_mask(ax: Axes, exposure: Exposure) -> None:
     }
     picture = np.full((*bits.shape, 3), 0.96)
     for name in sorted(present, key=lambda name: set_in[name].sum(), reverse=True):
-        picture[set_in[name]] = to_rgb(colour[name])
+        picture[set_in[name]] = _rgb(colour[name])
     ax.imshow(
         picture, origin="lower", extent=_extent(box, bits.shape, block), interpolation="nearest"
     )
@@ -308,13 +314,12 @@ def _corners(boxes: Iterable[Box]) -> list[list[tuple[float, float]]]:
 
 
 def _frame(ax: Axes, box: Box) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]))
     ax.set_xlim(box.x0 - 0.5, box.x1 - 0.5)
     ax.set_ylim(box.y0 - 0.5, box.y1 - 0.5)
     ax.set_aspect("equal")
     ax.set_xlabel("x [pixel]")
     ax.set_ylabel("y [pixel]")
-
-
-def _ordinal(n: int) -> str:
-    ending = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
-    return f"{n}{ending}"

@@ -16,6 +16,7 @@ here can be fused, because every task that dask could fuse depends on ``run`` as
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -29,10 +30,10 @@ from dask.task_spec import DataNode, List, Task, TaskRef
 from distributed import get_worker
 
 from .box import Box
+from .cell_psf import CellPsf, PsfComponent
 from .exposure import Exposure
 from .plan import Plan, Tile
 from .plane import Plane
-from .psf import CellPsf, PsfComponent
 from .report import CellRecord, Report
 from .tile import (
     MAIN,
@@ -363,6 +364,11 @@ class MappedExposure(Exposure):
         """The report of the run, a Delayed."""
         return self._summary("report", _report_of)
 
+    @property
+    def predicted_bytes(self) -> int:
+        """Memory that one task is expected to hold, in bytes."""
+        return self._facts["predicted_bytes"]
+
     def _indices(self) -> list[list[tuple[int, int]]]:
         return [[(r, c) for c in range(len(self._chunks[1]))] for r in range(len(self._chunks[0]))]
 
@@ -472,9 +478,11 @@ def _finish(tiles: list[list[FinishedTile]], shell: Exposure, facts: Mapping) ->
         for name in tiles[0][0].planes
     }
     exposure = shell._variation(shell.bbox, planes)
+    exposure.meta = copy.copy(shell.meta)
     summary = [_records(tile, None) for line in tiles for tile in line]
     exposure.psf = _psf_of(summary, facts)
     exposure.report = _report_of(summary, facts)
+    exposure.meta["MRFAILED"] = len(exposure.report.failures)
     return exposure
 
 

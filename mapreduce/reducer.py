@@ -24,10 +24,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from .box import Box
+from .cell_psf import CellPsf, PsfComponent
 from .exposure import Exposure
 from .grid import Cell
-from .psf import CellPsf, PsfComponent
 from .report import CellFailure
+from .wcs import same_wcs
 
 __all__ = [
     "Average",
@@ -457,6 +458,9 @@ class Collector:
     def check(self, exposure: Exposure) -> None:
         """Raise ValueError where the reducer cannot work on the exposure."""
 
+    def check_value(self, value: Any, sub: Exposure) -> None:
+        """Raise where a mapper's result will not do; the cell has failed then."""
+
     def collect(self, results: list[CellResult]) -> Any:
         """Return the result of the run."""
         raise NotImplementedError(f"{type(self).__name__} must define collect")
@@ -482,9 +486,24 @@ class Coadd(Collector):
 
     name: ClassVar[str] = "coadd_psf"
 
+    def check_value(self, value, sub):
+        """Refuse what has no PSF, or is on other pixels."""
+        psf, _ = _psf_and_box(value)
+        if psf is None:
+            raise ValueError("reducer 'coadd_psf' needs a PSF, which the mapper's result has not")
+        if isinstance(value, Exposure) and value.wcs is not None:
+            if not same_wcs(value.wcs, sub.wcs):
+                raise ValueError("the mapper returned an exposure with another WCS than its input")
+
     def collect(self, results):
         """Return the combined PSF."""
-        return CellPsf([_component(r.cell.index, r.value) for r in _succeeded(results)])
+        return CellPsf(
+            [
+                PsfComponent(result.cell.index, box, psf)
+                for result in _succeeded(results)
+                for psf, box in [_psf_and_box(result.value)]
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -602,19 +621,15 @@ def _tent(length: int) -> np.ndarray:
     return np.minimum(pixels, length - pixels)
 
 
-def _component(index: int, value: Any) -> PsfComponent:
+def _psf_and_box(value: Any) -> tuple[Any, Box]:
     if isinstance(value, Exposure):
-        psf, box = value.psf, value.bbox
-    elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Box):
-        psf, box = value
-    else:
-        raise TypeError(
-            f"cell {index}: reducer 'coadd_psf' takes an Exposure or a (psf, box) pair, "
-            f"the mapper returned {type(value).__name__}"
-        )
-    if psf is None:
-        raise ValueError(f"cell {index}: the result has no PSF")
-    return PsfComponent(index, box, psf)
+        return value.psf, value.bbox
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Box):
+        return value
+    raise TypeError(
+        "reducer 'coadd_psf' takes an Exposure or a (psf, box) pair from the mapper, "
+        f"which returned {type(value).__name__}"
+    )
 
 
 def _succeeded(results: list[CellResult]) -> list[CellResult]:

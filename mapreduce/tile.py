@@ -173,7 +173,7 @@ def collect_tile(
     exposures, _, read_error = _load(job, tile, blocks)
     results, records = [], []
     for cell in tile.cells:
-        value, seconds, inputs = _call(job, cell, exposures, read_error)
+        value, seconds, inputs = _call(job, cell, exposures, read_error, _check_collected)
         failure = value if isinstance(value, CellFailure) else None
         records.append(CellRecord(cell.index, seconds, None, None, failure))
         kept = inputs if job.return_sub_exposures else (None, None)
@@ -311,8 +311,8 @@ def _check(job: Job, cell: Cell, main: Exposure, value: Any) -> Exposure:
     if not isinstance(value, Exposure):
         raise TypeError(
             f"reducer {job.reducer.name!r} needs an Exposure from the mapper, which returned "
-            f"{type(value).__name__}; return sub.replace(image=...), or lift an array function "
-            "with mapreduce.lift"
+            f"{type(value).__name__}; return sub.replace(image=...), or make the mapper of an "
+            "array function with array_mapper"
         )
     box = value.bbox
     if not job.box.contains(box):
@@ -323,7 +323,7 @@ def _check(job: Job, cell: Cell, main: Exposure, value: Any) -> Exposure:
             "give map_reduce the distance in pixels as reach="
         )
     if value.wcs is not main.wcs and value.wcs is not None and not same_wcs(value.wcs, main.wcs):
-        raise ValueError("the mapper returned an exposure with another WCS than the input's")
+        raise ValueError("the mapper returned an exposure with another WCS than its input")
     planes = value.planes
     if ("variance" in planes) != ("variance" in job.dtypes):
         has, wants = ("no", "one") if "variance" in job.dtypes else ("a", "none")
@@ -338,6 +338,11 @@ def _check(job: Job, cell: Cell, main: Exposure, value: Any) -> Exposure:
             )
     if value.mask_planes is not main.mask_planes and "mask" in planes:
         value = value.replace(mask=_translated(job, value))
+    return value
+
+
+def _check_collected(job: Job, cell: Cell, main: Exposure, value: Any) -> Any:
+    job.reducer.check_value(value, main)
     return value
 
 

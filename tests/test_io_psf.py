@@ -8,14 +8,13 @@ import pytest
 from astropy.io import fits
 
 from mapreduce.box import Box
+from mapreduce.cell_psf import CellPsf, PsfComponent
 from mapreduce.io.psf import psf_from_hdus, psf_to_hdus, read_psfex
 from mapreduce.psf import (
-    CellPsf,
     DoubleGaussianPsf,
     GaussianPsf,
     KernelPsf,
     Psf,
-    PsfComponent,
     PsfexPsf,
 )
 

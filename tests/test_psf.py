@@ -10,13 +10,12 @@ from astropy.io import fits
 from dask.base import tokenize
 
 from mapreduce.box import Box
+from mapreduce.cell_psf import CellPsf, PsfComponent
 from mapreduce.psf import (
-    CellPsf,
     DoubleGaussianPsf,
     GaussianPsf,
     KernelPsf,
     Psf,
-    PsfComponent,
     PsfexPsf,
     determinant_radius,
 )

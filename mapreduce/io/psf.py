@@ -18,13 +18,12 @@ import numpy as np
 from astropy.io import fits
 
 from ..box import Box
+from ..cell_psf import CellPsf, PsfComponent
 from ..psf import (
-    CellPsf,
     DoubleGaussianPsf,
     GaussianPsf,
     KernelPsf,
     Psf,
-    PsfComponent,
     PsfexPsf,
 )
 

@@ -1,0 +1,38 @@
+# make demo [INPUT=file.fits] [OPTIONS="--option ccd=N2"]   the main job, with a visible result
+# make test                                                 lint and tests
+# Both set up their own virtual environment; they need Python 3.11 or newer, and make.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo
+INPUT ?=
+OPTIONS ?=
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.plot
+	mkdir -p $(DEMO)
+ifeq ($(INPUT),)
+	$(BIN)/skyfold simulate $(DEMO)/input.fits --size 2048 --overwrite
+endif
+	$(BIN)/skyfold grid $(or $(INPUT),$(DEMO)/input.fits) $(OPTIONS) --cell 256 --border 64 --plot $(DEMO)/grid.png
+	$(BIN)/skyfold map $(or $(INPUT),$(DEMO)/input.fits) $(DEMO)/output.fits $(OPTIONS) \
+		--mapper background --cell 256 --border 64 --picture $(DEMO)/before_after.png --overwrite
+	@echo "look at $(DEMO)/before_after.png and $(DEMO)/grid.png; the exposure is $(DEMO)/output.fits"
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/.%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "skyfold needs Python 3.11 or newer; this is $(PYTHON) " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO)

@@ -1,0 +1,266 @@
+"""NOIRLab Community Pipeline exposures: DECam, Mosaic-3 and 90Prime.
+
+An exposure is three files with one stem: image (``_ooi_``, or sky-subtracted ``_oki_``), weight
+(``_oow_``) and data quality (``_ood_``), each with one HDU per CCD. The data quality holds codes
+(one meaning per value), in DECam files before pipeline version 3.5.0 bits:
+
+===========  ====  ===  ======================================
+mask plane   code  bit  meaning
+===========  ====  ===  ======================================
+BAD             1    1  bad pixel; also any value not listed
+NO_DATA         2       no value; also weight not positive
+SAT             3    2  saturated
+BLEED           4   64  bleed trail
+CR              5   16  cosmic ray
+SUSPECT         6       low weight
+TRANSIENT       7  128  differs from the exposures it is with
+STREAK          8       long streak
+INTRP                4  interpolated
+===========  ====  ===  ======================================
+
+Sources: the NOIRLab Data Handbook and the data quality documentation of the Legacy Surveys.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from ..exposure import Exposure
+from ..mask import MaskPlanes
+from ..plane import Source
+from .hdu import Derived, Hdu, listed, plane_of, scan
+from .header import merged, wcs_of
+from .values import flagged, variance_from
+
+__all__ = ["read", "recognizes"]
+
+_IMAGE = re.compile(r"_o[ok]i_")
+_SUFFIXES = (".fits", ".fits.fz", ".fits.gz")
+_PLANES = MaskPlanes.lsst().add("BLEED", "TRANSIENT")
+_CODES = {
+    1: "BAD",
+    2: "NO_DATA",
+    3: "SAT",
+    4: "BLEED",
+    5: "CR",
+    6: "SUSPECT",
+    7: "TRANSIENT",
+    8: "STREAK",
+}
+_BITS = {1: "BAD", 2: "SAT", 4: "INTRP", 16: "CR", 64: "BLEED", 128: "TRANSIENT"}
+
+PathOrNone = str | os.PathLike | None
+
+
+def recognizes(path: str | os.PathLike[str]) -> bool:
+    """Whether a FITS file is an image of the Community Pipeline: a card PLVER, and its name."""
+    return "PLVER" in scan(path)[0].facts and bool(_IMAGE.search(Path(path).name))
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    ccd: str | int | None = None,
+    weight: PathOrNone = "auto",
+    quality: PathOrNone = "auto",
+    quality_kind: str | None = None,
+    psf: PathOrNone = None,
+) -> Exposure:
+    """Read one CCD of a Community Pipeline exposure; its pixels stay on disk until they are used.
+
+    Parameters
+    ----------
+    path : path
+        The image file.
+    ccd : str or int, optional
+        Name of the CCD (EXTNAME) or its number (CCDNUM). Needed if the file has several.
+    weight, quality : path, optional
+        The other two files; by default they are beside the image, under the same stem. None: do
+        without.
+    quality_kind : {"codes", "bits"}, optional
+        What the data quality holds; by default from INSTRUME and PLVER.
+    psf : path, optional
+        A PSFEx file for this CCD, or a merged one of the Legacy Surveys.
+
+    Returns
+    -------
+    Exposure
+        In counts of the whole exposure, sky included. The variance is 1 / weight, NaN where the
+        weight is not positive; those pixels are NO_DATA in the mask, whose other planes are in the
+        table above. Without quality the mask has only these. The origin is (0, 0).
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    KeyError
+        If there is no such CCD.
+    OSError
+        If a file is not FITS, or truncated.
+    ValueError
+        If a CCD must be chosen, the planes differ in shape, or the kind of quality is not known.
+
+    Notes
+    -----
+    A few weights at the edges of some exposures are absurdly large, so that their variances are
+    nearly 0. In DECam files code 8, in 90Prime files codes 7 and 8 are not reliable; the Legacy
+    Surveys ignore them.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> primary = fits.PrimaryHDU(header=fits.Header({"INSTRUME": "DECam", "PLVER": "V4.8"}))
+    >>> values = {"i": [[9.0, 9.0]], "w": [[0.5, 0.0]], "d": [[3, 0]]}
+    >>> with TemporaryDirectory() as folder:
+    ...     for kind, value in values.items():
+    ...         hdu = fits.ImageHDU(np.array(value), name="N2")
+    ...         fits.HDUList([primary, hdu]).writeto(f"{folder}/c4d_oo{kind}_z.fits")
+    ...     exposure = read(f"{folder}/c4d_ooi_z.fits", ccd="N2").compute()
+    >>> exposure.variance, exposure.mask == exposure.mask_planes.bitmask("SAT")
+    (array([[ 2., nan]]), array([[ True, False]]))
+    """
+    if quality_kind not in (None, "codes", "bits"):
+        raise ValueError(f'quality_kind is "codes" or "bits", got {quality_kind!r}')
+    hdus = scan(path)
+    hdu = _ccd(hdus, ccd)
+    header, primary = hdu.header(), hdus[0].header()
+    parts: dict[str, Any] = {
+        "image": plane_of(hdu),
+        "wcs": wcs_of(hdu, header),
+        "meta": merged(primary, header) if hdu.index else merged(None, header),
+    }
+    mask: Source | None = None
+    weights = _sibling(path, hdu, "weight", weight, "oow")
+    flags = _sibling(path, hdu, "quality", quality, "ood")
+    if flags is not None:
+        table = {"codes": _CODES, "bits": _BITS}[quality_kind or _kind(hdus, flags)]
+        mask = _mask(flags, table)
+    if weights is not None:
+        plane = plane_of(weights)
+        parts["variance"] = variance_from("weight", plane)
+        mask, _ = flagged(mask, _PLANES, plane)
+    if psf is not None:
+        from .psf import read_psfex
+
+        parts["psf"] = read_psfex(psf, **_psfex_row(psf, hdu, primary))
+    return Exposure(mask=mask, mask_planes=_PLANES, **parts)
+
+
+def _ccd(hdus: Sequence[Hdu], ccd: str | int | None) -> Hdu:
+    """Return the HDU of a CCD."""
+    images = [hdu for hdu in hdus if hdu.is_image]
+    if ccd is None:
+        found = images
+    elif isinstance(ccd, str):
+        found = [hdu for hdu in images if hdu.name == ccd.upper()]
+    else:
+        found = [hdu for hdu in images if hdu.facts.get("CCDNUM") == ccd]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(f"{h.name or h.index} ({h.facts.get('CCDNUM', '-')})" for h in images)
+    if ccd is None and images:
+        raise ValueError(f"{hdus[0].path} has several CCDs; choose one with ccd=: {names}")
+    if not images:
+        raise ValueError(f"{hdus[0].path} has no image; there are {listed(hdus)}")
+    problem = f"{len(found)} CCDs {ccd!r}" if found else f"no CCD {ccd!r}"
+    raise KeyError(f"{hdus[0].path} has {problem}; names (and CCDNUM): {names}")
+
+
+def _sibling(
+    path: str | os.PathLike[str], image: Hdu, option: str, choice: PathOrNone, kind: str
+) -> Hdu | None:
+    """Return the HDU of the same CCD in the weight or quality file."""
+    if choice is None:
+        return None
+    if choice == "auto":
+        choice = _sibling_path(Path(path), option, kind)
+    hdus = scan(choice)
+    images = [hdu for hdu in hdus if hdu.is_image]
+    found = [hdu for hdu in images if hdu.name == image.name]
+    if len(found) != 1:
+        raise ValueError(
+            f"{hdus[0].path} has {len(found)} HDUs {image.name or '(no name)'} to go with "
+            f"{image.where}; there are {listed(hdus)}"
+        )
+    return found[0]
+
+
+def _sibling_path(path: Path, option: str, kind: str) -> Path:
+    """Return the path of the weight or quality file beside an image."""
+    stem, count = _IMAGE.subn(f"_{kind}_", path.name)
+    if count != 1:
+        raise ValueError(
+            f"{path.name} is not named like an image of the Community Pipeline (*_ooi_*), so its "
+            f"{option} file cannot be found; give {option}=path, or {option}=None to do without"
+        )
+    bare = next((stem.removesuffix(s) for s in _SUFFIXES[::-1] if stem.endswith(s)), stem)
+    for name in dict.fromkeys([stem, *(bare + suffix for suffix in _SUFFIXES)]):
+        if (path.parent / name).exists():
+            return path.parent / name
+    raise FileNotFoundError(
+        f"{path} has no {option} file beside it: no {path.parent / stem}; "
+        f"give {option}=path, or {option}=None to do without"
+    )
+
+
+def _kind(hdus: Sequence[Hdu], flags: Hdu) -> str:
+    """Return whether data quality holds codes or bits."""
+    facts = hdus[0].facts | scan(flags.path)[0].facts
+    instrument, version = str(facts.get("INSTRUME", "")), str(facts.get("PLVER", ""))
+    if instrument.lower() != "decam" and instrument:
+        return "codes"
+    numbers = re.match(r"V?(\d+)\.(\d+)", version)
+    if not instrument or numbers is None:
+        raise ValueError(
+            f"{hdus[0].path}: INSTRUME {instrument!r} and PLVER {version!r} do not tell what the "
+            'data quality holds; give quality_kind="codes" or "bits"'
+        )
+    return "codes" if tuple(map(int, numbers.groups())) >= (3, 5) else "bits"
+
+
+def _mask(flags: Hdu, table: dict[int, str]) -> Source:
+    plane = plane_of(flags)
+    if plane.dtype.kind not in "iu":
+        raise TypeError(f"{flags.where} holds {plane.dtype}; data quality is of integers")
+    values = tuple((value, _PLANES.bitmask(name)) for value, name in table.items())
+    function = _from_codes if table is _CODES else _from_bits
+    function = partial(function, values=values, other=_PLANES.bitmask("BAD"))
+    return Derived(function, (plane,), np.dtype("i4"))
+
+
+def _from_codes(
+    quality: np.ndarray, *, values: Sequence[tuple[int, int]], other: int
+) -> np.ndarray:
+    """Mask from codes, each of which is one value."""
+    codes = np.full(max(code for code, _ in values) + 2, other, np.int32)
+    codes[0] = 0
+    for code, bits in values:
+        codes[code] = bits
+    last = len(codes) - 1
+    return codes[np.where((quality >= 0) & (quality < last), quality, last)]
+
+
+def _from_bits(quality: np.ndarray, *, values: Sequence[tuple[int, int]], other: int) -> np.ndarray:
+    """Mask from bits, of which several may be set."""
+    mask = np.zeros(quality.shape, np.int32)
+    known = 0
+    for value, bits in values:
+        mask[(quality & value) != 0] |= bits
+        known |= value
+    mask[(quality & ~quality.dtype.type(known)) != 0] |= other
+    return mask
+
+
+def _psfex_row(path: str | os.PathLike[str], hdu: Hdu, primary: fits.Header) -> dict[str, Any]:
+    """Return what finds the model of a CCD, if the file is a merged one."""
+    with fits.open(path, memmap=False) as hdus:
+        columns = {name.lower() for h in hdus for name in getattr(h.columns, "names", [])}
+    return columns

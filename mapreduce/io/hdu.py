@@ -1,0 +1,503 @@
+"""The HDUs of a FITS file, found without reading pixels and read block by block.
+
+A file is scanned once: where each HDU starts, how long it is, and the few cards that say what it
+holds. Every later access goes straight to one HDU, so that a block of the last CCD of a mosaic
+costs no more than one of the first. Astropy parses the headers, decompresses tiles and applies
+BZERO and BSCALE; it is shown the one HDU as if that were the whole file.
+"""
+
+from __future__ import annotations
+
+import bz2
+import functools
+import gzip
+import io
+import math
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+from astropy.io import fits
+from dask.base import tokenize
+
+from ..plane import Source
+
+__all__ = ["Derived", "FitsPlane", "Hdu", "listed", "open_hdu", "plane_of", "scan"]
+
+_BLOCK = 2880
+_FACTS = frozenset(
+    "XTENSION BITPIX NAXIS PCOUNT GCOUNT GROUPS EXTNAME EXTVER EXTTYPE BSCALE BZERO BLANK "
+    "ZIMAGE ZBITPIX ZNAXIS ZBLANK CCDNUM DATAMODL EXPINFO_V INSTRUME PLVER PSFMODEL".split()
+)
+_AXES = ("NAXIS", "ZNAXIS")
+_STUB = fits.PrimaryHDU().header.tostring().encode("ascii")
+
+
+@dataclass(frozen=True)
+class Hdu:
+    """Where one HDU of a file is, and what it holds.
+
+    Attributes
+    ----------
+    path : str
+        Absolute path of the file.
+    stamp : (int, int)
+        Size and modification time (ns) of the file when it was scanned.
+    index : int
+        Number of the HDU, from 0.
+    start, data, stop : int
+        Byte offsets of the header, the data, and the end of the data (without padding).
+    facts : mapping
+        The cards that say what the HDU holds.
+    names_planes : bool
+        Whether the header names mask planes (cards ``MP_*`` or ``MSKN*``).
+    """
+
+    path: str
+    stamp: tuple[int, int]
+    index: int
+    start: int
+    data: int
+    stop: int
+    facts: Mapping[str, Any] = field(hash=False)
+    names_planes: bool = False
+
+    @property
+    def name(self) -> str:
+        """EXTNAME in capitals; empty where there is none."""
+        return str(self.facts.get("EXTNAME", "")).strip().upper()
+
+    @property
+    def compressed(self) -> bool:
+        """Whether this is a tile-compressed image."""
+        return self.facts.get("ZIMAGE") is True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the image, in numpy's order; empty for tables and for HDUs without data."""
+        if self.facts.get("XTENSION", "IMAGE") not in ("IMAGE", "IUEIMAGE") and not self.compressed:
+            return ()
+        prefix = "Z" if self.compressed else ""
+        return tuple(
+            self.facts[f"{prefix}NAXIS{i}"] for i in range(self.facts[prefix + "NAXIS"], 0, -1)
+        )
+
+    @property
+    def is_image(self) -> bool:
+        """Whether there are pixels in two dimensions."""
+        return len(self.shape) == 2 and 0 not in self.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Data type of the image's values, BSCALE, BZERO and BLANK applied; native."""
+        bits = self.facts["ZBITPIX" if self.compressed else "BITPIX"]
+        if bits < 0:
+            return np.dtype(f"f{-bits // 8}")
+        if not self.scaled:
+            return np.dtype(f"u{bits // 8}" if bits == 8 else f"i{bits // 8}")
+        bscale, bzero = self.facts.get("BSCALE", 1), self.facts.get("BZERO", 0)
+        if bscale == 1 and bits == 8 and bzero == -128:
+            return np.dtype("i1")
+        if bscale == 1 and bits > 8 and bzero == 2 ** (bits - 1):
+            return np.dtype(f"u{bits // 8}")
+        return np.dtype("f4" if bits <= 16 else "f8")
+
+    @property
+    def scaled(self) -> bool:
+        """Whether values in the file differ from those of the image."""
+        bits = self.facts["ZBITPIX" if self.compressed else "BITPIX"]
+        blank = bits > 0 and ("BLANK" in self.facts or "ZBLANK" in self.facts)
+        return self.facts.get("BSCALE", 1) != 1 or self.facts.get("BZERO", 0) != 0 or blank
+
+    @property
+    def where(self) -> str:
+        """How error messages name the HDU."""
+        return f"{self.path}, HDU {self.index}" + (f" ({self.name})" if self.name else "")
+
+    def header(self) -> fits.Header:
+        """Read the header: of a tile-compressed image, that of the image."""
+        with open_hdu(self) as hdu:
+            return hdu.header.copy()
+
+
+def listed(hdus: Sequence[Hdu]) -> str:
+    """Return the HDUs as error messages list them.
+
+    Examples
+    --------
+    >>> facts = {"BITPIX": -32, "NAXIS": 2, "NAXIS1": 30, "NAXIS2": 40, "EXTNAME": "SCI"}
+    >>> listed([Hdu("a.fits", (0, 0), 0, 0, 2880, 7680, facts)])
+    '0 SCI (40 x 30 float32)'
+    """
+    texts = []
+    for hdu in hdus:
+        size = " x ".join(map(str, hdu.shape))
+        kind = f"{size} {hdu.dtype}" if hdu.shape else "table" if hdu.index else "no data"
+        texts.append(f"{hdu.index} {hdu.name or '-'} ({kind})")
+    return ", ".join(texts)
+
+
+def scan(path: str | os.PathLike[str]) -> tuple[Hdu, ...]:
+    """Find the HDUs of a FITS file; its pixels are not read.
+
+    Also takes whole-file gzip and bzip2; those must be decompressed to their end for this.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    tuple of Hdu
+
+    Raises
+    ------
+    OSError
+        If the file is missing (FileNotFoundError), not FITS, or shorter than its headers say.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     fits.PrimaryHDU(np.zeros((40, 30), "f4")).writeto(f"{folder}/a.fits")
+    ...     listed(scan(f"{folder}/a.fits"))
+    '0 - (40 x 30 float32)'
+    """
+    path = os.path.abspath(path)
+    return _scan(path, _stamp(path))
+
+
+@functools.lru_cache(maxsize=32)
+def _scan(path: str, stamp: tuple[int, int]) -> tuple[Hdu, ...]:
+    hdus: list[Hdu] = []
+    try:
+        with _open(path) as file:
+            start = 0
+            while (hdu := _next_hdu(file, path, stamp, len(hdus), start)) is not None:
+                hdus.append(hdu)
+                start = hdu.data + _padded(hdu.stop - hdu.data)
+    except (EOFError, OSError, zlib.error) as error:
+        if path in str(error):
+            raise
+        raise OSError(f"{path} cannot be decompressed: {error}") from error
+    return tuple(hdus)
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+def _open(path: str) -> BinaryIO:
+    """Open a file that may be compressed as a whole."""
+    file = open(path, "rb")
+    magic = file.read(3)
+    file.seek(0)
+    if magic[:2] == b"\x1f\x8b":
+        file.close()
+        return gzip.open(path)
+    if magic == b"BZh":
+        file.close()
+        return bz2.open(path)
+    return file
+
+
+def _padded(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def _next_hdu(
+    file: BinaryIO, path: str, stamp: tuple[int, int], index: int, start: int
+) -> Hdu | None:
+    """Read the header at an offset; None where the file, or what is FITS of it, has ended."""
+    file.seek(start)
+    header = file.read(_BLOCK)
+    if index == 0 and not header.startswith(b"SIMPLE  ="):
+        raise OSError(f"{path} is not a FITS file: it starts with {header[:16]!r}")
+    if index > 0 and not header.startswith(b"XTENSION="):
+        return None
+    while not _has_end(header):
+        more = file.read(_BLOCK)
+        if len(more) < _BLOCK:
+            raise OSError(
+                f"{path} is truncated: the header of HDU {index} starts at byte {start} "
+                f"and has no END in the {len(header) + len(more)} bytes there are"
+            )
+        header += more
+    facts, names_planes = _facts(header)
+    try:
+        size = _data_size(facts)
+    except (KeyError, TypeError) as error:
+        raise OSError(f"{path}, HDU {index}: the header has no valid size: {error}") from error
+    data = start + len(header)
+    hdu = Hdu(path, stamp, index, start, data, data + size, facts, names_planes)
+    if size:
+        file.seek(hdu.stop - 1)
+        if not file.read(1):
+            end = stamp[0] if isinstance(file, io.BufferedReader) else file.tell()
+            raise OSError(
+                f"{hdu.where}: the file is truncated: the data take bytes {data} to {hdu.stop} "
+                f"but the file has {end}"
+            )
+    return hdu
+
+
+def _has_end(header: bytes) -> bool:
+    last = header[-_BLOCK:]
+    return any(last[i : i + 8] == b"END     " for i in range(0, len(last), 80))
+
+
+def _facts(header: bytes) -> tuple[dict[str, Any], bool]:
+    """Return the cards that we look for, and whether there are names of mask planes."""
+    facts = {}
+    names_planes = False
+    for i in range(0, len(header), 80):
+        keyword = header[i : i + 8].decode("latin-1").rstrip()
+        if keyword in _FACTS or keyword.rstrip("0123456789") in _AXES:
+            card = fits.Card.fromstring(header[i : i + 80])
+            # Some writers give a compressed HDU a default name before its own.
+            if keyword != "EXTNAME" or card.value != "COMPRESSED_IMAGE":
+                value = card.value
+                facts[keyword] = value.rstrip() if isinstance(value, str) else value
+        elif keyword.startswith(("MP_", "MSKN")) or header[i : i + 12] == b"HIERARCH MP_":
+            names_planes = True
+    return facts, names_planes
+
+
+def _data_size(facts: Mapping[str, Any]) -> int:
+    axes = [facts[f"NAXIS{i}"] for i in range(1, facts["NAXIS"] + 1)]
+    if facts.get("GROUPS") is True and axes[:1] == [0]:
+        axes = axes[1:]
+    if not axes:
+        return 0
+    pixels = facts.get("PCOUNT", 0) + math.prod(axes)
+    return abs(facts["BITPIX"]) // 8 * facts.get("GCOUNT", 1) * pixels
+
+
+class _Window(io.RawIOBase):
+    """An empty primary HDU followed by one HDU of a file, as if that were all there is."""
+
+    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
+        self._file = file
+        self._shift = start - len(_STUB)
+        self._size = stop - self._shift
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        position, size = self._position, min(len(buffer), self._size - self._position)
+        if size <= 0:
+            return 0
+        if position < len(_STUB):
+            piece = _STUB[position : position + size]
+            buffer[: len(piece)] = piece
+            count = len(piece)
+        else:
+            self._file.seek(self._shift + position)
+            count = self._file.readinto(memoryview(buffer)[:size])
+        self._position += count
+        return count
+
+
+@contextmanager
+def open_hdu(hdu: Hdu | FitsPlane) -> Iterator[Any]:
+    """Open one HDU with astropy, without walking through those before it.
+
+    Raises
+    ------
+    OSError
+        If the file is gone or is not the one that was scanned.
+    """
+    with _open_unchanged(hdu) as file:
+        if hdu.start == 0:
+            with fits.open(file, memmap=False, lazy_load_hdus=True) as hdulist:
+                yield hdulist[0]
+        else:
+            window = _Window(file, hdu.start, hdu.data + _padded(hdu.stop - hdu.data))
+            with fits.open(window, memmap=False, lazy_load_hdus=True) as hdulist:
+                yield hdulist[1]
+
+
+def _open_unchanged(hdu: Hdu | FitsPlane) -> BinaryIO:
+    try:
+        stamp = _stamp(hdu.path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{hdu.path} has vanished since it was opened") from None
+    if stamp != hdu.stamp:
+        raise OSError(
+            f"{hdu.path} has changed since it was opened: it had {hdu.stamp[0]} bytes "
+            f"and has {stamp[0]}, last written {(stamp[1] - hdu.stamp[1]) / 1e9:+.3f} s apart; "
+            "open it again"
+        )
+    return _open(hdu.path)
+
+
+@dataclass(frozen=True)
+class FitsPlane:
+    """An image HDU as a source: a handle that opens the file whenever a block is read.
+
+    It holds no file and no pixels, so it is small, picklable, and safe to share between threads
+    and workers (which must see the file under the same path). Blocks are new arrays in native byte
+    order. Of a tile-compressed image only the tiles needed are decompressed; a file compressed as
+    a whole (``.fits.gz``) is decompressed up to the block every time.
+
+    Attributes
+    ----------
+    path : str
+        Absolute path of the file.
+    stamp : (int, int)
+        Size and modification time (ns) of the file when it was opened.
+    index : int
+        Number of the HDU.
+    start, data, stop : int
+        Byte offsets of the header, the data and the end of the data.
+    shape : (int, int)
+        Rows and columns.
+    dtype : numpy.dtype
+        Of the values, BSCALE and BZERO applied.
+    direct : bool
+        Whether the bytes of the file are those of the values.
+
+    Raises
+    ------
+    OSError
+        On reading, if the file is gone, was changed since, or is damaged.
+    """
+
+    path: str
+    stamp: tuple[int, int]
+    index: int
+    start: int
+    data: int
+    stop: int
+    shape: tuple[int, int]
+    dtype: np.dtype
+    direct: bool
+
+    ndim = 2
+
+    def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
+        rows, columns = (range(n)[s] for s, n in zip(slices, self.shape, strict=True))
+        if not len(rows) or not len(columns):
+            return np.empty((len(rows), len(columns)), self.dtype)
+        try:
+            block = self._read(_span(rows), _span(columns))
+        except FileNotFoundError:
+            raise
+        except (OSError, EOFError, ValueError, TypeError, zlib.error, fits.VerifyError) as error:
+            if isinstance(error, OSError) and self.path in str(error):
+                raise
+            raise OSError(f"{self.path}, HDU {self.index} cannot be read: {error}") from error
+        if rows.step == columns.step == 1:
+            return block
+        return np.ascontiguousarray(block[:: rows.step, :: columns.step])
+
+    def _read(self, rows: range, columns: range) -> np.ndarray:
+        """Read a rectangle of pixels."""
+        if self.direct:
+            return self._read_rows(rows, columns)
+        with open_hdu(self) as hdu:
+            block = hdu.section[rows.start : rows.stop, columns.start : columns.stop]
+            return np.require(block, self.dtype, ("C", "O"))
+
+    def _read_rows(self, rows: range, columns: range) -> np.ndarray:
+        """Read a rectangle row by row, or at once where the rows are whole."""
+        size, width = self.dtype.itemsize, self.shape[1]
+        block = np.empty((len(rows), len(columns)), self.dtype)
+        pieces = block.reshape(1, -1) if len(columns) == width else block
+        with _open_unchanged(self) as file:
+            for i, piece in enumerate(pieces):
+                file.seek(self.data + ((rows.start + i) * width + columns.start) * size)
+                if file.readinto(piece.view(np.uint8)) != piece.nbytes:
+                    raise OSError(f"the file ends before row {rows.start + i}")
+        if np.little_endian:
+            block.byteswap(inplace=True)
+        return block
+
+    def __dask_tokenize__(self) -> tuple:
+        return "FitsPlane", self.path, self.stamp, self.start, self.shape
+
+
+def _span(indices: range) -> range:
+    """Return the smallest range of step 1 that holds an increasing range."""
+    if indices.step < 1:
+        raise ValueError(f"a block is read forwards, got step {indices.step}")
+    return range(indices.start, indices[-1] + 1)
+
+
+def plane_of(hdu: Hdu) -> FitsPlane:
+    """Return the image of an HDU as a source.
+
+    Raises
+    ------
+    ValueError
+        If the HDU does not hold an image with two dimensions.
+    """
+    if not hdu.is_image:
+        what = f"an array of shape {hdu.shape}" if hdu.shape else "no image"
+        raise ValueError(f"{hdu.where} holds {what}; a plane has two dimensions")
+    direct = not hdu.compressed and not hdu.scaled
+    return FitsPlane(
+        hdu.path, hdu.stamp, hdu.index, hdu.start, hdu.data, hdu.stop, hdu.shape, hdu.dtype, direct
+    )
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A source that is computed block by block from others of the same shape.
+
+    Attributes
+    ----------
+    function : callable
+        From one block of each source to the block; importable, or a `functools.partial` of one
+        that is.
+    sources : tuple of sources
+        What it is computed from.
+    dtype : numpy.dtype
+        Of what the function returns.
+
+    Raises
+    ------
+    ValueError
+        If the sources differ in shape.
+    """
+
+    function: Callable[..., np.ndarray]
+    sources: tuple[Source, ...]
+    dtype: np.dtype
+
+    ndim = 2
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(source.shape) for source in self.sources}
+        if len(shapes) > 1:
+            raise ValueError(f"the planes differ in shape: {sorted(shapes)} (rows, columns)")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.sources[0].shape
+
+    def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
+        return self.function(*(source[slices] for source in self.sources))
+
+    def __dask_tokenize__(self) -> tuple:
+        return "Derived", tokenize(self.function), [tokenize(s) for s in self.sources]

@@ -1,0 +1,216 @@
+"""LSST exposures: files of afw (``ExposureF``, calexps) and of ``lsst.images``, and our own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from ..exposure import Exposure
+from ..mask import MaskPlanes
+from ..plane import Source
+from ..psf import Psf, PsfexPsf
+from .hdu import Derived, Hdu, listed, open_hdu, plane_of, scan
+from .header import mask_planes_of, merged, origin_of, wcs_of
+from .values import mask_of
+
+__all__ = ["read", "recognizes"]
+
+_ROLES = ("IMAGE", "MASK", "VARIANCE")
+# What lsst.images calls the planes that all other LSST files, and we, call otherwise.
+_AFW_NAMES = {
+    "SATURATED": "SAT",
+    "INTERPOLATED": "INTRP",
+    "COSMIC_RAY": "CR",
+    "DETECTION_EDGE": "EDGE",
+    "UNMASKED_NAN": "UNMASKEDNAN",
+}
+
+
+def recognizes(path: str | os.PathLike[str]) -> bool:
+    """Whether a FITS file is one of LSST's, or written by us."""
+    hdus = scan(path)
+    primary = hdus[0].facts
+    return (
+        "EXPINFO_V" in primary
+        or str(primary.get("DATAMODL", "")).startswith("https://images.lsst.io")
+        or any(hdu.facts.get("EXTTYPE") in _ROLES or hdu.names_planes for hdu in hdus)
+    )
+
+
+def read(path: str | os.PathLike[str], *, mask_planes: Sequence[str] | None = None) -> Exposure:
+    """Read an exposure of the LSST pipelines; its pixels stay on disk until they are used.
+
+    The planes are the HDUs called IMAGE, MASK and VARIANCE (EXTNAME, else EXTTYPE); in old files
+    without names the first three images. The planes of ``lsst.images`` masks get the names that
+    afw gives them: SATURATED is SAT, INTERPOLATED INTRP, COSMIC_RAY CR, DETECTION_EDGE EDGE,
+    UNMASKED_NAN UNMASKEDNAN.
+
+    Parameters
+    ----------
+    path : path
+        The file; may be ``.fits.gz``, of which every block that is read is decompressed from the
+        start.
+    mask_planes : sequence of str, optional
+        Keep only these mask planes. Needed where a mask has more than the 31 that int32 can hold.
+
+    Returns
+    -------
+    Exposure
+        With the origin (xy0) from the alternate WCS ``A``, else from LTV. The WCS is that of the
+        header: for Rubin an approximation of the exact one, which only LSST's own code can read.
+        The PSF is read if it is a ``PsfexPsf`` or one of ours. Other models need LSST's code, or
+        to unpickle what is in the file: ``psf`` is None, and the card PSFCLASS names the class.
+
+    Raises
+    ------
+    KeyError
+        If ``mask_planes`` names one that is not there.
+    OSError
+        If the file is missing, not FITS, or truncated.
+    ValueError
+        If there is no image, the planes differ in shape, or there are too many mask planes.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from mapreduce.io import write_exposure
+    >>> with TemporaryDirectory() as folder:
+    ...     write_exposure(Exposure(np.ones((2, 3)), origin=(100, 200)), f"{folder}/a.fits")
+    ...     read(f"{folder}/a.fits").bbox
+    Box(x0=100, y0=200, width=3, height=2)
+    """
+    hdus = scan(path)
+    roles = _roles(hdus)
+    header = roles["IMAGE"][0].header()
+    primary = hdus[0].header()
+    origin = origin_of(header)
+    parts: dict[str, Any] = {
+        "image": plane_of(roles["IMAGE"][0]),
+        "origin": origin,
+        "wcs": wcs_of(roles["IMAGE"][0], header, origin),
+    }
+    if "VARIANCE" in roles:
+        parts["variance"] = plane_of(roles["VARIANCE"][0])
+    if "MASK" in roles:
+        parts["mask"], parts["mask_planes"] = _mask(roles["MASK"], mask_planes)
+    parts["psf"], psf_class = _psf(hdus, primary)
+    if "AR_HDU" in primary:
+        _drop_addresses(primary)
+    meta = merged(None if roles["IMAGE"][0].index == 0 else primary, header)
+    if psf_class is not None:
+        meta["PSFCLASS"] = (psf_class, "the PSF in the file, which was not read")
+    return Exposure(meta=meta, **parts)
+
+
+def _roles(hdus: Sequence[Hdu]) -> dict[str, list[Hdu]]:
+    """Return the HDUs of each plane; a mask may take several."""
+    images = [hdu for hdu in hdus if hdu.is_image]
+    for key in (lambda hdu: hdu.name, lambda hdu: hdu.facts.get("EXTTYPE")):
+        roles = {role: [hdu for hdu in images if key(hdu) == role] for role in _ROLES}
+        if roles["IMAGE"]:
+            break
+    else:
+        roles = {role: [hdu] for role, hdu in zip(_ROLES, images, strict=False)}
+    roles = {role: found for role, found in roles.items() if found}
+    if "IMAGE" not in roles:
+        raise ValueError(f"{hdus[0].path} has no image; there are {listed(hdus)}")
+    for role in ("IMAGE", "VARIANCE"):
+        if len(roles.get(role, ())) > 1:
+            raise ValueError(
+                f"{hdus[0].path} has several HDUs {role}: {listed(roles[role])}; "
+                'read it with format="fits", which lets you choose'
+            )
+    return roles
+
+
+def _mask(hdus: Sequence[Hdu], keep: Sequence[str] | None) -> tuple[Source, MaskPlanes]:
+    """Return the mask and its planes, of several HDUs as one int32."""
+    hdus = sorted(hdus, key=lambda hdu: hdu.facts.get("EXTVER", 1))
+    found: dict[str, tuple[int, int]] = {}
+    for number, hdu in enumerate(hdus):
+        header = hdu.header()
+        is_afw = any(keyword.startswith("MP_") for keyword in header)
+        for name, bit in (mask_planes_of(header) or {}).items():
+            found[name if is_afw else _AFW_NAMES.get(name, name)] = number, bit
+    if keep is not None:
+        if missing := [name for name in keep if name not in found]:
+            raise KeyError(f"{hdus[0].where} has no mask plane {missing[0]}; there are {[*found]}")
+        found = {name: found[name] for name in keep}
+    if len(hdus) == 1 and keep is None:
+        return mask_of(hdus[0], {name: bit for name, (_, bit) in found.items()} or None)
+    if len(found) > 31:
+        raise ValueError(
+            f"{hdus[0].where}: the mask has {len(found)} planes, more than the 31 of an int32 "
+            f"mask; choose with mask_planes= among {', '.join(found)}"
+        )
+    moves = tuple((number, bit, new) for new, (number, bit) in enumerate(found.values()))
+    sources = tuple(mask_of(hdu, {})[0] for hdu in hdus)
+    gathered = Derived(partial(_gather, moves=moves), sources, np.dtype("i4"))
+    return gathered, MaskPlanes({name: bit for bit, name in enumerate(found)})
+
+
+def _gather(*masks: np.ndarray, moves: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Gather bits of several masks; each move is (mask, its bit, new bit)."""
+    result = np.zeros_like(masks[0])
+    for number, bit, new in moves:
+        result |= ((masks[number] >> bit) & 1) << new
+    return result
+
+
+def _psf(hdus: Sequence[Hdu], primary: fits.Header) -> tuple[Psf | None, str | None]:
+    """Return the PSF, or else the class of one that cannot be read."""
+    ours = [hdu for hdu in hdus if "PSFMODEL" in hdu.facts]
+    if ours:
+        from .psf import psf_from_hdus
+
+        with ExitStack() as stack:
+            return psf_from_hdus([stack.enter_context(open_hdu(hdu)) for hdu in ours]), None
+    number = primary.get("ARCHIVE_ID_PSF", primary.get("PSF_ID", 0))
+    first = primary.get("AR_HDU", 0) - 1
+    if number == 0 or not 0 < first < len(hdus):
+        return None, None
+    with open_hdu(hdus[first]) as index:
+        rows = index.data[index.data["id"] == number]
+        parts = {
+            int(row["cat.persistable"]): (int(row["cat.archive"]), int(row["row0"])) for row in rows
+        }
+        names = {str(name).strip() for name in rows["name"]}
+    if names != {"PsfexPsf"}:
+        return None, ", ".join(sorted(names)) or None
+    return _psfex(
+        *({**_row(hdus[first + parts[part][0]], parts[part][1])} for part in (0, 1))
+    ), None
+
+
+def _row(hdu: Hdu, number: int) -> Mapping[str, Any]:
+    with open_hdu(hdu) as table:
+        return {name: np.array(table.data[name][number]) for name in table.columns.names}
+
+
+def _psfex(scalars: Mapping[str, Any], arrays: Mapping[str, Any]) -> PsfexPsf:
+    """Return the PSFEx model that afw stored, in parent coordinates as afw has it."""
+    nx, ny, nterms = (int(n) for n in arrays["_size"])
+    return PsfexPsf(
+        arrays["_comp"].reshape(nterms, ny, nx),
+        degree=int(np.atleast_1d(arrays["degree"])[0]),
+        offset=arrays["_context_first"],
+        scale=arrays["_context_second"],
+        sampling=float(scalars["_pixstep"]),
+        average_position=(
+            float(scalars["averagePosition_x"]),
+            float(scalars["averagePosition_y"]),
+        ),
+    )
+
+
+def _drop_addresses(primary: fits.Header) -> None:
+    """Remove the numbers that components have in the archive of an afw file."""
+    known = {key.removeprefix("ARCHIVE_ID_") + "_ID" for key in primary if "ARCHIVE_ID_" in key}
+    for key in [k for k in primary if k in known or k in ("WCS_ID", "PSF_ID")]:
+        del primary[key]

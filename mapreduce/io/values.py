@@ -1,0 +1,167 @@
+"""From what files hold to what an exposure holds: variances, and int32 masks.
+
+Each function takes blocks of pixels and is importable, so that a source that uses it (see
+`mapreduce.io.hdu.Derived`) can travel to a worker.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+
+from ..mask import MaskPlanes
+from ..plane import Source
+from .hdu import Derived, Hdu, plane_of
+
+__all__ = [
+    "as_int32",
+    "flag_no_data",
+    "flagged",
+    "mask_of",
+    "nonzero",
+    "undo_asinh",
+    "variance_from",
+    "variance_of_error",
+    "variance_of_weight",
+]
+
+
+def variance_of_error(error: np.ndarray) -> np.ndarray:
+    """Variance from 1-sigma errors; NaN where the error is not a positive number.
+
+    Examples
+    --------
+    >>> variance_of_error(np.array([2.0, 0.0, -1.0]))
+    array([ 4., nan, nan])
+    """
+    values = error.astype(_float(error.dtype), copy=False)
+    with np.errstate(over="ignore"):
+        return np.square(values, out=_nan_like(error), where=_known(error))
+
+
+def variance_of_weight(weight: np.ndarray) -> np.ndarray:
+    """Variance from weights (inverse variances); NaN where the weight is not a positive number.
+
+    Examples
+    --------
+    >>> variance_of_weight(np.array([0.5, 0.0, np.nan]))
+    array([ 2., nan, nan])
+    """
+    values = weight.astype(_float(weight.dtype), copy=False)
+    with np.errstate(over="ignore"):
+        return np.reciprocal(values, out=_nan_like(weight), where=_known(weight))
+
+
+def flag_no_data(noise: np.ndarray, mask: np.ndarray | None = None, *, value: int) -> np.ndarray:
+    """Mask, with the bits of ``value`` set where an error or weight is not a positive number.
+
+    Examples
+    --------
+    >>> flag_no_data(np.array([1.0, 0.0]), np.array([1, 1], np.int32), value=256)
+    array([  1, 257], dtype=int32)
+    """
+    missing = np.where(_known(noise), np.int32(0), np.int32(value))
+    return missing if mask is None else missing | mask
+
+
+def as_int32(mask: np.ndarray) -> np.ndarray:
+    """Mask as int32, bit by bit.
+
+    Raises
+    ------
+    ValueError
+        If a 64-bit mask uses bits that int32 has not.
+
+    Examples
+    --------
+    >>> as_int32(np.array([1, 65535], np.uint16))
+    array([    1, 65535], dtype=int32)
+    """
+    if mask.dtype == np.uint32:
+        return mask.view(np.int32)
+    if mask.dtype.itemsize > 4:
+        if mask.size and (mask.min() < -(2**31) or mask.max() >= 2**32):
+            raise ValueError(f"the {mask.dtype} mask uses bits above 31, which int32 cannot hold")
+        return mask.astype(np.uint32).view(np.int32)
+    return mask.astype(np.int32)
+
+
+def nonzero(mask: np.ndarray, *, value: int) -> np.ndarray:
+    """Mask with the bits of ``value`` wherever a mask is not zero.
+
+    Examples
+    --------
+    >>> nonzero(np.array([0, 1, 7], np.uint8), value=1)
+    array([0, 1, 1], dtype=int32)
+    """
+    return np.where(mask != 0, np.int32(value), np.int32(0))
+
+
+def undo_asinh(image: np.ndarray, *, offset: float, softening: float) -> np.ndarray:
+    """Undo the asinh scaling of Pan-STARRS images (cards BOFFSET and BSOFTEN).
+
+    Examples
+    --------
+    >>> undo_asinh(np.array([0.0], np.float32), offset=3.0, softening=1.0)
+    array([3.], dtype=float32)
+    """
+    unit = 2.5 * math.log10(math.e)
+    return (offset + softening * 2 * np.sinh(np.divide(image, unit, dtype=float))).astype("f4")
+
+
+def variance_from(kind: str, plane: Source) -> Source:
+    """Return the variance for a plane that is a "variance", "error" or "weight"."""
+    if kind == "variance":
+        return plane
+    function = {"error": variance_of_error, "weight": variance_of_weight}[kind]
+    return Derived(function, (plane,), _float(plane.dtype))
+
+
+def flagged(mask: Source | None, planes: MaskPlanes, noise: Source) -> tuple[Source, MaskPlanes]:
+    """Return the mask with NO_DATA where an error or weight says nothing, and its planes.
+
+    Without a mask, one is made that has no other bits.
+    """
+    planes = planes.add("NO_DATA")
+    function = partial(flag_no_data, value=planes.bitmask("NO_DATA"))
+    return Derived(function, (noise,) if mask is None else (noise, mask), np.dtype("i4")), planes
+
+
+def mask_of(hdu: Hdu, planes: Mapping[str, int] | None) -> tuple[Source, MaskPlanes]:
+    """Return the mask of an HDU as an int32 source, with its planes.
+
+    Without named planes an 8-bit mask is taken for a bad-pixel map (not zero: BAD), and the bits
+    of a wider one are called BIT0, BIT1, ...
+
+    Raises
+    ------
+    TypeError
+        If the HDU holds floats.
+    """
+    plane = plane_of(hdu)
+    if plane.dtype.kind not in "iu":
+        raise TypeError(f"{hdu.where} holds {plane.dtype}; a mask is of integers")
+    if planes is None and plane.dtype.itemsize == 1:
+        planes = MaskPlanes.lsst()
+        function = partial(nonzero, value=planes.bitmask("BAD"))
+        return Derived(function, (plane,), np.dtype("i4")), planes
+    if planes is None:
+        planes = {f"BIT{bit}": bit for bit in range(min(8 * plane.dtype.itemsize, 31))}
+    if plane.dtype != np.int32:
+        plane = Derived(as_int32, (plane,), np.dtype("i4"))
+    return plane, MaskPlanes(planes)
+
+
+def _known(noise: np.ndarray) -> np.ndarray:
+    return (noise > 0) & np.isfinite(noise)
+
+
+def _nan_like(block: np.ndarray) -> np.ndarray:
+    return np.full(block.shape, np.nan, _float(block.dtype))
+
+
+def _float(dtype: np.dtype) -> np.dtype:
+    return np.result_type(dtype, np.float32)
