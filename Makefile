@@ -16,9 +16,10 @@ demo: $(VENV)/.plot
 ifeq ($(INPUT),)
 	$(BIN)/skyfold simulate $(DEMO)/input.fits --size 2048 --overwrite
 endif
-	$(BIN)/skyfold grid $(or $(INPUT),$(DEMO)/input.fits) $(OPTIONS) --cell 256 --border 64 --plot $(DEMO)/grid.png
+	$(BIN)/skyfold grid $(or $(INPUT),$(DEMO)/input.fits) $(OPTIONS) --cell 256 --border 128 --plot $(DEMO)/grid.png
 	$(BIN)/skyfold map $(or $(INPUT),$(DEMO)/input.fits) $(DEMO)/output.fits $(OPTIONS) \
-		--mapper background --cell 256 --border 64 --picture $(DEMO)/before_after.png --overwrite
+		--mapper background --set trim=False --cell 256 --border 128 --reducer feather \
+		--picture $(DEMO)/before_after.png --overwrite
 	@echo "look at $(DEMO)/before_after.png and $(DEMO)/grid.png; the exposure is $(DEMO)/output.fits"
 
 test: lint

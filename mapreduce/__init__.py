@@ -11,6 +11,7 @@ from .cell_psf import CellPsf, PsfComponent
 from .engine import map_reduce, split
 from .exposure import Exposure
 from .grid import Cell, Grid, GridConfig
+from .io import read_exposure, write_exposure
 from .mapper import array_mapper
 from .mask import MaskPlanes
 from .psf import DoubleGaussianPsf, GaussianPsf, KernelPsf, Psf, PsfexPsf
@@ -28,6 +29,7 @@ from .reducer import (
     WeightedAverage,
 )
 from .report import CellFailure, Report
+from .simulate import simulate_exposure
 
 __all__ = [
     "Average",
@@ -57,7 +59,9 @@ __all__ = [
     "Sum",
     "WeightedAverage",
     "array_mapper",
-    "array_mapper",
     "map_reduce",
+    "read_exposure",
+    "simulate_exposure",
     "split",
+    "write_exposure",
 ]

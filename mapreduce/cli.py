@@ -20,12 +20,14 @@ from .grid import GridConfig
 from .io import read_exposure, write_exposure
 from .mapper import resolve_mapper
 from .mappers import describe
-from .reducer import PixelReducer, get_reducer
+from .reducer import REDUCERS, PixelReducer, get_reducer
 from .simulate import simulate_exposure
 
 __all__ = ["main"]
 
+_PIXEL_REDUCERS = [name for name, kind in REDUCERS.items() if issubclass(kind, PixelReducer)]
 _LOCAL = ("threads", "synchronous", "processes")
+CONNECT_TIMEOUT = "10s"
 _SOME_CELLS_FAILED = 3
 _INTERRUPTED = 130
 
@@ -33,7 +35,7 @@ _INTERRUPTED = 130
 class _Size(click.ParamType):
     """A size as one number or as XxY."""
 
-    name = "N|XxY"
+    name = "SIZE"
 
     def convert(self, value: Any, param: Any, context: Any) -> Any:
         """Return a number or a pair of numbers."""
@@ -92,9 +94,13 @@ def _one_line(error: Exception) -> str:
 def _grid_options(command: Any) -> Any:
     for option in reversed(
         (
-            click.option("--cell", type=_Size(), default=256, show_default=True, help="Core size."),
-            click.option("--step", type=_Size(), help="Distance between cells [default: --cell]."),
-            click.option("--border", type=_Size(), default=32, show_default=True, help="Margin."),
+            click.option(
+                "--cell", type=_Size(), default=256, show_default=True, help="Size of the core."
+            ),
+            click.option("--step", type=_Size(), help="Distance between cells; default as --cell."),
+            click.option(
+                "--border", type=_Size(), default=32, show_default=True, help="Margin on each side."
+            ),
             click.option(
                 "--adjust",
                 type=click.Choice(["partition", "spacing", "size", "none"]),
@@ -159,21 +165,25 @@ def _list_mappers(context: click.Context, _: Any, value: bool) -> None:
     "--mapper",
     "mapper_name",
     required=True,
-    help="A built-in (see --mappers), or your own as package.module:function.",
+    help=f"{', '.join(describe())}, or your own as package.module:function.",
 )
 @click.option(
     "--mappers", is_flag=True, is_eager=True, expose_value=False, callback=_list_mappers,
-    help="List the built-in mappers.",
+    help="Say what the built-in mappers do.",
 )  # fmt: skip
 @click.option(
     "--set", "settings", type=_Setting(), multiple=True,
     help="Argument of the mapper, such as size=7; repeat for more.",
 )  # fmt: skip
 @_grid_options
-@click.option("--reducer", default="average", show_default=True, help="How results are combined.")
 @click.option(
-    "--variance", help="Rule for the variance of overlaps: mean, correlated, independent."
-)
+    "--reducer", type=click.Choice(_PIXEL_REDUCERS), default="average", show_default=True,
+    help="How results are combined where they overlap.",
+)  # fmt: skip
+@click.option(
+    "--variance", type=click.Choice(["mean", "correlated", "independent"]),
+    help="Rule for the variance of overlaps; default the reducer's own.",
+)  # fmt: skip
 @click.option(
     "--aligned", type=_Setting(), multiple=True, metavar="NAME=FILE",
     help="Another exposure on the same pixels, for the mapper's argument NAME.",
@@ -211,7 +221,9 @@ def map_command(
     options: tuple,
     **grid: Any,
 ) -> None:
-    """Run a mapper over the cells of IN and write the resulting exposure to OUT (FITS).
+    """Run a mapper over the cells of IN and write the result to OUT (FITS).
+
+    A SIZE is a number of pixels, or WIDTHxHEIGHT.
 
     \b
     Examples:
@@ -256,7 +268,10 @@ def map_command(
 def grid_command(
     source: Path, plot: Path | None, skip: int, format_: str | None, options: tuple, **grid: Any
 ) -> None:
-    """Show how IN would be cut into cells."""
+    """Show how IN would be cut into cells.
+
+    A SIZE is a number of pixels, or WIDTHxHEIGHT.
+    """
     exposure = read_exposure(source, format=format_, **dict(options))
     cells = _grid_config(**grid).build(exposure)
     widths, heights = ([cell.core[n] for cell in cells] for n in (2, 3))
@@ -314,10 +329,12 @@ def _mapper(name: str) -> Any:
 
 
 def _pixel_reducer(name: str, variance: str | None) -> PixelReducer:
-    reducer = get_reducer(name)
-    if not isinstance(reducer, PixelReducer):
-        raise ValueError(f"reducer {name!r} does not make an exposure; use it from Python")
-    return reducer if variance is None else type(reducer)(variance_rule=variance)
+    if variance is None:
+        return get_reducer(name)
+    try:
+        return REDUCERS[name](variance_rule=variance)
+    except TypeError:
+        raise ValueError(f"reducer {name!r} has no choice of variance rule") from None
 
 
 def _whole(size: Any) -> Any:
@@ -357,7 +374,7 @@ def _client(address: str) -> Iterator[Any]:
     from distributed import Client
 
     try:
-        client = Client(address, timeout="10s")
+        client = Client(address, timeout=CONNECT_TIMEOUT)
     except (OSError, TimeoutError) as error:
         raise OSError(f"no dask scheduler answers at {address}: {error}") from None
     with client:

@@ -14,7 +14,7 @@ from dask.utils import funcname
 from . import graph
 from .exposure import Exposure
 from .grid import Grid, GridConfig
-from .mapper import extras
+from .mapper import check_arguments, extras
 from .plan import make_plan
 from .reducer import Collector, PixelReducer, get_reducer
 from .report import runs
@@ -112,6 +112,7 @@ def map_reduce(
         raise ValueError("return_sub_exposures goes with reducer='none', which returns a list")
     named = extras(mapper)
     kwargs = _checked_kwargs(mapper_kwargs, aligned)
+    check_arguments(mapper, [*kwargs, *(aligned or {}), *named])
     sources = {MAIN: exposure, **_checked_aligned(aligned, exposure)}
     cells = _built(grid, exposure)
     plan = make_plan(cells, tile, _checked_count("reach", reach))

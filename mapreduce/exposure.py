@@ -177,8 +177,7 @@ class Exposure(DaskMethodsMixin):
     @property
     def planes(self) -> dict[str, Plane]:
         """The planes that exist, by name, as they are held: sources unread."""
-        held = {name: getattr(self, "_" + name) for name in _PLANES}
-        return {name: plane for name, plane in held.items() if plane is not None}
+        return {name: plane for name, plane in self._held().items() if plane is not None}
 
     def _visible(self, name: str, plane: Plane | None) -> np.ndarray | da.Array | None:
         if plane is None or isinstance(plane, np.ndarray | da.Array):
@@ -401,7 +400,7 @@ class Exposure(DaskMethodsMixin):
         return shell
 
     def _held(self) -> dict[str, Plane | None]:
-        return {name: getattr(self, "_" + name) for name in _PLANES}
+        return {"image": self._image, "variance": self._variance, "mask": self._mask}
 
     # For people
 
@@ -466,7 +465,7 @@ def _checked(name: str, plane: Plane) -> Plane:
             f"{name} is a {type(plane).__name__}; pass plain numbers (the mask as mask=, "
             "the unit as meta['BUNIT'])"
         )
-    if not isinstance(plane, Source):
+    if not isinstance(plane, np.ndarray | da.Array | Source):
         plane = np.asarray(plane)
     shape, dtype = tuple(plane.shape), np.dtype(plane.dtype)
     if len(shape) != 2 or 0 in shape:

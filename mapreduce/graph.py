@@ -20,8 +20,10 @@ import copy
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
+import cloudpickle
 import dask.array as da
 import numpy as np
 from dask.delayed import Delayed
@@ -69,6 +71,31 @@ class SharedTask(Task):
         return super().substitute(subs, key)
 
 
+class Sealed:
+    """What users gave us, on its way: pickled by itself, and opened in the task that uses it.
+
+    A mapper or PSF that a worker cannot import then fails as a task does, with its error. Inside of
+    dask's own messages it would not reach the worker, and the run would wait for it for ever.
+    """
+
+    def __init__(self, value: Any, data: bytes | None = None) -> None:
+        self._value = value
+        self._data = data
+
+    def __reduce__(self) -> tuple:
+        return Sealed, (None, self._data or cloudpickle.dumps(self._value))
+
+    def open(self) -> Any:
+        """Return what was sealed."""
+        if self._value is None:
+            try:
+                self._value = cloudpickle.loads(self._data)
+            except Exception as error:
+                error.add_note("while loading the mapper, its arguments or the PSF on a worker")
+                raise
+        return self._value
+
+
 class Run:
     """A run in progress: the job, and where its results go.
 
@@ -76,13 +103,23 @@ class Run:
     complete when the last tile is. A canvas does not travel to another process.
     """
 
-    def __init__(self, job: Job, canvas: bool) -> None:
-        self.job = job
+    def __init__(self, sealed: Sealed, canvas: bool = False, psf: Any = None) -> None:
+        self._sealed = sealed
+        self._psf = psf
         self._lock = threading.Lock() if canvas else None
         self._canvas: Planes | None = None
 
     def __reduce__(self) -> tuple:
-        return Run, (self.job, False)
+        return Run, (self._sealed, False, self._psf)
+
+    @cached_property
+    def job(self) -> Job:
+        """The job; with the input's PSF, where that is itself a result of this computation."""
+        job = self._sealed.open()
+        if self._psf is None:
+            return job
+        main = {**job.shells[MAIN], "psf": self._psf}
+        return replace(job, shells={**job.shells, MAIN: main}, psf_travels=True)
 
     def planes(self, box: Box) -> Planes:
         """Return arrays for the result over a box, contents undefined."""
@@ -97,11 +134,8 @@ class Run:
         return {name: plane[where] for name, plane in self._canvas.items()}
 
 
-def _start(job: Job, canvas: bool, lazy_psf: Any) -> Run:
-    if lazy_psf is not None:
-        main = {**job.shells[MAIN], "psf": lazy_psf}
-        job = replace(job, shells={**job.shells, MAIN: main}, psf_travels=True)
-    return Run(job, canvas and not _on_cluster())
+def _start(sealed: Sealed, canvas: bool, psf: Any) -> Run:
+    return Run(sealed, canvas and not _on_cluster(), psf)
 
 
 def _on_cluster() -> bool:
@@ -215,7 +249,7 @@ def _run_layer(job: Job, token: str, sources: Mapping[str, Exposure]) -> tuple[s
     name = f"run-{token}"
     psf = sources[MAIN].psf
     lazy_psf = TaskRef(psf.key) if isinstance(psf, Delayed) else None
-    return name, {name: SharedTask(name, _start, job, False, lazy_psf)}
+    return name, {name: SharedTask(name, _start, Sealed(job), False, lazy_psf)}
 
 
 def _graph(
@@ -389,7 +423,7 @@ class MappedExposure(Exposure):
             records, key = f"records-{self._facts['token']}", f"{name}-{self._facts['token']}"
             layer = self._per_tile(records, _records)
             refs = List(*(TaskRef(tile) for tile in layer))
-            layer[key] = SharedTask(key, function, refs, self._facts)
+            layer[key] = SharedTask(key, function, refs, Sealed(self._facts))
             self._parts[name] = Delayed(key, self._extended(key, layer))
         return self._parts[name]
 
@@ -422,7 +456,7 @@ class MappedExposure(Exposure):
         return "MappedExposure", self._name
 
     def __dask_postcompute__(self) -> tuple[Callable, tuple]:
-        return _finish, (self._shell(), self._facts)
+        return _finish, (self._shell(), Sealed(self._facts))
 
     def __dask_postpersist__(self) -> tuple[Callable, tuple]:
         state = (self._shell(), self._name, self._run, self._chunks, self._dtypes, self._facts)
@@ -447,8 +481,8 @@ class MappedExposure(Exposure):
 
 
 def _with_canvas(task: Task) -> Task:
-    job, _, psf = task.args
-    return SharedTask(task.key, _start, job, True, psf)
+    sealed, _, psf = task.args
+    return SharedTask(task.key, _start, sealed, True, psf)
 
 
 def _rebuilt(
@@ -462,16 +496,17 @@ def _rebuilt(
     *,
     rename: Mapping[str, str] | None = None,
 ) -> MappedExposure:
-    """Make a MappedExposure of computed tiles, or of futures of them."""
+    """Make a MappedExposure of computed tiles, of futures of them, or of an optimised graph."""
     if rename:
-        name = rename.get(name, name)
-    tiles = {key: value for key, value in graph.items() if key[0] == name}
-    layers = {name: MaterializedLayer(tiles), run: MaterializedLayer({run: DataNode(run, None)})}
-    rebuilt = HighLevelGraph(layers, {name: set(), run: set()})
+        name, run = rename.get(name, name), rename.get(run, run)
+    tasks = {run: DataNode(run, None), **graph}
+    ours = {run: {run: tasks.pop(run)}, name: tasks}
+    layers = {layer: MaterializedLayer(part) for layer, part in ours.items()}
+    rebuilt = HighLevelGraph(layers, {run: set(), name: {run}})
     return MappedExposure(shell, rebuilt, name, run, chunks, dtypes, facts)
 
 
-def _finish(tiles: list[list[FinishedTile]], shell: Exposure, facts: Mapping) -> Exposure:
+def _finish(tiles: list[list[FinishedTile]], shell: Exposure, facts: Sealed) -> Exposure:
     """Make the result of its finished tiles."""
     planes = {
         name: _joined([[tile.planes[name] for tile in line] for line in tiles], shell.bbox.shape)
@@ -497,7 +532,8 @@ def _joined(blocks: list[list[np.ndarray]], shape: tuple[int, int]) -> np.ndarra
     return np.block(blocks)
 
 
-def _psf_of(summary: list[tuple[list[CellRecord], int]], facts: Mapping) -> Any:
+def _psf_of(summary: list[tuple[list[CellRecord], int]], sealed: Sealed) -> Any:
+    facts = sealed.open()
     records = [record for records, _ in summary for record in records]
     records.sort(key=lambda record: record.index)
     given = [record for record in records if record.box is not None]
@@ -512,7 +548,8 @@ def _psf_of(summary: list[tuple[list[CellRecord], int]], facts: Mapping) -> Any:
     return CellPsf(components) if components else None
 
 
-def _report_of(summary: list[tuple[list[CellRecord], int]], facts: Mapping) -> Report:
+def _report_of(summary: list[tuple[list[CellRecord], int]], sealed: Sealed) -> Report:
+    facts = sealed.open()
     return Report.of(
         [record for records, _ in summary for record in records],
         token=facts["token"],

@@ -36,6 +36,7 @@ __all__ = [
     "ArrayMapper",
     "Mapper",
     "array_mapper",
+    "check_arguments",
     "extras",
     "masked_pixels",
     "require_border",
@@ -76,6 +77,38 @@ def extras(mapper: Mapper) -> frozenset[str]:
     if isinstance(mapper, ArrayMapper):
         return _named(mapper.function, positional=1) - mapper.arguments.keys()
     return _named(mapper, positional=3)
+
+
+def check_arguments(mapper: Mapper, keywords: Iterable[str]) -> None:
+    """Refuse keyword arguments that a mapper does not take, or too few of them.
+
+    Raises
+    ------
+    TypeError
+        If a call with three positional arguments and these keywords would fail; callables that
+        hide their signature, or pass on what they get, are not checked.
+
+    Examples
+    --------
+    >>> def brighten(sub, expanded, full_bbox, by):
+    ...     return sub + by
+    >>> check_arguments(brighten, ["to"])
+    Traceback (most recent call last):
+    ...
+    TypeError: mapper brighten cannot be called with (sub, expanded, full_bbox, to): missing a ...
+    """
+    try:
+        signature = inspect.signature(mapper)
+    except (TypeError, ValueError):
+        return
+    keywords = list(keywords)
+    try:
+        signature.bind(None, None, None, **dict.fromkeys(keywords))
+    except TypeError as error:
+        arguments = ", ".join(["sub", "expanded", "full_bbox", *keywords])
+        raise TypeError(
+            f"mapper {_name(mapper)} cannot be called with ({arguments}): {error}"
+        ) from None
 
 
 def _named(function: Callable, positional: int) -> frozenset[str]:

@@ -31,6 +31,7 @@ from .report import CellFailure
 from .wcs import same_wcs
 
 __all__ = [
+    "REDUCERS",
     "Average",
     "CellResult",
     "Coadd",
@@ -570,7 +571,8 @@ class Concatenate(Collector):
         return joined
 
 
-_REDUCERS = {
+#: The reducers that have a name, by name.
+REDUCERS = {
     reducer.name: reducer
     for reducer in (
         *(Keep, Copy, Sum, Average, Coadd),
@@ -595,13 +597,13 @@ def get_reducer(reducer: str | PixelReducer | Collector) -> PixelReducer | Colle
     Average(mask='or', bad=('INVALID_MAPREDUCE', 'BAD', 'NO_DATA'), variance_rule='mean')
     """
     if isinstance(reducer, str):
-        if reducer not in _REDUCERS:
-            raise ValueError(f"no reducer {reducer!r}; choose from {', '.join(_REDUCERS)}")
-        return _REDUCERS[reducer]()
+        if reducer not in REDUCERS:
+            raise ValueError(f"no reducer {reducer!r}; choose from {', '.join(REDUCERS)}")
+        return REDUCERS[reducer]()
     if not isinstance(reducer, PixelReducer | Collector):
         raise TypeError(
             f"reducer must be a name, a PixelReducer or a Collector, got {reducer!r}; "
-            f"names are {', '.join(_REDUCERS)}"
+            f"names are {', '.join(REDUCERS)}"
         )
     return reducer
 

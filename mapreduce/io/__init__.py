@@ -1,0 +1,156 @@
+"""Reading and writing exposures, one file per format.
+
+A format is a module with ``recognizes(path)`` and ``read(path, **options)``, and ``write(exposure,
+path, **options)`` if it can be written. Formats are asked in the order of the list below.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..exposure import Exposure
+
+__all__ = ["read_exposure", "write_exposure"]
+
+_FORMATS = ("lsst", "decam", "fits")
+_SUFFIXES = {".fits": "fits", ".fit": "fits", ".fts": "fits", ".fz": "fits"}
+
+
+def read_exposure(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    chunks: int | tuple[int, int] | None = None,
+    **options: Any,
+) -> Exposure:
+    """Open an exposure; its pixels are read block by block when they are used.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    format : {"lsst", "decam", "fits"}, optional
+        By default found from the file's content: LSST exposures and what `write_exposure` wrote,
+        NOIRLab Community Pipeline exposures, any other FITS file.
+    chunks : int or (int, int), optional
+        Make the planes dask arrays in chunks of this size, a number or an (x, y) pair. By default
+        they are sources, of which every user reads the blocks it needs.
+    **options
+        The options of the format: see `mapreduce.io.lsst.read`, `mapreduce.io.decam.read` (such as
+        ``ccd=``) and `mapreduce.io.fits.read` (such as ``image=``, ``error=``, ``mask_planes=``).
+
+    Returns
+    -------
+    Exposure
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    OSError
+        If it is of no known format, or truncated. Later, when pixels are read, if the file is
+        gone or has changed.
+    TypeError
+        If the format has no such option.
+    ValueError
+        If there is no such format; and what the format's reader raises.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> with TemporaryDirectory() as folder:
+    ...     write_exposure(Exposure(np.ones((20, 30))), f"{folder}/a.fits")
+    ...     exposure = read_exposure(f"{folder}/a.fits")
+    ...     float(exposure.image.sum().compute())
+    600.0
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"there is no file {path}")
+    if format is None:
+        format = next((name for name in _FORMATS if _module(name).recognizes(path)), None)
+        if format is None:
+            raise OSError(f"{path} is of no known format; those are {', '.join(_FORMATS)}")
+    read = _function(format, "read")
+    _check_options(read, options, f"reading {path} as {format!r}")
+    exposure = read(path, **options)
+    return exposure if chunks is None else exposure.chunk(chunks)
+
+
+def write_exposure(
+    exposure: Exposure,
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> None:
+    """Write an exposure to a file; nothing is left half-written.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        What to write; computed first if it is lazy.
+    path : path
+        The file.
+    format : {"fits"}, optional
+        By default from the file's suffix: .fits, .fit, .fts, .fits.fz.
+    overwrite : bool
+        Whether to replace what is there.
+    **options
+        The options of the format: see `mapreduce.io.write.write` (``compression=``).
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists, unless ``overwrite``.
+    TypeError
+        If the format has no such option.
+    ValueError
+        If there is no such format, or the suffix says none; and what the format's writer raises.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> exposure = Exposure(np.ones((20, 30)))
+    >>> with TemporaryDirectory() as folder:
+    ...     write_exposure(exposure, f"{folder}/a.fits", compression="rice")
+    """
+    if not isinstance(exposure, Exposure):
+        raise TypeError(f"write_exposure writes an Exposure, got {type(exposure).__name__}")
+    if format is None:
+        suffix = Path(path).suffix.lower()
+        if suffix not in _SUFFIXES:
+            raise ValueError(
+                f"the suffix of {path} is none of {', '.join(_SUFFIXES)}; choose a format="
+            )
+        format = _SUFFIXES[suffix]
+    write = _function(format, "write")
+    _check_options(write, options, f"writing {path} as {format!r}")
+    write(exposure, path, overwrite=overwrite, **options)
+
+
+def _module(name: str) -> Any:
+    return import_module(f".{name}", __name__)
+
+
+def _function(format: str, name: str) -> Callable[..., Any]:
+    """Return what reads or writes a format."""
+    found = getattr(_module(format), name, None) if format in _FORMATS else None
+    if found is None:
+        able = [f for f in _FORMATS if hasattr(_module(f), name)]
+        raise ValueError(f"cannot {name} the format {format!r}; choose among {', '.join(able)}")
+    return found
+
+
+def _check_options(function: Callable[..., Any], options: dict[str, Any], doing: str) -> None:
+    parameters = inspect.signature(function).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if unknown := [name for name in options if name not in known]:
+        raise TypeError(f"no option {unknown[0]!r} for {doing}; there are {', '.join(known)}")

@@ -4,19 +4,19 @@ An exposure is three files with one stem: image (``_ooi_``, or sky-subtracted ``
 (``_oow_``) and data quality (``_ood_``), each with one HDU per CCD. The data quality holds codes
 (one meaning per value), in DECam files before pipeline version 3.5.0 bits:
 
-===========  ====  ===  ======================================
-mask plane   code  bit  meaning
-===========  ====  ===  ======================================
-BAD             1    1  bad pixel; also any value not listed
-NO_DATA         2       no value; also weight not positive
-SAT             3    2  saturated
-BLEED           4   64  bleed trail
-CR              5   16  cosmic ray
-SUSPECT         6       low weight
-TRANSIENT       7  128  differs from the exposures it is with
-STREAK          8       long streak
-INTRP                4  interpolated
-===========  ====  ===  ======================================
+===========  ====  ==========  ======================================
+mask plane   code  bit value   meaning
+===========  ====  ==========  ======================================
+BAD             1           1  bad pixel; also any value not listed
+NO_DATA         2              no value; also weight not positive
+SAT             3           2  saturated
+BLEED           4          64  bleed trail
+CR              5          16  cosmic ray
+SUSPECT         6              low weight
+TRANSIENT       7         128  differs from the exposures it is with
+STREAK          8              long streak
+INTRP                       4  interpolated
+===========  ====  ==========  ======================================
 
 Sources: the NOIRLab Data Handbook and the data quality documentation of the Legacy Surveys.
 """
@@ -36,8 +36,9 @@ from astropy.io import fits
 from ..exposure import Exposure
 from ..mask import MaskPlanes
 from ..plane import Source
-from .hdu import Derived, Hdu, listed, plane_of, scan
+from .hdu import Hdu, listed, scan
 from .header import merged, wcs_of
+from .source import Derived, FitsPlane
 from .values import flagged, variance_from
 
 __all__ = ["read", "recognizes"]
@@ -133,7 +134,7 @@ def read(
     hdu = _ccd(hdus, ccd)
     header, primary = hdu.header(), hdus[0].header()
     parts: dict[str, Any] = {
-        "image": plane_of(hdu),
+        "image": FitsPlane(hdu),
         "wcs": wcs_of(hdu, header),
         "meta": merged(primary, header) if hdu.index else merged(None, header),
     }
@@ -144,7 +145,7 @@ def read(
         table = {"codes": _CODES, "bits": _BITS}[quality_kind or _kind(hdus, flags)]
         mask = _mask(flags, table)
     if weights is not None:
-        plane = plane_of(weights)
+        plane = FitsPlane(weights)
         parts["variance"] = variance_from("weight", plane)
         mask, _ = flagged(mask, _PLANES, plane)
     if psf is not None:
@@ -227,7 +228,7 @@ def _kind(hdus: Sequence[Hdu], flags: Hdu) -> str:
 
 
 def _mask(flags: Hdu, table: dict[int, str]) -> Source:
-    plane = plane_of(flags)
+    plane = FitsPlane(flags)
     if plane.dtype.kind not in "iu":
         raise TypeError(f"{flags.where} holds {plane.dtype}; data quality is of integers")
     values = tuple((value, _PLANES.bitmask(name)) for value, name in table.items())
@@ -260,7 +261,11 @@ def _from_bits(quality: np.ndarray, *, values: Sequence[tuple[int, int]], other:
 
 
 def _psfex_row(path: str | os.PathLike[str], hdu: Hdu, primary: fits.Header) -> dict[str, Any]:
-    """Return what finds the model of a CCD, if the file is a merged one."""
+    """Return what finds the model of a CCD where the file is a merged one."""
     with fits.open(path, memmap=False) as hdus:
-        columns = {name.lower() for h in hdus for name in getattr(h.columns, "names", [])}
-    return columns
+        tables = [table for table in hdus if isinstance(table, fits.BinTableHDU)]
+        columns = {name.lower() for table in tables for name in table.columns.names}
+    wanted = {"ccdname": hdu.facts.get("EXTNAME"), "expnum": primary.get("EXPNUM")}
+    return {
+        key: value for key, value in wanted.items() if key in columns and value is not None
+    }  # fmt: skip

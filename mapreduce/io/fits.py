@@ -13,8 +13,9 @@ from astropy.io import fits
 from ..exposure import Exposure
 from ..mask import MaskPlanes
 from ..plane import Source
-from .hdu import Derived, Hdu, listed, plane_of, scan
+from .hdu import Hdu, listed, scan
 from .header import mask_planes_of, merged, wcs_of
+from .source import Derived, FitsPlane
 from .values import flagged, mask_of, undo_asinh, variance_from
 from .write import write
 
@@ -148,7 +149,7 @@ def _primary(hdu: Hdu) -> fits.Header | None:
 
 def _plane(hdu: Hdu, header: fits.Header) -> Source:
     """Return the image of an HDU, Pan-STARRS' scaling undone."""
-    plane = plane_of(hdu)
+    plane = FitsPlane(hdu)
     if "BSOFTEN" not in header or "BOFFSET" not in header:
         return plane
     function = partial(undo_asinh, offset=header["BOFFSET"], softening=header["BSOFTEN"])

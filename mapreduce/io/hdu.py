@@ -1,4 +1,4 @@
-"""The HDUs of a FITS file, found without reading pixels and read block by block.
+"""The HDUs of a FITS file, found without reading pixels and opened one at a time.
 
 A file is scanned once: where each HDU starts, how long it is, and the few cards that say what it
 holds. Every later access goes straight to one HDU, so that a block of the last CCD of a mosaic
@@ -15,23 +15,20 @@ import io
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
 from astropy.io import fits
-from dask.base import tokenize
 
-from ..plane import Source
-
-__all__ = ["Derived", "FitsPlane", "Hdu", "listed", "open_hdu", "plane_of", "scan"]
+__all__ = ["Hdu", "listed", "open_hdu", "open_unchanged", "scan"]
 
 _BLOCK = 2880
 _FACTS = frozenset(
     "XTENSION BITPIX NAXIS PCOUNT GCOUNT GROUPS EXTNAME EXTVER EXTTYPE BSCALE BZERO BLANK "
-    "ZIMAGE ZBITPIX ZNAXIS ZBLANK CCDNUM DATAMODL EXPINFO_V INSTRUME PLVER PSFMODEL".split()
+    "ZIMAGE ZBITPIX ZNAXIS ZBLANK CCDNUM DATAMODL AR_HDU INSTRUME PLVER PSFMODEL".split()
 )
 _AXES = ("NAXIS", "ZNAXIS")
 _STUB = fits.PrimaryHDU().header.tostring().encode("ascii")
@@ -79,7 +76,7 @@ class Hdu:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the image, in numpy's order; empty for tables and for HDUs without data."""
-        if self.facts.get("XTENSION", "IMAGE") not in ("IMAGE", "IUEIMAGE") and not self.compressed:
+        if self.facts.get("XTENSION", "IMAGE") not in ("IMAGE",) and not self.compressed:
             return ()
         prefix = "Z" if self.compressed else ""
         return tuple(
@@ -121,7 +118,7 @@ class Hdu:
     def header(self) -> fits.Header:
         """Read the header: of a tile-compressed image, that of the image."""
         with open_hdu(self) as hdu:
-            return hdu.header.copy()
+            return hdu.header
 
 
 def listed(hdus: Sequence[Hdu]) -> str:
@@ -318,7 +315,7 @@ class _Window(io.RawIOBase):
 
 
 @contextmanager
-def open_hdu(hdu: Hdu | FitsPlane) -> Iterator[Any]:
+def open_hdu(hdu: Hdu) -> Iterator[Any]:
     """Open one HDU with astropy, without walking through those before it.
 
     Raises
@@ -326,7 +323,7 @@ def open_hdu(hdu: Hdu | FitsPlane) -> Iterator[Any]:
     OSError
         If the file is gone or is not the one that was scanned.
     """
-    with _open_unchanged(hdu) as file:
+    with open_unchanged(hdu) as file:
         if hdu.start == 0:
             with fits.open(file, memmap=False, lazy_load_hdus=True) as hdulist:
                 yield hdulist[0]
@@ -336,7 +333,14 @@ def open_hdu(hdu: Hdu | FitsPlane) -> Iterator[Any]:
                 yield hdulist[1]
 
 
-def _open_unchanged(hdu: Hdu | FitsPlane) -> BinaryIO:
+def open_unchanged(hdu: Hdu) -> BinaryIO:
+    """Open the file of an HDU if it is still the one that was scanned.
+
+    Raises
+    ------
+    OSError
+        If it is not, or is gone.
+    """
     try:
         stamp = _stamp(hdu.path)
     except FileNotFoundError:
@@ -348,156 +352,3 @@ def _open_unchanged(hdu: Hdu | FitsPlane) -> BinaryIO:
             "open it again"
         )
     return _open(hdu.path)
-
-
-@dataclass(frozen=True)
-class FitsPlane:
-    """An image HDU as a source: a handle that opens the file whenever a block is read.
-
-    It holds no file and no pixels, so it is small, picklable, and safe to share between threads
-    and workers (which must see the file under the same path). Blocks are new arrays in native byte
-    order. Of a tile-compressed image only the tiles needed are decompressed; a file compressed as
-    a whole (``.fits.gz``) is decompressed up to the block every time.
-
-    Attributes
-    ----------
-    path : str
-        Absolute path of the file.
-    stamp : (int, int)
-        Size and modification time (ns) of the file when it was opened.
-    index : int
-        Number of the HDU.
-    start, data, stop : int
-        Byte offsets of the header, the data and the end of the data.
-    shape : (int, int)
-        Rows and columns.
-    dtype : numpy.dtype
-        Of the values, BSCALE and BZERO applied.
-    direct : bool
-        Whether the bytes of the file are those of the values.
-
-    Raises
-    ------
-    OSError
-        On reading, if the file is gone, was changed since, or is damaged.
-    """
-
-    path: str
-    stamp: tuple[int, int]
-    index: int
-    start: int
-    data: int
-    stop: int
-    shape: tuple[int, int]
-    dtype: np.dtype
-    direct: bool
-
-    ndim = 2
-
-    def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
-        rows, columns = (range(n)[s] for s, n in zip(slices, self.shape, strict=True))
-        if not len(rows) or not len(columns):
-            return np.empty((len(rows), len(columns)), self.dtype)
-        try:
-            block = self._read(_span(rows), _span(columns))
-        except FileNotFoundError:
-            raise
-        except (OSError, EOFError, ValueError, TypeError, zlib.error, fits.VerifyError) as error:
-            if isinstance(error, OSError) and self.path in str(error):
-                raise
-            raise OSError(f"{self.path}, HDU {self.index} cannot be read: {error}") from error
-        if rows.step == columns.step == 1:
-            return block
-        return np.ascontiguousarray(block[:: rows.step, :: columns.step])
-
-    def _read(self, rows: range, columns: range) -> np.ndarray:
-        """Read a rectangle of pixels."""
-        if self.direct:
-            return self._read_rows(rows, columns)
-        with open_hdu(self) as hdu:
-            block = hdu.section[rows.start : rows.stop, columns.start : columns.stop]
-            return np.require(block, self.dtype, ("C", "O"))
-
-    def _read_rows(self, rows: range, columns: range) -> np.ndarray:
-        """Read a rectangle row by row, or at once where the rows are whole."""
-        size, width = self.dtype.itemsize, self.shape[1]
-        block = np.empty((len(rows), len(columns)), self.dtype)
-        pieces = block.reshape(1, -1) if len(columns) == width else block
-        with _open_unchanged(self) as file:
-            for i, piece in enumerate(pieces):
-                file.seek(self.data + ((rows.start + i) * width + columns.start) * size)
-                if file.readinto(piece.view(np.uint8)) != piece.nbytes:
-                    raise OSError(f"the file ends before row {rows.start + i}")
-        if np.little_endian:
-            block.byteswap(inplace=True)
-        return block
-
-    def __dask_tokenize__(self) -> tuple:
-        return "FitsPlane", self.path, self.stamp, self.start, self.shape
-
-
-def _span(indices: range) -> range:
-    """Return the smallest range of step 1 that holds an increasing range."""
-    if indices.step < 1:
-        raise ValueError(f"a block is read forwards, got step {indices.step}")
-    return range(indices.start, indices[-1] + 1)
-
-
-def plane_of(hdu: Hdu) -> FitsPlane:
-    """Return the image of an HDU as a source.
-
-    Raises
-    ------
-    ValueError
-        If the HDU does not hold an image with two dimensions.
-    """
-    if not hdu.is_image:
-        what = f"an array of shape {hdu.shape}" if hdu.shape else "no image"
-        raise ValueError(f"{hdu.where} holds {what}; a plane has two dimensions")
-    direct = not hdu.compressed and not hdu.scaled
-    return FitsPlane(
-        hdu.path, hdu.stamp, hdu.index, hdu.start, hdu.data, hdu.stop, hdu.shape, hdu.dtype, direct
-    )
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A source that is computed block by block from others of the same shape.
-
-    Attributes
-    ----------
-    function : callable
-        From one block of each source to the block; importable, or a `functools.partial` of one
-        that is.
-    sources : tuple of sources
-        What it is computed from.
-    dtype : numpy.dtype
-        Of what the function returns.
-
-    Raises
-    ------
-    ValueError
-        If the sources differ in shape.
-    """
-
-    function: Callable[..., np.ndarray]
-    sources: tuple[Source, ...]
-    dtype: np.dtype
-
-    ndim = 2
-
-    def __post_init__(self) -> None:
-        shapes = {tuple(source.shape) for source in self.sources}
-        if len(shapes) > 1:
-            raise ValueError(f"the planes differ in shape: {sorted(shapes)} (rows, columns)")
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.sources[0].shape
-
-    def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
-        return self.function(*(source[slices] for source in self.sources))
-
-    def __dask_tokenize__(self) -> tuple:
-        return "Derived", tokenize(self.function), [tokenize(s) for s in self.sources]

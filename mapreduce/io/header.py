@@ -6,20 +6,23 @@ to the array in one file, so they are taken out of the header on reading and mad
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from astropy.io import fits
-from astropy.wcs import WCS, WCSHDO_P17, FITSFixedWarning, WCSHDO_all
+from astropy.wcs import WCS, FITSFixedWarning
 
 from ..mask import MaskPlanes
 from ..wcs import shift_wcs
 from .hdu import Hdu, open_hdu
 
 __all__ = [
+    "as_header",
     "bare",
+    "exact",
     "mask_cards",
     "mask_planes_of",
     "merged",
@@ -31,7 +34,7 @@ __all__ = [
 
 _WCS = re.compile(
     r"((WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX"
-    r"|(CRPIX|CRVAL|CDELT|CROTA|CTYPE|CUNIT|CNAME|CRDER|CSYER)\d|(CD|PC|PV|PS)\d_\d+)[A-Z]?"
+    r"|(CRPIX|CRVAL|CDELT|CROTA|CTYPE|CUNIT|CNAME|CRDER|CSYER)\d|(CD|PC|PV|PS)\d_\d+)(?P<alternate>[A-Z])?"
     r"|(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)|PC00\d00\d"
     r"|(CPDIS|CQDIS|CPERR|CQERR|D2IMDIS|D2IMERR)\d|(DP|DQ|D2IM)\d(\..*)?|D2IMEXT|AXISCORR)"
 )
@@ -45,27 +48,63 @@ _LAYOUT = re.compile(
     r"|EXPINFO_V|AR_HDU|ARCHIVE_ID_.*|DATAMODL|FMTVER|INDXADDR|INDXSIZE|JSONADDR|JSONSIZE"
     r"|MP_.*|MSK[NMD]\d{4}|PSFMODEL"
 )
-_FULL = WCSHDO_all | WCSHDO_P17
 
 
-def bare(header: Mapping[str, Any]) -> fits.Header:
-    """Return a copy of a header without the cards that other parts of an exposure stand for.
+def as_header(meta: Mapping[str, Any]) -> fits.Header:
+    """Return a mapping as a header, every card of which FITS can hold.
 
-    Left out are the WCS (every alternate of it), LTV and LTM, the layout of the file, mask planes,
-    and the addresses of components in LSST files.
+    Raises
+    ------
+    ValueError
+        If it cannot hold one.
 
     Examples
     --------
-    >>> dict(bare({"NAXIS": 2, "CRPIX1": 1.0, "LTV1": -5, "EXPTIME": 30.0}))
+    >>> as_header({"exptime": 30.0})["EXPTIME"]
+    30.0
+    """
+    header = fits.Header()
+    cards = meta.cards if isinstance(meta, fits.Header) else meta.items()
+    for keyword, card in zip(meta, cards, strict=True):
+        try:
+            card = copy.copy(card) if isinstance(card, fits.Card) else _card(*card)
+            card.verify("silentfix+exception")
+            header.append(exact(card), end=True)
+        except (ValueError, TypeError, AttributeError, fits.VerifyError) as error:
+            raise ValueError(f"FITS cannot hold the header card {keyword!r}: {error}") from error
+    return header
+
+
+def _card(keyword: str, value: Any) -> fits.Card:
+    plain = len(keyword) <= 8 and keyword.replace("-", "").replace("_", "").isalnum()
+    return fits.Card(keyword if plain else f"HIERARCH {keyword}", value)
+
+
+def bare(header: fits.Header) -> fits.Header:
+    """Return a copy of a header without the cards that other parts of an exposure stand for.
+
+    Left out are the WCS (every alternate of it), LTV and LTM, the layout of the file, mask planes,
+    the addresses of components in LSST files, and blank cards.
+
+    Examples
+    --------
+    >>> dict(bare(fits.Header({"NAXIS": 2, "CRPIX1": 1.0, "LTV1": -5, "EXPTIME": 30.0})))
     {'EXPTIME': 30.0}
     """
-    if not isinstance(header, fits.Header):
-        header = fits.Header([fits.Card(*item) for item in header.items()])
-    return fits.Header([card for card in header.cards if not _is_structure(card.keyword)])
+    return fits.Header([card for card in header.cards if not _is_structure(card)])
 
 
-def _is_structure(keyword: str) -> bool:
-    return bool(_WCS.fullmatch(keyword) or _LAYOUT.fullmatch(keyword))
+def _is_structure(card: fits.Card) -> bool:
+    keyword = card.keyword
+    return bool(
+        _WCS.fullmatch(keyword) or _LAYOUT.fullmatch(keyword) or not (keyword or card.value)
+    )
+
+
+def _is_wcs(keyword: str) -> bool:
+    """Whether a card belongs to the WCS itself, none of the alternates."""
+    match = _WCS.fullmatch(keyword)
+    return match is not None and match["alternate"] is None
 
 
 def merged(primary: fits.Header | None, image: fits.Header) -> fits.Header:
@@ -101,9 +140,9 @@ def wcs_of(hdu: Hdu, header: fits.Header, origin: tuple[int, int] = (0, 0)) -> W
     ValueError
         If there is a WCS that cannot be understood.
     """
-    cards = fits.Header(
-        [c for c in header.cards if c.keyword == "EPOCH" or _WCS.fullmatch(c.keyword)]
-    )
+    cards = fits.Header([c for c in header.cards if _is_wcs(c.keyword) or c.keyword == "EPOCH"])
+    if "CTYPE1" not in cards:
+        return None
     with warnings.catch_warnings():
         # Astropy tells of every repair of an old spelling.
         warnings.simplefilter("ignore", FITSFixedWarning)
@@ -131,18 +170,44 @@ def wcs_cards(wcs: WCS, origin: tuple[int, int]) -> tuple[fits.Header, list[fits
         If FITS cannot express the WCS.
     """
     moved = shift_wcs(wcs, -origin[0], -origin[1])
-    primary, *tables = moved.to_fits(relax=_FULL)
-    cards = fits.Header([card for card in primary.header.cards if _WCS.fullmatch(card.keyword)])
-    if moved.wcs.has_cd():
-        # wcslib writes CD as PC with CDELT 1; most files of this field have CD.
-        for keyword in [k for k in cards if re.fullmatch(r"PC\d_\d|CDELT\d", k)]:
-            del cards[keyword]
-        for (i, j), value in zip([(1, 1), (1, 2), (2, 1), (2, 2)], moved.wcs.cd.flat, strict=True):
-            cards[f"CD{i}_{j}"] = float(value)
+    primary, *tables = moved.to_fits(relax=True)
+    if tables and origin != (0, 0):
+        raise ValueError(
+            f"the WCS has lookup tables and cannot be moved by its origin {origin}; "
+            "write the exposure without it"
+        )
+    cards = fits.Header([card for card in primary.header.cards if _is_wcs(card.keyword)])
+    # wcslib writes 14 digits, and CD as PC with CDELT 1; most files of this field have CD.
+    prm = moved.wcs
+    for keyword in [k for k in cards if re.fullmatch(r"PC\d_\d|CDELT\d", k)]:
+        del cards[keyword]
+    matrix, name = (prm.cd, "CD") if prm.has_cd() else (prm.get_pc(), "PC")
     for i in range(2):
-        cards[f"CRPIX{i + 1}"] = float(moved.wcs.crpix[i])
-        cards[f"CRVAL{i + 1}"] = float(moved.wcs.crval[i])
-    return cards, tables
+        cards[f"CRPIX{i + 1}"] = float(prm.crpix[i])
+        cards[f"CRVAL{i + 1}"] = float(prm.crval[i])
+        for j in range(2):
+            cards[f"{name}{i + 1}_{j + 1}"] = float(matrix[i, j])
+        if name == "PC":
+            cards[f"CDELT{i + 1}"] = float(prm.get_cdelt()[i])
+    for i, m, value in prm.get_pv():
+        cards[f"PV{i}_{m}"] = value
+    return fits.Header([exact(card) for card in cards.cards]), tables
+
+
+def exact(card: fits.Card) -> fits.Card:
+    """Return a card with all digits of a float, of which astropy writes what fits 20 columns.
+
+    Examples
+    --------
+    >>> exact(fits.Card("PHASE", -1.2345678901234568e-05)).image.rstrip()
+    'PHASE   = -1.2345678901234568E-05'
+    """
+    value = card.value
+    if not isinstance(value, float) or fits.Card.fromstring(card.image).value == value:
+        return card
+    keyword = f"{card.keyword:<8}" if len(card.keyword) <= 8 else f"HIERARCH {card.keyword} "
+    text = f"{keyword}= {float(value)!r:>20}".upper()
+    return fits.Card.fromstring(f"{text} / {card.comment}"[:80] if card.comment else text)
 
 
 def origin_of(header: Mapping[str, Any], *, ltv: bool = True) -> tuple[int, int]:

@@ -15,8 +15,9 @@ from ..exposure import Exposure
 from ..mask import MaskPlanes
 from ..plane import Source
 from ..psf import Psf, PsfexPsf
-from .hdu import Derived, Hdu, listed, open_hdu, plane_of, scan
+from .hdu import Hdu, listed, open_hdu, scan
 from .header import mask_planes_of, merged, origin_of, wcs_of
+from .source import Derived, FitsPlane
 from .values import mask_of
 
 __all__ = ["read", "recognizes"]
@@ -36,14 +37,17 @@ def recognizes(path: str | os.PathLike[str]) -> bool:
     """Whether a FITS file is one of LSST's, or written by us."""
     hdus = scan(path)
     primary = hdus[0].facts
+    names = {hdu.name for hdu in hdus if hdu.is_image}
     return (
-        "EXPINFO_V" in primary
+        "AR_HDU" in primary
         or str(primary.get("DATAMODL", "")).startswith("https://images.lsst.io")
-        or any(hdu.facts.get("EXTTYPE") in _ROLES or hdu.names_planes for hdu in hdus)
+        or any(hdu.facts.get("EXTTYPE") in _ROLES for hdu in hdus)
+        # Others name mask planes in this way too.
+        or (any(hdu.names_planes for hdu in hdus) and ("IMAGE" in names or names == {""}))
     )
 
 
-def read(path: str | os.PathLike[str], *, mask_planes: Sequence[str] | None = None) -> Exposure:
+def read(path: str | os.PathLike[str], *, keep_planes: Sequence[str] | None = None) -> Exposure:
     """Read an exposure of the LSST pipelines; its pixels stay on disk until they are used.
 
     The planes are the HDUs called IMAGE, MASK and VARIANCE (EXTNAME, else EXTTYPE); in old files
@@ -56,7 +60,7 @@ def read(path: str | os.PathLike[str], *, mask_planes: Sequence[str] | None = No
     path : path
         The file; may be ``.fits.gz``, of which every block that is read is decompressed from the
         start.
-    mask_planes : sequence of str, optional
+    keep_planes : sequence of str, optional
         Keep only these mask planes. Needed where a mask has more than the 31 that int32 can hold.
 
     Returns
@@ -70,7 +74,7 @@ def read(path: str | os.PathLike[str], *, mask_planes: Sequence[str] | None = No
     Raises
     ------
     KeyError
-        If ``mask_planes`` names one that is not there.
+        If ``keep_planes`` names one that is not there.
     OSError
         If the file is missing, not FITS, or truncated.
     ValueError
@@ -91,14 +95,14 @@ def read(path: str | os.PathLike[str], *, mask_planes: Sequence[str] | None = No
     primary = hdus[0].header()
     origin = origin_of(header)
     parts: dict[str, Any] = {
-        "image": plane_of(roles["IMAGE"][0]),
+        "image": FitsPlane(roles["IMAGE"][0]),
         "origin": origin,
         "wcs": wcs_of(roles["IMAGE"][0], header, origin),
     }
     if "VARIANCE" in roles:
-        parts["variance"] = plane_of(roles["VARIANCE"][0])
+        parts["variance"] = FitsPlane(roles["VARIANCE"][0])
     if "MASK" in roles:
-        parts["mask"], parts["mask_planes"] = _mask(roles["MASK"], mask_planes)
+        parts["mask"], parts["mask_planes"] = _mask(roles["MASK"], keep_planes)
     parts["psf"], psf_class = _psf(hdus, primary)
     if "AR_HDU" in primary:
         _drop_addresses(primary)
@@ -116,10 +120,11 @@ def _roles(hdus: Sequence[Hdu]) -> dict[str, list[Hdu]]:
         if roles["IMAGE"]:
             break
     else:
-        roles = {role: [hdu] for role, hdu in zip(_ROLES, images, strict=False)}
+        unnamed = [hdu for hdu in images if not hdu.name]
+        roles = {role: [hdu] for role, hdu in zip(_ROLES, unnamed, strict=False)}
     roles = {role: found for role, found in roles.items() if found}
     if "IMAGE" not in roles:
-        raise ValueError(f"{hdus[0].path} has no image; there are {listed(hdus)}")
+        raise ValueError(f"{hdus[0].path} has no HDU IMAGE; there are {listed(hdus)}")
     for role in ("IMAGE", "VARIANCE"):
         if len(roles.get(role, ())) > 1:
             raise ValueError(
@@ -147,7 +152,7 @@ def _mask(hdus: Sequence[Hdu], keep: Sequence[str] | None) -> tuple[Source, Mask
     if len(found) > 31:
         raise ValueError(
             f"{hdus[0].where}: the mask has {len(found)} planes, more than the 31 of an int32 "
-            f"mask; choose with mask_planes= among {', '.join(found)}"
+            f"mask; choose with keep_planes= among {', '.join(found)}"
         )
     moves = tuple((number, bit, new) for new, (number, bit) in enumerate(found.values()))
     sources = tuple(mask_of(hdu, {})[0] for hdu in hdus)
@@ -183,9 +188,8 @@ def _psf(hdus: Sequence[Hdu], primary: fits.Header) -> tuple[Psf | None, str | N
         names = {str(name).strip() for name in rows["name"]}
     if names != {"PsfexPsf"}:
         return None, ", ".join(sorted(names)) or None
-    return _psfex(
-        *({**_row(hdus[first + parts[part][0]], parts[part][1])} for part in (0, 1))
-    ), None
+    scalars, arrays = (_row(hdus[first + parts[part][0]], parts[part][1]) for part in (0, 1))
+    return _psfex(scalars, arrays), None
 
 
 def _row(hdu: Hdu, number: int) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """From what files hold to what an exposure holds: variances, and int32 masks.
 
 Each function takes blocks of pixels and is importable, so that a source that uses it (see
-`mapreduce.io.hdu.Derived`) can travel to a worker.
+`mapreduce.io.source.Derived`) can travel to a worker.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 
 from ..mask import MaskPlanes
 from ..plane import Source
-from .hdu import Derived, Hdu, plane_of
+from .hdu import Hdu
+from .source import Derived, FitsPlane
 
 __all__ = [
     "as_int32",
@@ -123,7 +124,8 @@ def variance_from(kind: str, plane: Source) -> Source:
 def flagged(mask: Source | None, planes: MaskPlanes, noise: Source) -> tuple[Source, MaskPlanes]:
     """Return the mask with NO_DATA where an error or weight says nothing, and its planes.
 
-    Without a mask, one is made that has no other bits.
+    Without a mask, one is made that has no other bits. Either way whoever reads a block of the
+    mask reads one of the noise, too.
     """
     planes = planes.add("NO_DATA")
     function = partial(flag_no_data, value=planes.bitmask("NO_DATA"))
@@ -141,7 +143,7 @@ def mask_of(hdu: Hdu, planes: Mapping[str, int] | None) -> tuple[Source, MaskPla
     TypeError
         If the HDU holds floats.
     """
-    plane = plane_of(hdu)
+    plane = FitsPlane(hdu)
     if plane.dtype.kind not in "iu":
         raise TypeError(f"{hdu.where} holds {plane.dtype}; a mask is of integers")
     if planes is None and plane.dtype.itemsize == 1:

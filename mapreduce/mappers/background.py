@@ -32,13 +32,15 @@ def subtract_background(
     maxiters: int | None = 10,
     estimator: str = "median",
     mask: str | Iterable[str] | None = None,
+    trim: bool = True,
 ) -> Exposure:
     """Subtract the sigma-clipped background level of the cell.
 
     The level is a single number, estimated on the good pixels of the expanded box: finite and
     unmasked, less those further than ``sigma`` standard deviations from their median,
-    iteratively. Neighbouring cells get different levels, so for a smooth background use a
-    border of about half a cell, and a reducer that blends.
+    iteratively. Neighbouring cells get different levels, which shows as steps between them. For
+    a smooth background use ``trim=False``, a border of about half a cell, and the reducer
+    "feather", which blends the cells.
 
     Parameters
     ----------
@@ -56,11 +58,13 @@ def subtract_background(
     mask : str or iterable of str, optional
         Mask planes whose pixels are not sky. By default BAD, SAT, CR, NO_DATA, DETECTED and
         DETECTED_NEGATIVE, as far as the exposure has them.
+    trim : bool
+        Whether the result is over the core; if not, it is over the expanded box.
 
     Returns
     -------
     Exposure
-        Over the core; float image, NaN where the input is. Variance and mask are those of the
+        Float image, NaN where the input is. Variance and mask are those of the
         input: the level's own variance, about pi/2 of a pixel's divided by the number of sky
         pixels, is not added.
 
@@ -83,7 +87,7 @@ def subtract_background(
     if mask is None:
         mask = [name for name in _NOT_SKY if name in expanded.mask_planes]
     sky = sigma_clip(_good_pixels(expanded, mask), sigma=sigma, maxiters=maxiters, masked=False)
-    return sub - float(_ESTIMATORS[estimator](sky))
+    return (sub if trim else expanded) - float(_ESTIMATORS[estimator](sky))
 
 
 def _good_pixels(exposure: Exposure, planes: str | Iterable[str]) -> np.ndarray:

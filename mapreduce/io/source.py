@@ -1,0 +1,160 @@
+"""Planes of FITS files as sources: handles that open the file when a block is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from dask.base import tokenize
+
+from ..plane import Source
+from .hdu import Hdu, open_hdu, open_unchanged
+
+__all__ = ["Derived", "FitsPlane"]
+
+
+@dataclass(frozen=True)
+class FitsPlane:
+    """The image of an HDU as a source: a handle that opens the file whenever a block is read.
+
+    It holds no file and no pixels, so it is small, picklable, and safe to share between threads
+    and workers (which must see the file under the same path). Blocks are new arrays in native byte
+    order. Of a tile-compressed image only the tiles needed are decompressed; a file compressed as
+    a whole (``.fits.gz``) is decompressed up to the block every time.
+
+    Parameters
+    ----------
+    hdu : Hdu
+        Where the image is.
+
+    Raises
+    ------
+    ValueError
+        If the HDU does not hold an image with two dimensions.
+    OSError
+        On reading, if the file is gone, was changed since it was scanned, or is damaged.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from astropy.io import fits
+    >>> from mapreduce.io.hdu import scan
+    >>> with TemporaryDirectory() as folder:
+    ...     fits.PrimaryHDU(np.eye(40)).writeto(f"{folder}/a.fits")
+    ...     FitsPlane(scan(f"{folder}/a.fits")[0])[10:12, 10:13]
+    array([[1., 0., 0.],
+           [0., 1., 0.]])
+    """
+
+    hdu: Hdu
+
+    ndim = 2
+
+    def __post_init__(self) -> None:
+        if not self.hdu.is_image:
+            shape = self.hdu.shape
+            what = f"an array of shape {shape}" if shape else "no image"
+            raise ValueError(f"{self.hdu.where} holds {what}; a plane has two dimensions")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.hdu.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the values, BSCALE and BZERO applied; native byte order."""
+        return self.hdu.dtype
+
+    def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
+        rows, columns = (range(n)[s] for s, n in zip(slices, self.shape, strict=True))
+        if not len(rows) or not len(columns):
+            return np.empty((len(rows), len(columns)), self.dtype)
+        spans = _span(rows), _span(columns)
+        try:
+            block = self._read(*spans)
+        except (FileNotFoundError, MemoryError):
+            raise
+        except Exception as error:  # every decoder has exceptions of its own
+            if isinstance(error, OSError) and self.hdu.path in str(error):
+                raise
+            raise OSError(f"{self.hdu.where} cannot be read: {error}") from error
+        if rows.step == columns.step == 1:
+            return block
+        return np.ascontiguousarray(block[:: rows.step, :: columns.step])
+
+    def _read(self, rows: range, columns: range) -> np.ndarray:
+        """Read a rectangle of pixels."""
+        if not self.hdu.compressed and not self.hdu.scaled:
+            return self._read_rows(rows, columns)
+        with open_hdu(self.hdu) as hdu:
+            block = hdu.section[rows.start : rows.stop, columns.start : columns.stop]
+            return np.require(block, self.dtype, ("C", "O"))
+
+    def _read_rows(self, rows: range, columns: range) -> np.ndarray:
+        """Read a rectangle row by row, or at once where the rows are whole."""
+        size, width = self.dtype.itemsize, self.shape[1]
+        block = np.empty((len(rows), len(columns)), self.dtype)
+        pieces = block.reshape(1, -1) if len(columns) == width else block
+        with open_unchanged(self.hdu) as file:
+            for i, piece in enumerate(pieces):
+                file.seek(self.hdu.data + ((rows.start + i) * width + columns.start) * size)
+                if file.readinto(piece.view(np.uint8)) != piece.nbytes:
+                    raise OSError(f"the file ends before row {rows.start + i}")
+        if np.little_endian:
+            block.byteswap(inplace=True)
+        return block
+
+    def __dask_tokenize__(self) -> tuple:
+        return "FitsPlane", self.hdu.path, self.hdu.stamp, self.hdu.index
+
+
+def _span(indices: range) -> range:
+    """Return the smallest range of step 1 that holds an increasing range."""
+    if indices.step < 1:
+        raise ValueError(f"a block is read forwards, got step {indices.step}")
+    return range(indices.start, indices[-1] + 1)
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A source that is computed block by block from others of the same shape.
+
+    Attributes
+    ----------
+    function : callable
+        From one block of each source to the block; importable, or a `functools.partial` of one
+        that is.
+    sources : tuple of sources
+        What it is computed from.
+    dtype : numpy.dtype
+        Of what the function returns.
+
+    Raises
+    ------
+    ValueError
+        If the sources differ in shape.
+    """
+
+    function: Callable[..., np.ndarray]
+    sources: tuple[Source, ...]
+    dtype: np.dtype
+
+    ndim = 2
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(source.shape) for source in self.sources}
+        if len(shapes) > 1:
+            raise ValueError(f"the planes differ in shape: {sorted(shapes)} (rows, columns)")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.sources[0].shape
+
+    def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
+        return self.function(*(source[slices] for source in self.sources))
+
+    def __dask_tokenize__(self) -> tuple:
+        return "Derived", tokenize(self.function), [tokenize(s) for s in self.sources]

@@ -1,0 +1,184 @@
+"""What several test files share: exposures, a lazy source, mappers, and a serial map-reduce."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from dask.base import tokenize
+
+from mapreduce import Box, Exposure, GaussianPsf
+
+PLANES = ("image", "variance", "mask")
+PSF = GaussianPsf(1.5)
+
+
+@dataclass
+class ArraySource:
+    """A source that is read by block; it can be made to fail on the blocks that touch a pixel."""
+
+    array: np.ndarray
+    broken: tuple[int, int] | None = None  # y, x
+    shape: tuple[int, ...] = field(init=False)
+    dtype: np.dtype = field(init=False)
+
+    def __post_init__(self):
+        self.shape, self.dtype = self.array.shape, self.array.dtype
+
+    def __getitem__(self, slices):
+        if self.broken is not None:
+            y, x = self.broken
+            rows, columns = slices
+            if rows.start <= y < rows.stop and columns.start <= x < columns.stop:
+                raise OSError(f"cannot read pixel {self.broken}")
+        return self.array[slices].copy()
+
+    def __dask_tokenize__(self):
+        return "ArraySource", tokenize(self.array), self.broken
+
+
+def make_exposure(width=40, height=27, *, origin=(5, -8), dtype="f4", variance=True, mask=True):
+    """Make an exposure of noise whose sums depend on the order of summation."""
+    rng = np.random.default_rng(height * width)
+    shape = height, width
+    image = (rng.normal(100, 5, shape) * 10 ** rng.uniform(-3, 3, shape)).astype(dtype)
+    return Exposure(
+        image,
+        rng.uniform(20, 30, shape).astype("f4") if variance else None,
+        np.where(rng.random(shape) < 0.1, 2, 0).astype("i4") if mask else None,
+        origin=origin,
+        psf=PSF,
+    )
+
+
+def with_planes(exposure, change):
+    """Return the exposure with every plane changed by a function."""
+    return exposure.replace(**{name: change(plane) for name, plane in exposure.planes.items()})
+
+
+def unread(exposure, broken=None):
+    """Return the exposure with planes that are read by block."""
+    return with_planes(exposure, lambda plane: ArraySource(plane, broken))
+
+
+def assert_same(result, expected):
+    """Check that two exposures have equal planes, bit by bit but for the kind of NaN."""
+    assert result.bbox == expected.bbox
+    assert dict(result.mask_planes) == dict(expected.mask_planes)
+    assert result.planes.keys() == expected.planes.keys()
+    for name, plane in expected.planes.items():
+        ours = result.planes[name]
+        assert (name, ours.dtype) == (name, plane.dtype)
+        np.testing.assert_array_equal(ours, plane, err_msg=name, strict=True)
+
+
+@np.errstate(invalid="ignore")
+def serial(exposure, mapper, grid, operation, **kwargs):
+    """Map and reduce one cell after the other: what every parallel run must be equal to.
+
+    "copy", "sum" and "average" as the original's task defines them.
+    """
+    # As pixels within a wider array: the sum over a contiguous array takes another order.
+    exposure = with_planes(exposure, lambda plane: np.pad(plane, ((0, 0), (0, 1)))[:, :-1])
+    start = np.nan if operation == "copy" else 0
+    image, variance = (np.full_like(p, start) for p in (exposure.image, exposure.variance))
+    mask, count = exposure.mask.copy(), np.zeros(exposure.shape, "i4")
+    for cell in grid:
+        given = dict(kwargs)
+        if "rng" in mapper.__code__.co_varnames:
+            given["rng"] = np.random.default_rng((0, cell.index))
+        patch = mapper(
+            exposure.cutout(cell.core), exposure.cutout(cell.expanded), exposure.bbox, **given
+        )
+        where = patch.bbox.slices(exposure.bbox)
+        valid = ~np.isnan(patch.image * patch.variance)
+        for plane, values in ((image, patch.image), (variance, patch.variance)):
+            part = plane[where]
+            part[valid] = values[valid] if operation == "copy" else part[valid] + values[valid]
+        count[where] += valid
+        mask[where] |= patch.mask
+    if operation == "average":
+        image, variance = ((p / count.astype("f8")).astype(p.dtype) for p in (image, variance))
+    planes = exposure.mask_planes.add("INVALID_MAPREDUCE", "BAD", "NO_DATA")
+    mask[np.isnan(image * variance)] |= planes.bitmask("INVALID_MAPREDUCE", "BAD", "NO_DATA")
+    return Exposure(image, variance, mask, origin=exposure.origin, mask_planes=planes)
+
+
+def log_call(folder):
+    """Leave a file in a folder: counts calls in any number of processes."""
+    (Path(folder) / uuid4().hex).touch()
+
+
+def count_calls(folder):
+    """Return how often `log_call` was called, and start again from zero."""
+    files = list(Path(folder).iterdir())
+    for file in files:
+        file.unlink()
+    return len(files)
+
+
+# Mappers
+
+
+def identity(sub, expanded, full_bbox):
+    return sub
+
+
+def whole(sub, expanded, full_bbox):
+    return expanded
+
+
+def trimmed(sub, expanded, full_bbox):
+    box = sub.bbox.grow(-1)
+    return sub.cutout(box) if box.area else sub
+
+
+def minus_mean(sub, expanded, full_bbox):
+    """Depend on the order in which numpy adds pixels."""
+    return sub.replace(image=sub.image - np.mean(expanded.image))
+
+
+def noisy(sub, expanded, full_bbox, rng):
+    """Depend on random numbers, in image and variance, over the expanded box."""
+    image = expanded.image + rng.normal(0, 3, expanded.shape).astype(expanded.image.dtype)
+    variance = expanded.variance * rng.uniform(0.5, 2, expanded.shape).astype("f4")
+    return expanded.replace(image=image, variance=variance)
+
+
+def holes(sub, expanded, full_bbox):
+    """Have pixels without value in either plane, infinities and zeros, another set in each cell."""
+    out = expanded.copy()
+    out.image[:: 2 + sub.bbox.x0 % 3] = np.nan
+    out.variance[:, :: 3 + sub.bbox.y0 % 2] = np.nan
+    out.image[1::5, 1::2] = np.inf
+    out.variance[1::5, ::3] = 0
+    return out
+
+
+def flags(sub, expanded, full_bbox):
+    """Set and clear bits, another set in each cell, also where there is no value."""
+    out = expanded.copy()
+    out.mask[...] = 1 << (sub.bbox.x0 + sub.bbox.y0) % 8
+    out.image[::3] = np.nan
+    return out
+
+
+def everything(sub, expanded, full_bbox, rng):
+    """All of the above."""
+    out = holes(sub, noisy(sub, expanded, full_bbox, rng), full_bbox)
+    out.image -= np.nanmean(expanded.image)
+    out.mask[1::2] |= 1 << sub.bbox.y0 % 6
+    return out
+
+
+MAPPERS = (identity, whole, trimmed, minus_mean, noisy, holes, flags, everything)
+
+
+def fails_at(sub, expanded, full_bbox, at, error=OSError):
+    """Fail in the cells whose core covers one of these points."""
+    for x, y in at:
+        if sub.bbox.contains(Box(x, y, 1, 1)):
+            raise error(f"no luck at {x}, {y}")
+    return sub

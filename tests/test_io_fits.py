@@ -1,0 +1,524 @@
+"""Reading FITS files of any origin, and the sources that read them by block."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import dask
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS, DistortionLookupTable
+from dask.base import tokenize
+
+from mapreduce import Box, MaskPlanes, read_exposure
+from mapreduce.io.hdu import scan
+from mapreduce.io.source import Derived, FitsPlane
+from mapreduce.io.values import as_int32
+
+IMAGE = np.arange(40 * 30, dtype="f4").reshape(40, 30)
+FLAGS = np.zeros((40, 30), np.int16)
+FLAGS[3, 4] = 5
+BLOCK = np.s_[7:19, 4:25]
+
+
+def write(path, *planes, primary=None):
+    """Write (name, array) pairs, or HDUs, as the extensions of a file."""
+    hdus = [p if not isinstance(p, tuple) else fits.ImageHDU(p[1], name=p[0]) for p in planes]
+    fits.HDUList([fits.PrimaryHDU(primary), *hdus]).writeto(path)
+    return path
+
+
+def tan_wcs():
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    wcs.wcs.crval = 30, 40
+    wcs.wcs.crpix = 5, 6
+    wcs.wcs.cd = np.array([[-1, 0.1], [0.1, 1]]) * 1e-4
+    wcs.wcs.set()
+    return wcs
+
+
+# One HDU: planes as sources
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8"])
+def test_a_block_is_what_astropy_reads(tmp_path, dtype, compressed):
+    array = (IMAGE % 100).astype(dtype)
+    if compressed:
+        hdu = fits.CompImageHDU(
+            array, compression_type="GZIP_2", tile_shape=(8, 16), quantize_level=0
+        )
+    else:
+        hdu = fits.ImageHDU(array)
+    plane = FitsPlane(scan(write(tmp_path / "a.fits", hdu))[1])
+    block = plane[BLOCK]
+    assert plane.shape == (40, 30)
+    assert plane.dtype == block.dtype == np.dtype(dtype)
+    assert block.flags.owndata
+    assert block.flags.writeable
+    np.testing.assert_array_equal(block, array[BLOCK])
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "cards"),
+    [
+        ("i2", {"BSCALE": 0.5, "BZERO": 10.0}),
+        ("i4", {"BSCALE": 2.0}),
+        ("i2", {"BLANK": 41}),
+        ("u1", {"BSCALE": 3.0, "BLANK": 41}),
+    ],
+)
+def test_bscale_bzero_and_blank_are_applied(tmp_path, dtype, cards, compressed):
+    array = (IMAGE % 100).astype(dtype)
+    hdu = fits.CompImageHDU(array, tile_shape=(8, 16)) if compressed else fits.ImageHDU(array)
+    path = write(tmp_path / "a.fits", hdu)
+    raw = {"disable_image_compression": True, "do_not_scale_image_data": True}
+    with fits.open(path, mode="update", **raw) as hdus:
+        hdus[1].header.update(cards)
+    with fits.open(tmp_path / "a.fits") as hdus:
+        expected = np.array(hdus[1].data[BLOCK])
+    plane = FitsPlane(scan(tmp_path / "a.fits")[1])
+    assert plane.dtype == plane[BLOCK].dtype == expected.dtype.newbyteorder("=")
+    assert plane.dtype.kind == "f"
+    np.testing.assert_array_equal(plane[BLOCK], expected)
+
+
+def test_blocks_of_any_shape(tmp_path):
+    path = write(tmp_path / "a.fits", ("A", IMAGE))
+    plane = FitsPlane(scan(path)[1])
+    for block in (np.s_[:, :], np.s_[39:, 29:], np.s_[5:5, :], np.s_[2:30:3, 1:20:7]):
+        np.testing.assert_array_equal(plane[block], IMAGE[block])
+    lazy = read_exposure(path).image
+    np.testing.assert_array_equal(lazy[5].compute(), IMAGE[5])
+    np.testing.assert_array_equal(lazy[::-2, 3].compute(), IMAGE[::-2, 3])
+
+
+def test_the_last_hdu_of_many(tmp_path):
+    planes = [(f"N{i}", IMAGE + i) for i in range(5)]
+    packed = [fits.CompImageHDU(a, name=n, tile_shape=(8, 8)) for n, a in planes]
+    write(tmp_path / "a.fits", *planes)
+    write(tmp_path / "a.fits.fz", *packed)
+    assert [hdu.name for hdu in scan(tmp_path / "a.fits.fz")] == ["", "N0", "N1", "N2", "N3", "N4"]
+    for name in ("a.fits", "a.fits.fz"):
+        hdu = scan(tmp_path / name)[5]
+        np.testing.assert_array_equal(FitsPlane(hdu)[BLOCK], fits.getdata(hdu.path, 5)[BLOCK])
+        assert hdu.header()["EXTNAME"] == "N4"
+
+
+def test_only_the_tiles_of_a_block_are_decompressed(tmp_path):
+    hdu = fits.CompImageHDU(IMAGE, compression_type="GZIP_1", tile_shape=(8, 30), quantize_level=0)
+    path = write(tmp_path / "a.fits", hdu)
+    end = scan(path)[1].stop
+    content = bytearray(path.read_bytes())
+    content[end - 40 : end] = bytes(40)  # in the last tile
+    path.write_bytes(content)
+    plane = FitsPlane(scan(path)[1])
+    np.testing.assert_array_equal(plane[0:32, :], IMAGE[0:32])
+    with pytest.raises(OSError, match=r"a\.fits, HDU 1 cannot be read"):
+        plane[30:40, :]
+
+
+@pytest.mark.parametrize("opener", [gzip.open, bz2.open])
+def test_files_compressed_as_a_whole(tmp_path, opener):
+    counts = IMAGE.astype("u2")
+    plain = write(tmp_path / "a.fits", fits.CompImageHDU(FLAGS, name="DQ"), primary=counts)
+    path = tmp_path / "b.fits.packed"
+    with opener(path, "wb") as file:
+        file.write(plain.read_bytes())
+    exposure = read_exposure(path).cutout(Box(4, 3, 5, 2)).compute()
+    assert exposure.image.dtype == np.uint16
+    np.testing.assert_array_equal(exposure.image, counts[3:5, 4:9])
+    np.testing.assert_array_equal(exposure.mask, FLAGS[3:5, 4:9])
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(OSError, match=r"b\.fits\.packed cannot be decompressed"):
+        scan(path)
+
+
+def test_threads_share_a_plane(tmp_path):
+    hdu = fits.CompImageHDU(IMAGE, tile_shape=(4, 4), quantize_level=0, compression_type="GZIP_2")
+    plane = FitsPlane(scan(write(tmp_path / "a.fits", hdu))[1])
+    blocks = [np.s_[i : i + 9, j : j + 7] for i in range(0, 31, 3) for j in range(0, 23, 3)]
+    with ThreadPoolExecutor(8) as pool:
+        for block, values in zip(blocks, pool.map(plane.__getitem__, blocks), strict=True):
+            np.testing.assert_array_equal(values, IMAGE[block])
+
+
+def test_processes_read_for_themselves(tmp_path, client):
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE), ("ERR", IMAGE + 1), ("DQ", FLAGS))
+    exposure = read_exposure(path, chunks=16)
+    image, variance, mask = client.compute([exposure.image, exposure.variance, exposure.mask])
+    np.testing.assert_array_equal(image.result(), IMAGE)
+    np.testing.assert_array_equal(variance.result(), (IMAGE + 1) ** 2)
+    np.testing.assert_array_equal(mask.result(), FLAGS)
+
+
+def test_a_handle_is_small_and_names_its_content(tmp_path):
+    path = write(tmp_path / "a.fits", ("A", IMAGE), ("B", IMAGE))
+    plane = FitsPlane(scan(path)[1])
+    assert len(pickle.dumps(plane)) < 1000
+    assert pickle.loads(pickle.dumps(plane)) == plane
+    assert tokenize(FitsPlane(scan(path)[1])) == tokenize(plane)
+    assert tokenize(FitsPlane(scan(path)[2])) != tokenize(plane)
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert tokenize(FitsPlane(scan(path)[1])) != tokenize(plane)
+
+
+def test_opening_reads_no_pixels(tmp_path, monkeypatch):
+    hdus = [("SCI", IMAGE), ("ERR", IMAGE), ("DQ", FLAGS)]
+    path = write(tmp_path / "a.fits", *hdus)
+
+    def fail(*_):
+        raise AssertionError("pixels were read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FitsPlane, "_read", fail)
+        exposure = read_exposure(path)
+        part = exposure.cutout(Box(1, 2, 3, 4)).chunk(2)
+        repr(exposure)
+    assert dask.is_dask_collection(exposure)
+    np.testing.assert_array_equal(part.compute().image, IMAGE[2:6, 1:4])
+
+
+def test_a_file_that_changes_or_vanishes(tmp_path):
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE))
+    plane = FitsPlane(scan(path)[1])
+    with open(path, "ab") as file:
+        file.write(bytes(2880))
+    with pytest.raises(OSError, match=r"a\.fits has changed since it was opened: it had \d+ bytes"):
+        plane[:5, :5]
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"a\.fits has vanished"):
+        plane[:5, :5]
+
+
+def test_truncated_files(tmp_path):
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE), ("DQ", FLAGS))
+    content = path.read_bytes()
+    hdu = scan(path)[2]
+    path.write_bytes(content[: hdu.stop - 10])
+    with pytest.raises(OSError, match=rf"HDU 2 \(DQ\).*bytes {hdu.data} to {hdu.stop} .*has"):
+        read_exposure(path)
+    path.write_bytes(content[: hdu.stop])  # only the padding is missing
+    assert len(scan(path)) == 3
+    path.write_bytes(content[: hdu.start + 500])
+    with pytest.raises(OSError, match=r"header of HDU 2 starts at byte \d+ and has no END"):
+        read_exposure(path)
+
+
+def test_other_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file"):
+        read_exposure(tmp_path / "none.fits")
+    for content in (b"", b"PK not FITS at all"):
+        (tmp_path / "a.fits").write_bytes(content)
+        with pytest.raises(OSError, match=r"a\.fits is not a FITS file: it starts with"):
+            read_exposure(tmp_path / "a.fits")
+
+
+def test_junk_after_the_last_hdu_is_left_alone(tmp_path):
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE))
+    with open(path, "ab") as file:
+        file.write(b"junk" * 1000)
+    np.testing.assert_array_equal(read_exposure(path).image, IMAGE)
+
+
+def test_derived_planes_have_one_shape(tmp_path):
+    path = write(tmp_path / "a.fits", ("A", IMAGE), ("B", IMAGE[:20]))
+    planes = tuple(FitsPlane(hdu) for hdu in scan(path)[1:])
+    with pytest.raises(ValueError, match="differ in shape"):
+        Derived(np.add, planes, np.dtype("f4"))
+
+
+# Which HDU is which plane
+
+
+@pytest.mark.parametrize("name", ["VARIANCE", "var"])
+def test_variances_are_taken_as_they_are(tmp_path, name):
+    noise = IMAGE - 3
+    exposure = read_exposure(write(tmp_path / "a.fits", ("sci", IMAGE), (name, noise))).compute()
+    np.testing.assert_array_equal(exposure.image, IMAGE)
+    np.testing.assert_array_equal(exposure.variance, noise)
+    assert exposure.mask is None
+
+
+@pytest.mark.parametrize("name", ["ERR", "error", "UNCERT", "SIGMA", "RMS"])
+def test_errors_are_squared(tmp_path, name):
+    error = np.array([[2, 0, -1, np.nan, np.inf]], "f4")
+    path = write(tmp_path / "a.fits", ("IMAGE", error), (name, error))
+    exposure = read_exposure(path).compute()
+    np.testing.assert_array_equal(exposure.variance, [[4] + [np.nan] * 4])
+    assert exposure.variance.dtype == np.float32
+    no_data = exposure.mask_planes.bitmask("NO_DATA")
+    np.testing.assert_array_equal(exposure.mask, [[0] + [no_data] * 4])
+
+
+@pytest.mark.parametrize("name", ["WHT", "WGT", "WEIGHT", "IVAR", "invvar"])
+def test_weights_are_inverted_and_flagged_in_the_mask(tmp_path, name):
+    weight = np.array([[4.0, 0.0, 0.5]])
+    bits = np.array([[1, 1, 2]], np.int16)
+    path = write(tmp_path / "a.fits", ("DATA", weight), (name, weight), ("MSK", bits))
+    exposure = read_exposure(path, mask_planes={"BAD": 0, "SAT": 1}).compute()
+    np.testing.assert_array_equal(exposure.variance, [[0.25, np.nan, 2]])
+    assert dict(exposure.mask_planes) == {"BAD": 0, "SAT": 1, "NO_DATA": 2}
+    np.testing.assert_array_equal(exposure.mask, [[1, 1 | 4, 2]])
+
+
+@pytest.mark.parametrize(
+    ("utype", "variance"),
+    [("StdDevUncertainty", 9), ("VarianceUncertainty", 3), ("InverseVariance", 1 / 3)],
+)
+def test_ccddata_files(tmp_path, utype, variance):
+    path = write(
+        tmp_path / "a.fits",
+        ("MASK", np.array([[0, 1, 2]], np.uint8)),
+        fits.ImageHDU(np.full((1, 3), 3.0), fits.Header({"UTYPE": utype}), "UNCERT"),
+        primary=np.zeros((1, 3)),
+    )
+    exposure = read_exposure(path).compute()
+    np.testing.assert_array_equal(exposure.variance, np.full((1, 3), variance))
+    bad = exposure.mask_planes.bitmask("BAD")
+    np.testing.assert_array_equal(exposure.mask, [[0, bad, bad]])
+
+
+def test_an_uncertainty_of_unknown_kind(tmp_path):
+    noise = fits.ImageHDU(IMAGE, fits.Header({"UTYPE": "UnknownUncertainty"}), "UNCERT")
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE), noise)
+    with pytest.raises(ValueError, match="UnknownUncertainty"):
+        read_exposure(path)
+
+
+def test_the_only_image_needs_no_name(tmp_path):
+    table = fits.BinTableHDU.from_columns([fits.Column("a", "D", array=[1.0])], name="SCI")
+    path = write(tmp_path / "a.fits", table, ("WHATEVER", IMAGE))
+    np.testing.assert_array_equal(read_exposure(path).image, IMAGE)
+    path = write(tmp_path / "b.fits", primary=IMAGE)
+    np.testing.assert_array_equal(read_exposure(path).image, IMAGE)
+
+
+def test_ambiguous_files_list_their_hdus(tmp_path):
+    path = write(tmp_path / "a.fits", ("N1", IMAGE), ("N2", IMAGE))
+    with pytest.raises(ValueError, match=r"choose one with image=: 1 N1 \(40 x 30 float32\), 2 N2"):
+        read_exposure(path)
+    path = write(tmp_path / "b.fits", ("SCI", IMAGE), ("ERR", IMAGE), ("WHT", IMAGE))
+    with pytest.raises(ValueError, match=r"could be the noise; choose with variance=.*ERR.*WHT"):
+        read_exposure(path)
+    assert read_exposure(path, variance=None).variance is None
+    path = write(tmp_path / "c.fits", ("SCI", IMAGE), ("DQ", FLAGS), ("MASK", FLAGS))
+    with pytest.raises(ValueError, match="could be the mask; choose with mask=: 2 DQ"):
+        read_exposure(path)
+    assert read_exposure(path, mask=None).mask is None
+    path = write(tmp_path / "d.fits", ("SCI", np.zeros((2, 40, 30))))
+    with pytest.raises(ValueError, match=r"no image in two dimensions; .*1 SCI \(2 x 40 x 30"):
+        read_exposure(path)
+
+
+def test_planes_by_name_number_and_path(tmp_path):
+    path = write(tmp_path / "a.fits", ("N1", IMAGE), ("N2", IMAGE * 2), ("flat", IMAGE + 1))
+    other = write(tmp_path / "b.fits", ("Q1", FLAGS), ("Q2", FLAGS + 1))
+    single = write(tmp_path / "c.fits", primary=IMAGE + 1)
+    exposure = read_exposure(path, image="n2", error=3, mask=(other, "Q2"), mask_planes={"X": 0})
+    np.testing.assert_array_equal(exposure.image, IMAGE * 2)
+    np.testing.assert_array_equal(exposure.variance, (IMAGE + 1) ** 2)
+    np.testing.assert_array_equal(exposure.mask, FLAGS + 1)
+    for choice in (single, str(single)):
+        exposure = read_exposure(path, image=1, variance=choice)
+        np.testing.assert_array_equal(exposure.variance, IMAGE + 1)
+
+
+def test_choices_that_are_not_there(tmp_path):
+    path = write(tmp_path / "a.fits", ("N", IMAGE), ("N", IMAGE))
+    with pytest.raises(KeyError, match=r"no HDU M, nor is there a file.*0 - \(no data\), 1 N"):
+        read_exposure(path, image="M")
+    with pytest.raises(KeyError, match="no HDU 7; there are"):
+        read_exposure(path, image=7)
+    with pytest.raises(ValueError, match="several HDUs n; choose by number"):
+        read_exposure(path, image="n")
+    with pytest.raises(TypeError, match=r"chosen by name, number, path or .*got 1\.5"):
+        read_exposure(path, image=1.5)
+    with pytest.raises(ValueError, match="choose one of variance, error and weight"):
+        read_exposure(path, image=1, error=2, weight=2)
+    with pytest.raises(ValueError, match=r"HDU 0 holds no image|an array of shape \(\)"):
+        read_exposure(path, image=0)
+    with pytest.raises(FileNotFoundError):
+        read_exposure(path, image=1, mask=(tmp_path / "none.fits", 1))
+    with pytest.raises(ValueError, match="40 x 30 but variance is 20 x 30"):
+        read_exposure(path, image=1, variance=write(tmp_path / "b.fits", primary=IMAGE[:20]))
+
+
+# Masks
+
+
+def test_masks_without_names_of_planes(tmp_path):
+    wide = np.array([[0, 1, 5, 2**15]], np.uint16)
+    exposure = read_exposure(write(tmp_path / "a.fits", ("SCI", wide), ("DQ", wide))).compute()
+    assert list(exposure.mask_planes) == [f"BIT{bit}" for bit in range(16)]
+    assert exposure.mask.dtype == np.int32
+    np.testing.assert_array_equal(exposure.mask, wide)
+    assert exposure.image.dtype == np.uint16
+    top = np.array([[2**31 + 1]], np.uint32)
+    exposure = read_exposure(write(tmp_path / "b.fits", ("SCI", wide[:, :1]), ("DQ", top)))
+    np.testing.assert_array_equal(exposure.compute().mask.view(np.uint32), top)
+    assert exposure.mask_planes["BIT30"] == 30
+
+
+def test_masks_that_name_their_planes(tmp_path):
+    hdu = fits.ImageHDU(FLAGS, fits.Header({"MP_BAD": 0, "HIERARCH MP_SOMETHING": 2}), "DQ")
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE), hdu)
+    assert read_exposure(path).mask_planes == MaskPlanes({"BAD": 0, "SOMETHING": 2})
+    planes = read_exposure(path, mask_planes={"A": 5}).mask_planes
+    assert planes == MaskPlanes({"A": 5})
+
+
+def test_masks_of_floats_and_of_too_many_bits(tmp_path):
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE), ("DQ", IMAGE))
+    with pytest.raises(TypeError, match=r"HDU 2 \(DQ\) holds float32; a mask is of integers"):
+        read_exposure(path)
+    np.testing.assert_array_equal(as_int32(np.array([2**32 - 1])), [-1])
+    with pytest.raises(ValueError, match="int64 mask uses bits above 31"):
+        as_int32(np.array([2**32]))
+
+
+# Headers and WCS
+
+
+def test_meta_is_the_image_header_over_the_primary(tmp_path):
+    path = tmp_path / "a.fits"
+    header = tan_wcs().to_header()
+    header.update({"OBJECT": "M1", "BUNIT": "adu", "LTV1": -3, "DETSEC": "[1:2,3:4]"})
+    hdus = [fits.PrimaryHDU(header=fits.Header({"OBJECT": "M2", "EXPTIME": 30.0, "TELRA": 1.5}))]
+    hdus[0].header["HISTORY"] = "made"
+    hdus.append(fits.CompImageHDU(IMAGE, header, name="SCI"))
+    fits.HDUList(hdus).writeto(path)
+    meta = read_exposure(path).meta
+    assert isinstance(meta, fits.Header)
+    expected = {"OBJECT", "EXPTIME", "TELRA", "HISTORY", "BUNIT", "DETSEC", "MJDREF"}
+    assert set(meta) == expected
+    assert meta["OBJECT"] == "M1"
+    with fits.open(path, mode="update") as hdus:
+        hdus[1].header["INHERIT"] = False
+    assert "EXPTIME" not in read_exposure(path).meta
+
+
+def test_wcs_is_that_of_the_file(tmp_path):
+    wcs = tan_wcs()
+    path = write(tmp_path / "a.fits", fits.ImageHDU(IMAGE, wcs.to_header(), "SCI"))
+    exposure = read_exposure(path)
+    np.testing.assert_allclose(
+        exposure.wcs.all_pix2world([0, 7.5], [0, 3], 0), wcs.all_pix2world([0, 7.5], [0, 3], 0)
+    )
+    assert exposure.wcs.pixel_shape is None  # which would mean array pixels
+
+
+def test_old_spellings_of_a_wcs_do_not_warn(tmp_path):
+    header = tan_wcs().to_header()
+    header["RADECSYS"] = header.pop("RADESYS")
+    header["DATE-OBS"] = "01/02/99"
+    path = write(tmp_path / "a.fits", fits.ImageHDU(IMAGE, header, "SCI"))
+    assert read_exposure(path).wcs.wcs.radesys == "ICRS"
+
+
+def test_no_celestial_wcs(tmp_path):
+    linear = fits.Header({"CTYPE1": "LINEAR", "CTYPE2": "LINEAR", "CRVAL1": 5.0})
+    for name, header in (("a", None), ("b", linear)):
+        path = write(tmp_path / f"{name}.fits", fits.ImageHDU(IMAGE, header, "SCI"))
+        assert read_exposure(path).wcs is None
+        assert "CTYPE1" not in read_exposure(path).meta
+
+
+def test_a_wcs_with_a_third_axis(tmp_path):
+    header = WCS(tan_wcs().to_header()).to_header()
+    header.update({"WCSAXES": 3, "CTYPE3": "FREQ", "CRVAL3": 1e9, "CDELT3": 1.0, "CRPIX3": 1.0})
+    path = write(tmp_path / "a.fits", fits.ImageHDU(IMAGE, header, "SCI"))
+    exposure = read_exposure(path)
+    assert exposure.wcs.naxis == 2
+    np.testing.assert_allclose(
+        exposure.wcs.all_pix2world([[3, 4]], 0), tan_wcs().all_pix2world([[3, 4]], 0)
+    )
+
+
+def test_a_wcs_that_makes_no_sense(tmp_path):
+    header = tan_wcs().to_header()
+    header["CTYPE2"] = "RA---TAN"
+    path = write(tmp_path / "a.fits", fits.ImageHDU(IMAGE, header, "SCI"))
+    with pytest.raises(ValueError, match=r"HDU 1 \(SCI\): the WCS cannot be read"):
+        read_exposure(path)
+
+
+def test_a_wcs_with_lookup_tables(tmp_path):
+    wcs = tan_wcs()
+    table = np.linspace(-1, 1, 20, dtype="f4").reshape(4, 5)
+    wcs.cpdis1 = DistortionLookupTable(table, (1, 1), (1, 1), (8, 12))
+    wcs.cpdis2 = DistortionLookupTable(table * 2, (1, 1), (1, 1), (8, 12))
+    primary, *tables = wcs.to_fits()
+    write(tmp_path / "a.fits", fits.ImageHDU(IMAGE, primary.header, "SCI"), *tables)
+    found = read_exposure(tmp_path / "a.fits", image="SCI").wcs.all_pix2world([[11, 22]], 0)
+    np.testing.assert_allclose(found, wcs.all_pix2world([[11, 22]], 0), rtol=0, atol=1e-12)
+    assert abs(found - tan_wcs().all_pix2world([[11, 22]], 0)).max() > 1e-6
+
+
+# Special images, options
+
+
+def test_asinh_scaling_of_pan_starrs(tmp_path):
+    flux = np.array([[-5.0, 0.0, 1.0, 1e4]])
+    offset, softening = 1.5, 20.0
+    stored = 2.5 * np.log10(np.e) * np.arcsinh((flux - offset) / softening / 2)
+    cards = fits.Header({"BOFFSET": offset, "BSOFTEN": softening})
+    path = write(tmp_path / "a.fits", fits.ImageHDU(stored.astype("f4"), cards))
+    np.testing.assert_allclose(read_exposure(path).image, flux, rtol=1e-5, atol=1e-5)
+
+
+def test_chunks(tmp_path):
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE), ("DQ", FLAGS))
+    exposure = read_exposure(path, chunks=(16, 20))
+    assert exposure.image.chunks == exposure.mask.chunks == ((20, 20), (16, 14))
+    np.testing.assert_array_equal(exposure.compute().image, IMAGE)
+
+
+def test_options_and_formats_that_do_not_exist(tmp_path):
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE))
+    with pytest.raises(TypeError, match=r"no option 'ccd' for reading .*a\.fits as 'fits'.*image"):
+        read_exposure(path, ccd=3)
+    with pytest.raises(ValueError, match="cannot read the format 'tiff'; choose among lsst, decam"):
+        read_exposure(path, format="tiff")
+
+
+# Real files
+
+
+@pytest.mark.filterwarnings("ignore:'obsfix' made the change")  # by the direct WCS
+@pytest.mark.parametrize("stem", ["jw01324001001-01324-o001_t001", "jw02561001002-02561-o001_t003"])
+def test_nircam(shared, stem):
+    folder = shared / "data/exposures/nircam_pair"
+    path = folder / f"{stem}_nircam_clear-f200w_i2d_stamp.fits"
+    noise = path.with_suffix(".noise.fits")
+    exposure = read_exposure(path, error=noise).cutout(Box(200, 300, 500, 400)).compute()
+    with fits.open(path) as hdus, fits.open(noise) as errors:
+        image, error = hdus[0].data[300:700, 200:700], errors[0].data[300:700, 200:700]
+        sky = WCS(hdus[0].header).all_pix2world([[0, 0], [899, 450]], 0)
+        np.testing.assert_array_equal(exposure.image, image)
+        known = error > 0
+        np.testing.assert_array_equal(exposure.variance[known], np.square(error[known]))
+        np.testing.assert_array_equal(np.isnan(exposure.variance), ~known)
+        np.testing.assert_array_equal(exposure.mask != 0, ~known)
+    assert exposure.meta["BUNIT"] == "MJy/sr"
+    np.testing.assert_allclose(exposure.wcs.all_pix2world([[0, 0], [899, 450]], 0), sky, atol=1e-12)
+
+
+@pytest.mark.parametrize("frame", ["a", "b"])
+def test_decam_stack(shared, frame):
+    path = shared / f"data/exposures/decam_stack/DEC-OBS04{frame}.mini.fits"
+    exposure = read_exposure(path)
+    assert exposure.origin == (0, 0)  # LTV is of the raw CCD here
+    assert exposure.image.dtype == np.float64
+    with fits.open(path) as hdus:
+        np.testing.assert_array_equal(exposure.image[BLOCK], hdus[0].data[BLOCK])
+        sky = WCS(hdus[0].header).all_pix2world([[0, 0], [255, 100]], 0)
+    np.testing.assert_allclose(exposure.wcs.all_pix2world([[0, 0], [255, 100]], 0), sky, atol=1e-12)

@@ -1,0 +1,364 @@
+"""Writing exposures, and reading them back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS, WCSCOMPARE_ANCILLARY, DistortionLookupTable, Sip
+
+from mapreduce import (
+    Box,
+    CellPsf,
+    Exposure,
+    GaussianPsf,
+    MaskPlanes,
+    Psf,
+    PsfComponent,
+    read_exposure,
+    write_exposure,
+)
+
+# Exposure tokens its WCS without SIP terms, of which astropy warns.
+sip = pytest.mark.filterwarnings("ignore:Some non-standard WCS keywords were excluded")
+
+
+def make_wcs(projection="TAN"):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = f"RA---{projection}", f"DEC--{projection}"
+    wcs.wcs.crval = 123.45678901234567, -54.32109876543211
+    wcs.wcs.crpix = 1234.5678901234567, -3.3333333333333335
+    wcs.wcs.cd = np.array([[-1, 1 / 3], [1 / 7, 1]]) * 1e-4 / 3
+    wcs.wcs.set()
+    return wcs
+
+
+def make(**parts):
+    """Make an exposure of everything that could be lost."""
+    rng = np.random.default_rng(1)
+    image = rng.normal(100, 10, (70, 60)).astype("f4")
+    image[3, 4], image[5, 6], image[7, 8] = np.nan, np.inf, -0.0
+    image.view("u4")[9, 9] = 0x7FC12345  # a NaN with a payload
+    variance = rng.uniform(20, 30, (70, 60)).astype("f4")
+    variance[0, 0] = np.nan
+    mask = rng.integers(0, 2**31, (70, 60)).astype("i4")
+    planes = MaskPlanes({"BAD": 3, "SAT": 0, "DETECTED_NEGATIVE": 30, "mine": 7})
+    parts = {"variance": variance, "mask": mask, "mask_planes": planes, "wcs": make_wcs()} | parts
+    meta = {"EXPTIME": 30.0, "OBJECT": "M 1", "BUNIT": "nJy", "PHASE": -1 / 3e5, "FLAG": True}
+    meta |= {"a long keyword": 5, "NOTHING": None, "TEXT": "long text" * 30}
+    parts = {"meta": meta, "origin": (4000, -300), "psf": GaussianPsf(1.7)} | parts
+    return Exposure(parts.pop("image", image), **parts)
+
+
+def assert_same(found, expected):
+    """Check that two exposures are equal bit by bit."""
+    found = found.compute()
+    for name in ("image", "variance", "mask"):
+        one, other = getattr(found, name), getattr(expected, name)
+        assert (one is None) == (other is None)
+        if other is not None:
+            assert one.dtype == other.dtype
+            assert one.tobytes() == np.asarray(other).tobytes()
+    assert found.bbox == expected.bbox
+    assert (found.wcs is None) == (expected.wcs is None)
+    if found.wcs is not None:
+        # Dates are the header's.
+        assert found.wcs.wcs.compare(expected.wcs.wcs, cmp=WCSCOMPARE_ANCILLARY, tolerance=1e-11)
+        corners = [[expected.bbox.x0, expected.bbox.y0], [expected.bbox.x1, expected.bbox.y1]]
+        sky = expected.wcs.all_pix2world(corners, 0)
+        np.testing.assert_allclose(found.wcs.all_pix2world(corners, 0), sky, rtol=0, atol=1e-12)
+    assert found.psf == expected.psf
+    if expected.mask is not None:
+        assert found.mask_planes == expected.mask_planes
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_round_trip(tmp_path, compression):
+    exposure = make()
+    write_exposure(exposure, tmp_path / "a.fits", compression=compression)
+    found = read_exposure(tmp_path / "a.fits")
+    assert_same(found, exposure)
+    assert dict(found.meta) == {k.upper() if len(k) < 9 else k: v for k, v in exposure.meta.items()}
+    part = found.cutout(Box(4010, -290, 20, 30))
+    np.testing.assert_array_equal(part.image, exposure.image[10:40, 10:30])
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8"])
+@pytest.mark.parametrize("compression", [None, "gzip", "rice"])
+def test_every_integer_dtype(tmp_path, dtype, compression):
+    image = (np.arange(600).reshape(20, 30) % 120).astype(dtype)
+    exposure = make(image=image, variance=None, mask=None)
+    write_exposure(exposure, tmp_path / "a.fits", compression=compression, tile=16)
+    assert_same(read_exposure(tmp_path / "a.fits"), exposure)
+
+
+def test_double_precision_everywhere(tmp_path):
+    values = np.random.default_rng(0).normal(size=(9, 9))
+    exposure = Exposure(values, values**2)
+    write_exposure(exposure, tmp_path / "a.fits")
+    assert_same(read_exposure(tmp_path / "a.fits"), exposure)
+
+
+def test_rice(tmp_path):
+    image = np.random.default_rng(0).normal(1000, 16, (300, 300)).astype("f4")
+    image[:9] = 0
+    mask = (image % 7).astype("i4")
+    image[20, 20] = np.nan
+    exposure = make(image=image, variance=image + 1, mask=mask)
+    write_exposure(exposure, tmp_path / "a.fits", compression="rice")
+    found = read_exposure(tmp_path / "a.fits").compute()
+    difference = found.image - image
+    assert np.isnan(difference).sum() == 1
+    assert 0.1 < np.nanmax(abs(difference)) < 1  # a step is 1/16 of the noise
+    np.testing.assert_array_equal(found.image[:9], 0)
+    np.testing.assert_array_equal(found.mask, exposure.mask)
+    with fits.open(tmp_path / "a.fits", disable_image_compression=True) as hdus:
+        assert hdus["IMAGE"].header["ZQUANTIZ"] == "SUBTRACTIVE_DITHER_2"
+        assert hdus["IMAGE"].header["ZDITHER0"] > 0
+    write_exposure(exposure, tmp_path / "b.fits", compression="rice")
+    np.testing.assert_array_equal(read_exposure(tmp_path / "b.fits").image, found.image)
+    with pytest.raises(ValueError, match="variance has infinite pixels"):
+        write_exposure(
+            exposure.replace(variance=np.full_like(image, np.inf)),
+            tmp_path / "c.fits",
+            compression="rice",
+        )
+
+
+def test_what_lsst_readers_look_for(tmp_path):
+    exposure = make(meta=fits.Header([("BUNIT", "nJy", "unit of pixels")]))
+    write_exposure(exposure, tmp_path / "a.fits")
+    with fits.open(tmp_path / "a.fits") as hdus:
+        assert hdus[0].data is None
+        assert [hdu.name for hdu in hdus[1:4]] == ["IMAGE", "MASK", "VARIANCE"]
+        assert [hdu.header["EXTTYPE"] for hdu in hdus[1:4]] == ["IMAGE", "MASK", "VARIANCE"]
+        assert [hdu.data.dtype.name for hdu in hdus[1:4]] == ["float32", "int32", "float32"]
+        assert hdus[1].tile_shape == (70, 60)
+        for hdu in hdus[1:4]:
+            header = hdu.header
+            assert (header["LTV1"], header["LTV2"]) == (-4000, 300)
+            assert (header["CRPIX1A"], header["CRPIX2A"]) == (1, 1)
+            assert (header["CRVAL1A"], header["CRVAL2A"]) == (4000, -300)
+            assert (header["CTYPE1A"], header["CUNIT1A"]) == ("LINEAR", "PIXEL")
+            assert header["INHERIT"] is True
+            np.testing.assert_allclose(
+                WCS(header).all_pix2world([[2, 3]], 0),
+                exposure.wcs.all_pix2world([[4002, -297]], 0),
+                rtol=0,
+                atol=1e-12,
+            )
+        mask = hdus["MASK"].header
+        assert (mask["MP_SAT"], mask["MP_DETECTED_NEGATIVE"]) == (0, 30)
+        names = {mask[f"MSKN000{i}"]: mask[f"MSKM000{i}"] for i in range(4)}
+        assert names == {name: 1 << bit for name, bit in exposure.mask_planes.items()}
+        assert (hdus["IMAGE"].header["BUNIT"], hdus["VARIANCE"].header["BUNIT"]) == (
+            "nJy",
+            "nJy**2",
+        )
+        assert hdus["IMAGE"].header.comments["BUNIT"] == "unit of pixels"
+
+
+def test_planes_that_are_missing_are_not_written(tmp_path):
+    exposure = Exposure(np.ones((3, 4)), np.ones((3, 4)))
+    write_exposure(exposure, tmp_path / "a.fits")
+    with fits.open(tmp_path / "a.fits") as hdus:
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "IMAGE", "VARIANCE"]
+    assert_same(read_exposure(tmp_path / "a.fits"), exposure)
+
+
+def test_tiles(tmp_path):
+    exposure = Exposure(np.ones((300, 400)))
+    for options, tiles in (({}, (256, 256)), ({"tile": 100}, (100, 100))):
+        write_exposure(exposure, tmp_path / "a.fits", overwrite=True, **options)
+        with fits.open(tmp_path / "a.fits") as hdus:
+            assert hdus[1].compression_type == "GZIP_2"
+            assert hdus[1].tile_shape == tiles
+
+
+def test_header_of_another_file(tmp_path):
+    meta = fits.Header({"NAXIS": 2, "CRPIX1": 5.0, "CTYPE1": "RA---TAN", "LTV1": 7, "CCD": 4})
+    meta.update({"EXTNAME": "N2", "MP_BAD": 5, "AR_HDU": 5})
+    meta["HISTORY"] = "one"
+    meta["HISTORY"] = "two"
+    write_exposure(Exposure(np.ones((3, 4)), meta=meta), tmp_path / "a.fits")
+    found = read_exposure(tmp_path / "a.fits")
+    assert set(found.meta) == {"CCD", "HISTORY"}
+    assert list(found.meta["HISTORY"]) == ["one", "two"]
+    assert found.wcs is None
+    assert found.origin == (0, 0)
+
+
+@pytest.mark.parametrize("value", [[1, 2], np.nan, "\N{GREEK SMALL LETTER ALPHA}", {"a": 1}])
+def test_header_cards_that_fits_cannot_hold(tmp_path, value):
+    exposure = Exposure(np.ones((3, 4)), meta={"FINE": 1, "WORSE": value})
+    with pytest.raises(ValueError, match="cannot hold the header card 'WORSE'"):
+        write_exposure(exposure, tmp_path / "a.fits")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_psf_of_cells(tmp_path):
+    boxes = Box(0, 0, 5, 10), Box(5, 0, 5, 10)
+    psf = CellPsf(PsfComponent(i, box, GaussianPsf(i + 1.0)) for i, box in enumerate(boxes))
+    exposure = Exposure(np.ones((10, 10)), psf=psf)
+    write_exposure(exposure, tmp_path / "a.fits")
+    assert_same(read_exposure(tmp_path / "a.fits"), exposure)
+
+
+def test_psf_that_cannot_be_stored(tmp_path):
+    @dataclass(frozen=True)
+    class MyPsf(Psf):
+        def draw(self, x, y, dx, dy):
+            return np.ones((3, 3))
+
+    with pytest.raises(TypeError, match="cannot store a MyPsf"):
+        write_exposure(Exposure(np.ones((3, 4)), psf=MyPsf()), tmp_path / "a.fits")
+    assert list(tmp_path.iterdir()) == []
+
+
+@sip
+def test_wcs_with_sip_terms(tmp_path):
+    wcs = make_wcs("TAN-SIP")
+    a, b = np.zeros((2, 4, 4))
+    a[2, 0], b[1, 2] = 1 / 3e7, -1 / 7e9
+    wcs.sip = Sip(a, b, None, None, wcs.wcs.crpix)
+    exposure = make(wcs=wcs)
+    write_exposure(exposure, tmp_path / "a.fits")
+    found = read_exposure(tmp_path / "a.fits").wcs
+    points = [[4000, -300], [4059, -231]]
+    np.testing.assert_allclose(
+        found.all_pix2world(points, 0), wcs.all_pix2world(points, 0), rtol=0, atol=1e-12
+    )
+    np.testing.assert_array_equal(found.sip.a, a)
+    np.testing.assert_array_equal(found.sip.b, b)
+
+
+def test_wcs_with_lookup_tables(tmp_path):
+    wcs = make_wcs()
+    table = np.linspace(-1, 1, 20, dtype="f4").reshape(4, 5)
+    wcs.cpdis1 = DistortionLookupTable(table, (1, 1), (1, 1), (8, 12))
+    wcs.cpdis2 = DistortionLookupTable(table * 2, (1, 1), (1, 1), (8, 12))
+    write_exposure(make(wcs=wcs, origin=(0, 0)), tmp_path / "a.fits")
+    found = read_exposure(tmp_path / "a.fits").wcs
+    np.testing.assert_allclose(
+        found.all_pix2world([[11, 22]], 0), wcs.all_pix2world([[11, 22]], 0), rtol=0, atol=1e-12
+    )
+
+    with pytest.raises(ValueError, match=r"lookup tables .* moved by its origin \(5, 0\)"):
+        write_exposure(make(wcs=wcs, origin=(5, 0)), tmp_path / "b.fits")
+
+
+def test_wcs_with_pc_and_cdelt(tmp_path):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = "RA---ZPN", "DEC--ZPN"
+    wcs.wcs.pc = [[0.6, -0.8], [0.8, 0.6]]
+    wcs.wcs.cdelt = -1 / 3e4, 1 / 3e4
+    wcs.wcs.crval = 10, 20
+    wcs.wcs.set_pv([(2, 1, 1 + 1 / 3), (2, 3, -1 / 7)])
+    wcs.wcs.set()
+    exposure = make(wcs=wcs)
+    write_exposure(exposure, tmp_path / "a.fits")
+    assert_same(read_exposure(tmp_path / "a.fits"), exposure)
+    with fits.open(tmp_path / "a.fits") as hdus:
+        assert "CD1_1" not in hdus[1].header
+
+
+# Files
+
+
+def test_lazy_exposures_are_computed_once(tmp_path):
+    exposure = make()
+    write_exposure(exposure.chunk(16), tmp_path / "a.fits")
+    source = read_exposure(tmp_path / "a.fits")
+    write_exposure(source, tmp_path / "b.fits")
+    write_exposure(source, tmp_path / "a.fits", overwrite=True)  # the file that it is read from
+    for name in ("a.fits", "b.fits"):
+        assert_same(read_exposure(tmp_path / name), exposure)
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_arrays_are_left_alone(tmp_path, compression):
+    exposure = make()
+    image = exposure.image.copy()
+    for plane in (exposure.variance, exposure.mask):
+        plane.flags.writeable = False
+    write_exposure(exposure, tmp_path / "a.fits", compression=compression)
+    assert exposure.image.tobytes() == image.tobytes()
+    assert exposure.image.flags.writeable
+
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    path = tmp_path / "a.fits"
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"a\.fits exists; overwrite=True replaces it"):
+        write_exposure(make(), path)
+    assert path.read_text() == "mine"
+    write_exposure(make(), path, overwrite=True)
+    assert_same(read_exposure(path), make())
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_nothing_is_left_half_written(tmp_path, monkeypatch, error):
+    path = tmp_path / "a.fits"
+    path.write_text("mine")
+
+    def half(self, name, **_):
+        name.write_bytes(b"SIMPLE")
+        raise error
+
+    monkeypatch.setattr(fits.HDUList, "writeto", half)
+    with pytest.raises(error):
+        write_exposure(make(), path, overwrite=True)
+    assert path.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_bad_arguments(tmp_path):
+    exposure = make()
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        write_exposure(exposure, tmp_path / "none" / "a.fits")
+    with pytest.raises(ValueError, match=r"suffix of .*a\.tiff is none of \.fits"):
+        write_exposure(exposure, tmp_path / "a.tiff")
+    with pytest.raises(ValueError, match="cannot write the format 'decam'; choose among fits"):
+        write_exposure(exposure, tmp_path / "a.fits", format="decam")
+    with pytest.raises(TypeError, match="no option 'level' .* there are overwrite, compression"):
+        write_exposure(exposure, tmp_path / "a.fits", level=3)
+    with pytest.raises(ValueError, match="compression is .*got 'zip'"):
+        write_exposure(exposure, tmp_path / "a.fits", compression="zip")
+    with pytest.raises(ValueError, match="at least one pixel wide, got 0"):
+        write_exposure(exposure, tmp_path / "a.fits", tile=0)
+    with pytest.raises(TypeError, match="writes an Exposure, got ndarray"):
+        write_exposure(exposure.image, tmp_path / "a.fits")
+    with pytest.raises(ValueError, match="image is float16; FITS holds"):
+        write_exposure(Exposure(np.ones((3, 3), "f2")), tmp_path / "a.fits")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Real files
+
+
+@sip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "decam_cp/single/c4d_170316_062107_ooi_z_ls9.N2.fits",
+        "decam_cp/pairs/c4d_150110_053718_ooi_z_ls9.S4.fits",
+        "decam_cp/pairs/c4d_181215_051332_ooi_r_ls9.S9.fits",
+        "mosaic3_90prime/ksb_160203_115029_ooi_r_v1-ccd2.fits",
+        "nircam_pair/jw01324001001-01324-o001_t001_nircam_clear-f200w_i2d_stamp.fits",
+        "decam_stack/DEC-OBS04a.mini.fits",
+        "hsc/HSC-0908120-056-small.fits",
+        "hsc/exposure-version-2.fits",
+        "megacam_calexp/calexp-849375-12.fits.fz",
+    ],
+)
+def test_real_exposures(shared, tmp_path, path):
+    exposure = read_exposure(shared / "data/exposures" / path).compute()
+    if exposure.image.size > 10**6:
+        exposure = exposure.cutout(Box(500, 600, 700, 300))
+    write_exposure(exposure, tmp_path / "a.fits")
+    found = read_exposure(tmp_path / "a.fits")
+    assert_same(found, exposure)
+    assert [str(card) for card in found.meta.cards] == [str(card) for card in exposure.meta.cards]
