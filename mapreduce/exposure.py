@@ -369,7 +369,7 @@ class Exposure(DaskMethodsMixin):
 
     def __dask_tokenize__(self) -> tuple:
         planes = [plane_token(plane) for plane in self.planes.values()]
-        header = None if self.wcs is None else self.wcs.to_header_string()
+        header = None if self.wcs is None else self.wcs.to_header_string(relax=True)
         cards = [(key, str(value)) for key, value in self.meta.items()]
         parts = (self._bbox, self._mask_planes, header, tokenize(self.psf), cards)
         return "Exposure", planes, parts

@@ -38,7 +38,9 @@ def test_numpy_integers_are_integers():
     assert all(type(value) is int for value in box)
 
 
-@pytest.mark.parametrize("values", [(0.0, 0, 1, 1), (0, "0", 1, 1), (0, 0, None, 1), (0, 0, 1, 1.5)])
+@pytest.mark.parametrize(
+    "values", [(0.0, 0, 1, 1), (0, "0", 1, 1), (0, 0, None, 1), (0, 0, 1, 1.5)]
+)
 def test_not_integers(values):
     with pytest.raises(TypeError, match=r"four integers \(x0, y0, width, height\), got"):
         Box(*values)

@@ -53,7 +53,11 @@ def test_lists_become_arrays():
         ({"image": np.ones(4)}, ValueError, r"image must have two dimensions.*shape \(4,\)"),
         ({"image": np.ones((0, 4))}, ValueError, r"image must have two dimensions and pixels"),
         ({"image": np.ones((1, 4, 4))}, ValueError, r"two dimensions.*shape \(1, 4, 4\)"),
-        ({"image": np.ones((3, 4), complex)}, TypeError, "image is complex128; it must be of floats"),
+        (
+            {"image": np.ones((3, 4), complex)},
+            TypeError,
+            "image is complex128; it must be of floats",
+        ),
         ({"image": np.ones((3, 4), bool)}, TypeError, "image is bool"),
         ({"image": np.array([["a"]])}, TypeError, "image is <U1"),
         ({"image": np.ma.ones((3, 4))}, TypeError, "image is a MaskedArray.*mask as mask="),

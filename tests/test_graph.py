@@ -90,7 +90,8 @@ MIXES = {  # what a user may ask for in one go
 
 
 @pytest.mark.parametrize(
-    ("source", "tile"), [("numpy", None), ("numpy", 32), ("numpy", 20), ("dask", 20), ("source", 20)]
+    ("source", "tile"),
+    [("numpy", None), ("numpy", 32), ("numpy", 20), ("dask", 20), ("source", 20)],
 )
 @pytest.mark.parametrize("mix", MIXES)
 def test_the_mapper_runs_once_per_cell(mix, source, tile, tmp_path):

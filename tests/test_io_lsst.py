@@ -13,8 +13,6 @@ IMAGE = np.arange(12, dtype="f4").reshape(3, 4)
 MASK = (np.arange(12, dtype="i4") % 7).reshape(3, 4)
 PLANES = {"MP_BAD": 0, "MP_SAT": 1, "HIERARCH MP_CROSSTALK": 8}
 ORIGIN = {"CRPIX1A": 1.0, "CRPIX2A": 1.0, "CRVAL1A": 100.0, "CRVAL2A": -20.0}
-# Exposure tokens its WCS without SIP terms, of which astropy warns.
-sip = pytest.mark.filterwarnings("ignore:Some non-standard WCS keywords were excluded")
 
 
 def write(path, *, names="EXTNAME", cards=(), planes=PLANES, mask=MASK, primary=(), pack=False):
@@ -178,7 +176,6 @@ def check_against_astropy(path, exposure, block):
     np.testing.assert_allclose(found, sky, rtol=0, atol=1e-12)
 
 
-@sip
 @pytest.mark.filterwarnings("ignore:'unitfix' made the change|'datfix' made the change")
 def test_hsc(shared):
     path = shared / "data/exposures/hsc/HSC-0908120-056-small.fits"
@@ -199,7 +196,6 @@ def test_hsc_with_every_component(shared):
     check_against_astropy(path, exposure, Box(2, 3, 5, 6))
 
 
-@sip
 def test_megacam(shared):
     path = shared / "data/exposures/megacam_calexp/calexp-849375-12.fits.fz"
     exposure = read_exposure(path)

@@ -21,9 +21,6 @@ from mapreduce import (
     write_exposure,
 )
 
-# Exposure tokens its WCS without SIP terms, of which astropy warns.
-sip = pytest.mark.filterwarnings("ignore:Some non-standard WCS keywords were excluded")
-
 
 def make_wcs(projection="TAN"):
     wcs = WCS(naxis=2)
@@ -105,13 +102,14 @@ def test_rice(tmp_path):
     image = np.random.default_rng(0).normal(1000, 16, (300, 300)).astype("f4")
     image[:9] = 0
     mask = (image % 7).astype("i4")
-    image[20, 20] = np.nan
+    image[20, 20], image[30, 30] = np.nan, np.inf
     exposure = make(image=image, variance=image + 1, mask=mask)
     write_exposure(exposure, tmp_path / "a.fits", compression="rice")
     found = read_exposure(tmp_path / "a.fits").compute()
-    difference = found.image - image
-    assert np.isnan(difference).sum() == 1
-    assert 0.1 < np.nanmax(abs(difference)) < 1  # a step is 1/16 of the noise
+    finite = np.isfinite(image)
+    difference = found.image[finite] - image[finite]
+    assert 0.1 < abs(difference).max() < 1  # a step is 1/16 of the noise
+    np.testing.assert_array_equal(found.image[~finite], image[~finite])
     np.testing.assert_array_equal(found.image[:9], 0)
     np.testing.assert_array_equal(found.mask, exposure.mask)
     with fits.open(tmp_path / "a.fits", disable_image_compression=True) as hdus:
@@ -119,12 +117,6 @@ def test_rice(tmp_path):
         assert hdus["IMAGE"].header["ZDITHER0"] > 0
     write_exposure(exposure, tmp_path / "b.fits", compression="rice")
     np.testing.assert_array_equal(read_exposure(tmp_path / "b.fits").image, found.image)
-    with pytest.raises(ValueError, match="variance has infinite pixels"):
-        write_exposure(
-            exposure.replace(variance=np.full_like(image, np.inf)),
-            tmp_path / "c.fits",
-            compression="rice",
-        )
 
 
 def test_what_lsst_readers_look_for(tmp_path):
@@ -217,7 +209,6 @@ def test_psf_that_cannot_be_stored(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@sip
 def test_wcs_with_sip_terms(tmp_path):
     wcs = make_wcs("TAN-SIP")
     a, b = np.zeros((2, 4, 4))
@@ -339,7 +330,6 @@ def test_bad_arguments(tmp_path):
 # Real files
 
 
-@sip
 @pytest.mark.parametrize(
     "path",
     [

@@ -8,9 +8,12 @@ from mapreduce.mask import MaskPlanes
 
 def test_lsst_planes():
     planes = MaskPlanes.lsst()
-    assert list(planes) == (
-        "BAD SAT INTRP CR EDGE DETECTED DETECTED_NEGATIVE SUSPECT NO_DATA VIGNETTED STREAK"
-    ).split()
+    assert (
+        list(planes)
+        == (
+            "BAD SAT INTRP CR EDGE DETECTED DETECTED_NEGATIVE SUSPECT NO_DATA VIGNETTED STREAK"
+        ).split()
+    )
     assert list(planes.values()) == list(range(11))
 
 

@@ -267,7 +267,9 @@ def test_mappers_on_a_cluster(source, client):
 def test_tiles_and_grids_on_a_cluster(tile, client):
     exposure = make_exposure()
     names = [name for name in GRIDS if tile != (7, 5) or name in ("spacing", "centroids")]
-    lazy = [run(exposure, everything, grid=GRIDS[name], reducer="copy", tile=tile) for name in names]
+    lazy = [
+        run(exposure, everything, grid=GRIDS[name], reducer="copy", tile=tile) for name in names
+    ]
     for name, result in zip(names, dask.compute(*lazy), strict=True):
         expected = serial(exposure, everything, GRIDS[name].build(exposure), "copy")
         assert_same(result, expected)

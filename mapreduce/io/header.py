@@ -152,7 +152,7 @@ def wcs_of(hdu: Hdu, header: fits.Header, origin: tuple[int, int] = (0, 0)) -> W
                     wcs = WCS(cards, hdulist)
             else:
                 wcs = WCS(cards)
-        except (ValueError, MemoryError, KeyError, AssertionError) as error:
+        except (ValueError, KeyError, AssertionError) as error:
             raise ValueError(f"{hdu.where}: the WCS cannot be read: {error}") from error
     if not wcs.has_celestial:
         return None

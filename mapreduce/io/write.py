@@ -147,8 +147,6 @@ def _hdu(
     if compression is None:
         return fits.ImageHDU(plane, header, name=name.upper())
     lossy = compression == "rice" and plane.dtype.kind == "f"
-    if lossy and np.isinf(plane).any():
-        raise ValueError(f'{name} has infinite pixels, which compression="rice" cannot hold')
     if compression == "rice" and plane.dtype.itemsize == 8 and not lossy:
         compression = "gzip"  # Rice is defined for up to 32 bits
     return fits.CompImageHDU(

@@ -1,0 +1,206 @@
+"""What one task does, without dask."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from mapreduce import Box, Copy, GridConfig, Sum
+from mapreduce.plan import make_plan
+from mapreduce.reducer import get_reducer
+from mapreduce.report import CellFailure
+from mapreduce.tile import (
+    MAIN,
+    Blocks,
+    Job,
+    Unread,
+    collect_tile,
+    map_tile,
+    reduce_tile,
+    replay_cell,
+)
+from tests.support import (
+    ArraySource,
+    assert_same,
+    everything,
+    fails_at,
+    identity,
+    make_exposure,
+    serial,
+    whole,
+)
+
+GRID = GridConfig((10, 9), border=3)
+
+
+def make_job(exposure, mapper, reducer="copy", extras=(), on_error="raise", **kwargs):
+    planes = exposure.mask_planes.add("INVALID_MAPREDUCE", "BAD", "NO_DATA")
+    shell = {"mask_planes": planes, "wcs": None, "psf": exposure.psf, "meta": {}}
+    return Job(
+        mapper=mapper,
+        extras=frozenset(extras),
+        kwargs=kwargs,
+        reducer=get_reducer(reducer),
+        on_error=on_error,
+        seed=0,
+        reach=0,
+        box=exposure.bbox,
+        dtypes={name: plane.dtype for name, plane in exposure.planes.items()},
+        mask_planes=planes,
+        shells={MAIN: shell},
+    )
+
+
+def blocks_of(exposure, box, names, broken=None):
+    slices = box.slices(exposure.bbox)
+    planes = {name: exposure.planes[name] for name in names}
+    if broken is not None:
+        return Blocks(
+            box, {name: Unread(ArraySource(p, broken), slices) for name, p in planes.items()}
+        )
+    return Blocks(box, {name: plane[slices] for name, plane in planes.items()})
+
+
+def map_one(job, tile, exposure, broken=None):
+    """Run the map task of a tile."""
+    blocks = {}
+    if tile.reads.area:
+        blocks[MAIN] = blocks_of(exposure, tile.reads, ["image", "variance"], broken)
+    mask = blocks_of(exposure, Box.union((tile.reads, tile.box)), ["mask"])
+    planes = {name: np.full(tile.box.shape, 77, dtype) for name, dtype in job.dtypes.items()}
+    return map_tile(job, tile, blocks, mask, planes)
+
+
+def run(job, plan, exposure):
+    """Run all tasks, one after the other."""
+    result = exposure.copy().replace(mask_planes=job.mask_planes)
+    maps = {tile.index: map_one(job, tile, exposure) for tile in plan.tiles}
+    for tile in plan.tiles:
+        received = [maps[index].spill.get(tile.index, []) for index in tile.receives]
+        finished = reduce_tile(job, tile, maps[tile.index], received)
+        for name, plane in finished.planes.items():
+            result.planes[name][tile.box.slices(exposure.bbox)] = plane
+    return result
+
+
+def test_a_tile_with_all_cells_is_done_at_once():
+    exposure = make_exposure()
+    plan = make_plan(GRID.build(exposure), tile=1000)
+    job = make_job(exposure, identity)
+    mapped = map_one(job, plan.tiles[0], exposure)
+    assert (mapped.own, mapped.spill) == ([], {})
+    np.testing.assert_array_equal(mapped.planes["image"], exposure.image)
+    assert [record.index for record in mapped.records] == list(range(len(plan.grid)))
+    assert mapped.peak_bytes > 1e6
+
+
+def test_only_what_leaves_a_tile_is_sent():
+    exposure = make_exposure(40, 9, origin=(0, 0))
+    left, right = make_plan(GRID.build(exposure), tile=20).tiles
+    mapped = map_one(make_job(exposure, whole), left, exposure)
+    (pieces,) = mapped.spill.values()
+    assert list(mapped.spill) == [right.index]
+    assert [(piece.index, piece.box, piece.part) for piece in pieces] == [
+        (1, Box(7, 0, 16, 9), Box(20, 0, 3, 9))
+    ]
+    np.testing.assert_array_equal(pieces[0].planes["image"], exposure.image[:, 20:23])
+
+
+@pytest.mark.parametrize("operation", ["copy", "sum", "average"])
+@pytest.mark.parametrize("tile", [1000, 13, (7, 5)])
+def test_all_tasks_together(operation, tile):
+    exposure = make_exposure()
+    plan = make_plan(GRID.build(exposure), tile)
+    job = make_job(exposure, everything, operation, extras=["rng"])
+    expected = serial(exposure, everything, plan.grid, operation)
+    assert_same(run(job, plan, exposure), expected)
+
+
+@pytest.mark.parametrize("mask", ["or", "valid", "replace"])
+def test_a_reduce_task_can_run_again(mask):
+    """A scheduler may run it again on the same input, which it has already overwritten."""
+    exposure = make_exposure()
+    plan = make_plan(GRID.build(exposure), tile=13)
+    job = make_job(exposure, everything, Sum(mask=mask), extras=["rng"])
+    maps = {tile.index: map_one(job, tile, exposure) for tile in plan.tiles}
+    for tile in plan.tiles:
+        received = [maps[index].spill.get(tile.index, []) for index in tile.receives]
+        once = copy.deepcopy(reduce_tile(job, tile, maps[tile.index], received).planes)
+        again = reduce_tile(job, tile, maps[tile.index], received).planes
+        for name, plane in once.items():
+            np.testing.assert_array_equal(plane, again[name])
+
+
+def test_a_reduce_task_with_planes_that_cannot_be_written():
+    exposure = make_exposure(40, 9, origin=(0, 0))
+    left, _ = make_plan(GRID.build(exposure), tile=20).tiles
+    job = make_job(exposure, identity)
+    mapped = map_one(job, left, exposure)
+    for plane in mapped.planes.values():
+        plane.flags.writeable = False
+    finished = reduce_tile(job, left, mapped, [])
+    assert finished.planes["image"].flags.writeable
+    np.testing.assert_array_equal(finished.planes["image"], exposure.image[:, :20])
+
+
+@pytest.mark.parametrize("tile", [1000, (10, 9), (7, 5)])
+def test_cells_are_read_only_and_lie_in_memory_alike(tile):
+    """NumPy sums contiguous arrays in another order."""
+    seen = []
+
+    def look(sub, expanded, full_bbox):
+        for exposure in (sub, expanded):
+            seen.extend(exposure.planes.values())
+        return sub
+
+    exposure = make_exposure()
+    run(make_job(exposure, look), make_plan(GRID.build(exposure), tile), exposure)
+    assert not any(plane.flags.writeable for plane in seen)
+    assert not any(plane.flags.contiguous for plane in seen if min(plane.shape) > 1)
+    assert all(plane.strides[0] > plane.strides[1] > 0 for plane in seen)
+    assert len(seen) == 6 * len(GRID.build(exposure))
+
+
+def test_a_failed_cell_is_flagged_in_every_tile_that_it_touches():
+    exposure = make_exposure(40, 9, origin=(0, 0))
+    grid = GridConfig((10, 9), border=3, centroids=[(20, 4)]).build(exposure)
+    plan = make_plan(grid, tile=20)
+    job = make_job(exposure, fails_at, Copy(), on_error="mask", at=[(20, 4)])
+    result = run(job, plan, exposure)
+    core = grid[0].core.slices(exposure.bbox)
+    assert np.isnan(result.image[core]).all()
+    assert (result.mask[core] & job.bad_bits == job.bad_bits).all()
+
+
+def test_a_block_that_cannot_be_read():
+    exposure = make_exposure()
+    tile = make_plan(GRID.build(exposure), tile=1000).tiles[0]
+    with pytest.raises(OSError, match="cannot read pixel") as caught:
+        map_one(make_job(exposure, identity), tile, exposure, broken=(3, 4))
+    assert caught.value.__notes__ == [f"while reading {tile.reads} for tile (0, 0)"]
+    job = make_job(exposure, identity, on_error="mask")
+    mapped = map_one(job, tile, exposure, broken=(3, 4))
+    assert all("cannot read pixel" in record.failure.error for record in mapped.records)
+
+
+def test_collecting():
+    exposure = make_exposure()
+    tile = make_plan(GRID.build(exposure), tile=1000).tiles[0]
+    job = make_job(exposure, fails_at, "none", on_error="mask", at=[(5, -8)])
+    blocks = {MAIN: blocks_of(exposure, tile.reads, exposure.planes)}
+    results, records, _ = collect_tile(job, tile, blocks)
+    assert [result.cell for result in results] == list(tile.cells)
+    assert isinstance(results[0].value, CellFailure)
+    assert results[1].value.bbox == tile.cells[1].core
+    assert [record.failure is None for record in records] == [False] + [True] * (len(results) - 1)
+
+
+def test_replay():
+    exposure = make_exposure()
+    cell = GRID.build(exposure)[5]
+    planes = {MAIN: exposure.cutout(cell.expanded).planes}
+    value = replay_cell(make_job(exposure, whole, on_error="mask"), cell, planes)
+    assert_same(value, exposure.cutout(cell.expanded).replace(mask_planes=value.mask_planes))
+    job = make_job(exposure, fails_at, on_error="mask", at=[cell.core[:2]])
+    with pytest.raises(OSError, match="no luck"):
+        replay_cell(job, cell, planes)
