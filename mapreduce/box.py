@@ -103,7 +103,8 @@ class Box(_Edges):
 
     def grow(self, dx: int, dy: int | None = None) -> Box:
         """Box with ``dx`` columns and ``dy`` (default ``dx``) rows more on every side."""
-        dy = dx if dy is None else dy
+        dx = index(dx)
+        dy = dx if dy is None else index(dy)
         return Box.from_edges(self.x0 - dx, self.y0 - dy, self.x1 + dx, self.y1 + dy)
 
     def clip(self, box: Box) -> Box:

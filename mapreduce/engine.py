@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from dask.utils import funcname
 from . import graph
 from .exposure import Exposure
 from .grid import Grid, GridConfig
+from .job import MAIN, Job
 from .mapper import check_arguments, extras
 from .plan import make_plan
+from .psf import Psf
 from .reducer import Collector, PixelReducer, get_reducer
 from .report import runs
-from .tile import MAIN, Job, replay_cell
+from .tile import replay_cell
 
 __all__ = ["map_reduce", "split"]
 
@@ -110,10 +113,12 @@ def map_reduce(
     reducer.check(exposure)
     if return_sub_exposures and reducer.name != "none":
         raise ValueError("return_sub_exposures goes with reducer='none', which returns a list")
+    if exposure.psf is not None and not isinstance(exposure.psf, Psf | Delayed):
+        raise TypeError(f"the exposure's psf is a {type(exposure.psf).__name__}, not a Psf")
     named = extras(mapper)
+    sources = {MAIN: exposure, **_checked_aligned(aligned, exposure)}
     kwargs = _checked_kwargs(mapper_kwargs, aligned)
     check_arguments(mapper, [*kwargs, *(aligned or {}), *named])
-    sources = {MAIN: exposure, **_checked_aligned(aligned, exposure)}
     cells = _built(grid, exposure)
     plan = make_plan(cells, tile, _checked_count("reach", reach))
 
@@ -146,7 +151,7 @@ def map_reduce(
     if isinstance(reducer, Collector):
         return graph.collected(job, plan, sources, token)
     result = graph.mapped(job, plan, sources, token, _shell(exposure, job))
-    result.origin_run = runs[token] = _Replay(job, cells, sources)
+    result.replayable = runs.setdefault(token, _Replay(job, cells, sources))
     return result
 
 
@@ -175,6 +180,8 @@ def split(exposure: Exposure, grid: GridConfig | Grid | None = None) -> dict[int
     >>> dask.compute([chunk.image.sum() for chunk in chunks.values()])[0][0]
     np.float64(3600.0)
     """
+    if not isinstance(exposure, Exposure):
+        raise TypeError(f"split works on an Exposure, got {type(exposure).__name__}")
     return {cell.index: exposure.cutout(cell.expanded) for cell in _built(grid, exposure)}
 
 
@@ -183,27 +190,24 @@ class _Replay:
 
     def __init__(self, job: Job, grid: Grid, sources: Mapping[str, Exposure]) -> None:
         self.job = job
-        self.grid = grid
+        self.cells = {cell.index: cell for cell in grid}
         self.sources = sources
 
     def replay(self, index: int) -> Any:
-        cell = self.grid[index]
+        if index not in self.cells:
+            raise IndexError(f"there is no cell {index}; the run had {len(self.cells)}")
+        cell = self.cells[index]
         cutouts = {name: source.cutout(cell.expanded) for name, source in self.sources.items()}
-        planes = {
-            name: cutout.compute(scheduler="synchronous").planes for name, cutout in cutouts.items()
-        }
-        return replay_cell(self.job, cell, planes)
+        loaded = {name: c.compute(scheduler="synchronous") for name, c in cutouts.items()}
+        shells = {name: {**self.job.shells[name], "psf": e.psf} for name, e in loaded.items()}
+        planes = {name: exposure.planes for name, exposure in loaded.items()}
+        return replay_cell(replace(self.job, shells=shells), cell, planes)
 
 
 def _built(grid: GridConfig | Grid | None, exposure: Exposure) -> Grid:
     if grid is None:
         grid = GridConfig()
     if isinstance(grid, GridConfig):
-        if grid.scale_by_fwhm and isinstance(exposure.psf, Delayed):
-            raise ValueError(
-                "scale_by_fwhm needs the PSF now, and that of a lazy result is not known yet; "
-                "compute it first, or build the grid with fwhm= in pixels"
-            )
         return grid.build(exposure)
     if not isinstance(grid, Grid):
         raise TypeError(f"grid must be a GridConfig or a Grid, got {type(grid).__name__}")
@@ -213,7 +217,11 @@ def _built(grid: GridConfig | Grid | None, exposure: Exposure) -> Grid:
 
 
 def _checked_kwargs(kwargs: Mapping | None, aligned: Mapping | None) -> dict[str, Any]:
+    if not isinstance(kwargs, Mapping | None):
+        raise TypeError(f"mapper_kwargs must be a mapping, got {type(kwargs).__name__}")
     kwargs = dict(kwargs or {})
+    if odd := [name for name in kwargs if not isinstance(name, str)]:
+        raise TypeError(f"mapper_kwargs has names that are not strings: {odd}")
     for name, value in kwargs.items():
         if is_dask_collection(value):
             raise TypeError(
@@ -228,6 +236,8 @@ def _checked_kwargs(kwargs: Mapping | None, aligned: Mapping | None) -> dict[str
 
 
 def _checked_aligned(aligned: Mapping | None, exposure: Exposure) -> dict[str, Exposure]:
+    if not isinstance(aligned, Mapping | None):
+        raise TypeError(f"aligned must be a mapping, got {type(aligned).__name__}")
     for name, other in (aligned or {}).items():
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f"aligned name {name!r} cannot be an argument of the mapper")
@@ -270,7 +280,6 @@ def _shell(exposure: Exposure, job: Job) -> Exposure:
     """Return the result but for its planes, PSF and report; the header says how it was made."""
     shell = exposure._variation(exposure.bbox, {"image": None})
     shell.mask_planes = job.mask_planes
-    shell.meta = exposure.meta.copy()
     shell.meta["MRMAPPER"] = funcname(job.mapper)[:68]
     shell.meta["MRREDUCE"] = job.reducer.name
     shell.meta["MRVARRUL"] = job.reducer.variance_rule

@@ -18,7 +18,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from .box import Box
 from .mask import MaskPlanes
-from .plane import Plane, Source, cut, lazy, plane_token
+from .plane import Derived, Plane, Source, cut, lazy, plane_token
 
 __all__ = ["Exposure"]
 
@@ -79,8 +79,9 @@ class Exposure(DaskMethodsMixin):
         "_image",
         "_mask",
         "_mask_planes",
+        "_meta",
+        "_meta_is_lent",
         "_variance",
-        "meta",
         "psf",
         "report",
         "wcs",
@@ -160,9 +161,8 @@ class Exposure(DaskMethodsMixin):
     def mask(self, plane: Plane | None) -> None:
         plane = self._fitting("mask", plane)
         if plane is not None and plane.dtype == bool:
-            plane = self._visible("mask", plane) * np.int32(
-                self.mask_planes.add("BAD").bitmask("BAD")
-            )
+            self.mask_planes = self.mask_planes.add("BAD")
+            plane = self._visible("mask", plane) * np.int32(self.mask_planes.bitmask("BAD"))
         self._mask = plane
 
     @property
@@ -173,6 +173,18 @@ class Exposure(DaskMethodsMixin):
     @mask_planes.setter
     def mask_planes(self, planes: Mapping[str, int]) -> None:
         self._mask_planes = planes if isinstance(planes, MaskPlanes) else MaskPlanes(planes)
+
+    @property
+    def meta(self) -> MutableMapping:
+        """The header; every exposure's own."""
+        if self._meta_is_lent:  # copied only here, as a large header takes its time
+            self.meta = self._meta.copy()
+        return self._meta
+
+    @meta.setter
+    def meta(self, meta: MutableMapping) -> None:
+        self._meta = meta
+        self._meta_is_lent = False
 
     @property
     def planes(self) -> dict[str, Plane]:
@@ -209,7 +221,8 @@ class Exposure(DaskMethodsMixin):
         other._mask_planes = self._mask_planes
         other.wcs = self.wcs
         other.psf = self.psf
-        other.meta = self.meta
+        other._meta = self._meta
+        other._meta_is_lent = self._meta_is_lent = True
         other.report = None
         return other
 
@@ -234,12 +247,13 @@ class Exposure(DaskMethodsMixin):
         return self._variation(box, {name: cut(p, slices) for name, p in self.planes.items()})
 
     def copy(self) -> Exposure:
-        """Return a copy whose in-memory planes and header are its own and writeable."""
+        """Return a copy whose in-memory planes, header and WCS are its own and writeable."""
         planes = {
             name: np.array(p) if isinstance(p, np.ndarray) else p for name, p in self.planes.items()
         }
         other = self._variation(self._bbox, planes)
         other.meta = copy.deepcopy(self.meta)
+        other.wcs = None if self.wcs is None else self.wcs.deepcopy()
         return other
 
     def replace(self, **parts: Any) -> Exposure:
@@ -310,6 +324,8 @@ class Exposure(DaskMethodsMixin):
     def _scaled(self, image: Plane, factor: Any) -> Exposure:
         if self._variance is None:
             return self.replace(image=image)
+        if not isinstance(factor, int | float) and factor.dtype.kind in "iu":
+            factor = factor.astype(np.float64)  # whose square does not overflow
         return self.replace(image=image, variance=self.variance * factor**2)
 
     def __add__(self, other: Any) -> Exposure:
@@ -452,9 +468,11 @@ def _persisted(
 ) -> Exposure:
     exposure = shell._variation(shell._bbox, shell._held())
     options = {} if rename is None else {"rename": rename}
+    # Persisting gives the parts' keys alone, each its own; optimising gives a graph, for all.
+    only_keys = set(graph) == {key for keys, *_ in rebuild.values() for key in keys}
     for name, (keys, function, args) in rebuild.items():
-        part = function({key: graph[key] for key in keys}, *args, **options)
-        setattr(exposure, name, part)
+        own = {key: graph[key] for key in keys} if only_keys else graph
+        setattr(exposure, name, function(own, *args, **options))
     return exposure
 
 
@@ -468,30 +486,32 @@ def _checked(name: str, plane: Plane) -> Plane:
     if not isinstance(plane, np.ndarray | da.Array | Source):
         plane = np.asarray(plane)
     shape, dtype = tuple(plane.shape), np.dtype(plane.dtype)
-    if len(shape) != 2 or 0 in shape:
-        raise ValueError(f"{name} must have two dimensions and pixels, got shape {shape}")
     kinds = {"image": "fiu", "variance": "f", "mask": "iub"}[name]
     if dtype.kind not in kinds:
         wanted = {"image": "floats or integers", "variance": "floats", "mask": "integers"}[name]
         raise TypeError(f"{name} is {dtype}; it must be of {wanted}")
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"{name} must have two dimensions and pixels, got shape {shape}")
+    if not all(n == n for n in shape):
+        raise ValueError(f"{name} has chunks of unknown size; call its compute_chunk_sizes() first")
     if isinstance(plane, np.ndarray) and not dtype.isnative:
         plane = plane.astype(dtype.newbyteorder("="))
     return _int32(plane) if name == "mask" and dtype.kind != "b" else plane
 
 
 def _int32(mask: Plane) -> Plane:
-    """Return an integer mask as int32, bit by bit."""
-    if mask.dtype == np.int32 or not isinstance(mask, np.ndarray | da.Array):
+    """Return an integer mask as int32, bit by bit, as lazy as it is."""
+    if mask.dtype == np.int32:
         return mask
-    if mask.dtype == np.uint32:
-        return mask.view(np.int32)
-    if mask.dtype.itemsize > 4 and isinstance(mask, np.ndarray):
-        if mask.min() < -(2**31) or mask.max() >= 2**32:
-            raise ValueError(
-                f"mask is {mask.dtype} and uses bits above 31, which int32 cannot hold"
-            )
-        return mask.astype(np.uint32).view(np.int32)
-    return mask.astype(np.int32)
+    if isinstance(mask, da.Array):
+        return mask.map_blocks(_int32, dtype=np.int32, meta=np.empty((0, 0), np.int32))
+    if not isinstance(mask, np.ndarray):
+        return Derived(_int32, (mask,), np.dtype(np.int32))
+    if mask.dtype.itemsize < 4:
+        return mask.astype(np.int32)
+    if mask.size and (mask.min() < -(2**31) or mask.max() >= 2**32):
+        raise ValueError(f"mask is {mask.dtype} and uses bits above 31, which int32 cannot hold")
+    return mask.astype(np.uint32).view(np.int32)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -16,12 +16,11 @@ here can be fused, because every task that dask could fuse depends on ``run`` as
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 import dask.array as da
@@ -34,22 +33,11 @@ from distributed import get_worker
 from .box import Box
 from .cell_psf import CellPsf, PsfComponent
 from .exposure import Exposure
+from .job import MAIN, Blocks, Job, Planes, Unread
 from .plan import Plan, Tile
 from .plane import Plane
-from .report import CellRecord, Report
-from .tile import (
-    MAIN,
-    Blocks,
-    FinishedTile,
-    Job,
-    MappedTile,
-    Planes,
-    SamePsf,
-    Unread,
-    collect_tile,
-    map_tile,
-    reduce_tile,
-)
+from .report import CellRecord, Report, runs
+from .tile import FinishedTile, MappedTile, SamePsf, collect_tile, map_tile, reduce_tile
 
 __all__ = ["MappedExposure", "collected", "mapped"]
 
@@ -105,21 +93,21 @@ class Run:
 
     def __init__(self, sealed: Sealed, canvas: bool = False, psf: Any = None) -> None:
         self._sealed = sealed
-        self._psf = psf
+        self.psf = psf
         self._lock = threading.Lock() if canvas else None
         self._canvas: Planes | None = None
 
     def __reduce__(self) -> tuple:
-        return Run, (self._sealed, False, self._psf)
+        return Run, (self._sealed, False, self.psf)
 
     @cached_property
     def job(self) -> Job:
         """The job; with the input's PSF, where that is itself a result of this computation."""
         job = self._sealed.open()
-        if self._psf is None:
+        if self.psf is None:
             return job
-        main = {**job.shells[MAIN], "psf": self._psf}
-        return replace(job, shells={**job.shells, MAIN: main}, psf_travels=True)
+        main = {**job.shells[MAIN], "psf": self.psf}
+        return replace(job, shells={**job.shells, MAIN: main})
 
     def planes(self, box: Box) -> Planes:
         """Return arrays for the result over a box, contents undefined."""
@@ -177,15 +165,26 @@ def _spill(mapped: MappedTile, run: Run) -> dict:
 
 def _reduce(run: Run, tile: Tile, mapped: MappedTile, spills: list[dict]) -> FinishedTile:
     received = [spill.get(tile.index, []) for spill in spills]
-    return reduce_tile(run.job, tile, mapped, received)
+    finished = reduce_tile(run.job, tile, mapped, received)
+    if tile.index == (0, 0):
+        finished.input_psf = run.psf
+    return finished
 
 
 def _take(finished: FinishedTile, name: str, run: Run | None) -> np.ndarray:
     return finished.planes[name]
 
 
-def _records(finished: FinishedTile, run: Run | None) -> tuple[list[CellRecord], int]:
-    return finished.records, finished.peak_bytes
+class Summary(NamedTuple):
+    """What is known of a tile, without its pixels."""
+
+    records: list[CellRecord]
+    peak_bytes: int
+    input_psf: Any
+
+
+def _summary(finished: FinishedTile, run: Run | None) -> Summary:
+    return Summary(finished.records, finished.peak_bytes, finished.input_psf)
 
 
 def _assemble(chunks: list[list[np.ndarray]], rows: list, columns: list) -> np.ndarray:
@@ -359,7 +358,17 @@ class MappedExposure(Exposure):
     ``psf`` and ``report`` are Delayed until the exposure is computed.
     """
 
-    __slots__ = ("_chunks", "_dtypes", "_facts", "_graph", "_name", "_parts", "_run", "origin_run")
+    __slots__ = (
+        "_chunks",
+        "_dtypes",
+        "_facts",
+        "_graph",
+        "_name",
+        "_parts",
+        "_run",
+        "_stored",
+        "replayable",
+    )
 
     def __init__(
         self,
@@ -370,6 +379,7 @@ class MappedExposure(Exposure):
         chunks: tuple,
         dtypes: Mapping[str, np.dtype],
         facts: Mapping[str, Any],
+        stored: bool = False,
     ) -> None:
         self._bbox = shell.bbox
         self._mask_planes = shell.mask_planes
@@ -382,7 +392,8 @@ class MappedExposure(Exposure):
         self._dtypes = dtypes
         self._facts = facts
         self._parts: dict[str, Any] = {}
-        self.origin_run: Any = None  # keeps what a replay needs alive
+        self._stored = stored  # its tiles are held by the graph, not made anew when computed
+        self.replayable = runs.get(facts["token"])  # keeps what a replay needs alive
 
     _image = property(lambda self: self._plane("image"))
     _variance = property(lambda self: self._plane("variance"))
@@ -403,6 +414,10 @@ class MappedExposure(Exposure):
         """Memory that one task is expected to hold, in bytes."""
         return self._facts["predicted_bytes"]
 
+    def __reduce__(self) -> tuple:
+        state = (self._graph, self._name, self._run, self._chunks, self._dtypes, self._facts)
+        return MappedExposure, (self._shell(), *state, self._stored)
+
     def _indices(self) -> list[list[tuple[int, int]]]:
         return [[(r, c) for c in range(len(self._chunks[1]))] for r in range(len(self._chunks[0]))]
 
@@ -421,7 +436,7 @@ class MappedExposure(Exposure):
     def _summary(self, name: str, function: Callable) -> Delayed:
         if name not in self._parts:
             records, key = f"records-{self._facts['token']}", f"{name}-{self._facts['token']}"
-            layer = self._per_tile(records, _records)
+            layer = self._per_tile(records, _summary)
             refs = List(*(TaskRef(tile) for tile in layer))
             layer[key] = SharedTask(key, function, refs, Sealed(self._facts))
             self._parts[name] = Delayed(key, self._extended(key, layer))
@@ -456,7 +471,7 @@ class MappedExposure(Exposure):
         return "MappedExposure", self._name
 
     def __dask_postcompute__(self) -> tuple[Callable, tuple]:
-        return _finish, (self._shell(), Sealed(self._facts))
+        return _finish, (self._shell(), Sealed(self._facts), self._stored)
 
     def __dask_postpersist__(self) -> tuple[Callable, tuple]:
         state = (self._shell(), self._name, self._run, self._chunks, self._dtypes, self._facts)
@@ -503,20 +518,23 @@ def _rebuilt(
     ours = {run: {run: tasks.pop(run)}, name: tasks}
     layers = {layer: MaterializedLayer(part) for layer, part in ours.items()}
     rebuilt = HighLevelGraph(layers, {run: set(), name: {run}})
-    return MappedExposure(shell, rebuilt, name, run, chunks, dtypes, facts)
+    return MappedExposure(shell, rebuilt, name, run, chunks, dtypes, facts, stored=True)
 
 
-def _finish(tiles: list[list[FinishedTile]], shell: Exposure, facts: Sealed) -> Exposure:
+def _finish(
+    tiles: list[list[FinishedTile]], shell: Exposure, facts: Sealed, stored: bool
+) -> Exposure:
     """Make the result of its finished tiles."""
     planes = {
         name: _joined([[tile.planes[name] for tile in line] for line in tiles], shell.bbox.shape)
         for name in tiles[0][0].planes
     }
+    if stored:
+        planes = {name: plane.copy() for name, plane in planes.items()}
     exposure = shell._variation(shell.bbox, planes)
-    exposure.meta = copy.copy(shell.meta)
-    summary = [_records(tile, None) for line in tiles for tile in line]
-    exposure.psf = _psf_of(summary, facts)
-    exposure.report = _report_of(summary, facts)
+    summaries = [_summary(tile, None) for line in tiles for tile in line]
+    exposure.psf = _psf_of(summaries, facts)
+    exposure.report = _report_of(summaries, facts)
     exposure.meta["MRFAILED"] = len(exposure.report.failures)
     return exposure
 
@@ -532,28 +550,30 @@ def _joined(blocks: list[list[np.ndarray]], shape: tuple[int, int]) -> np.ndarra
     return np.block(blocks)
 
 
-def _psf_of(summary: list[tuple[list[CellRecord], int]], sealed: Sealed) -> Any:
+def _psf_of(summaries: list[Summary], sealed: Sealed) -> Any:
     facts = sealed.open()
-    records = [record for records, _ in summary for record in records]
+    known = [facts["input_psf"], *(summary.input_psf for summary in summaries)]
+    input_psf = next((psf for psf in known if psf is not None), None)
+    records = [record for summary in summaries for record in summary.records]
     records.sort(key=lambda record: record.index)
     given = [record for record in records if record.box is not None]
     same = all(record.psf is SamePsf for record in given)
     if facts["keeps_psf"] and same:
-        return facts["input_psf"]
+        return input_psf
     components = []
     for record in given:
-        psf = facts["input_psf"] if record.psf is SamePsf else record.psf
+        psf = input_psf if record.psf is SamePsf else record.psf
         if psf is not None:
             components.append(PsfComponent(record.index, record.box, psf))
     return CellPsf(components) if components else None
 
 
-def _report_of(summary: list[tuple[list[CellRecord], int]], sealed: Sealed) -> Report:
+def _report_of(summaries: list[Summary], sealed: Sealed) -> Report:
     facts = sealed.open()
     return Report.of(
-        [record for records, _ in summary for record in records],
+        [record for summary in summaries for record in summary.records],
         token=facts["token"],
-        n_tiles=len(summary),
+        n_tiles=len(summaries),
         predicted_bytes=facts["predicted_bytes"],
-        peak_bytes=max(peak for _, peak in summary),
+        peak_bytes=max(summary.peak_bytes for summary in summaries),
     )

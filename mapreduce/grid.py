@@ -6,9 +6,11 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from dask.base import is_dask_collection
 
 from .box import Box
 from .exposure import Exposure
@@ -175,10 +177,11 @@ class GridConfig:
             raise ValueError(f"adjust is {self.adjust!r}; choose from {', '.join(_ADJUST)}")
         step_given = self.step is not None
         _set(self, "cell_size", _pair("cell_size", self.cell_size))
-        _set(self, "step", _pair("step", self.step) if step_given else self.cell_size)
+        if step_given:
+            _set(self, "step", _pair("step", self.step))
         _set(self, "border", _pair("border", self.border, zero=not self._lsst))
         if self.centroids is not None:
-            _set(self, "centroids", tuple(_point(point) for point in self.centroids) or None)
+            _set(self, "centroids", tuple(_point(point) for point in self.centroids))
         if self._lsst:
             return
         for point in self.centroids or ():
@@ -265,6 +268,8 @@ class GridConfig:
         if not isinstance(over, Exposure | Box):
             raise TypeError(f"a grid is built over an Exposure or a Box, not {type(over).__name__}")
         box = over if isinstance(over, Box) else over.bbox
+        if not box.area:
+            raise ValueError(f"{box} is empty; no cell lies on it")
         scale = self._scale(over, fwhm)
         if self.centroids is None:
             pairs = self._regular(box, scale)
@@ -289,6 +294,11 @@ class GridConfig:
         if not self.scale_by_fwhm or (self._lsst and self.centroids is not None):
             return 1.0
         if fwhm is None:
+            if is_dask_collection(psf):
+                raise ValueError(
+                    "scale_by_fwhm needs the PSF now, and that of a lazy result is not known yet; "
+                    "compute it first, or pass fwhm= in pixels"
+                )
             if psf is None:
                 raise ValueError(
                     "scale_by_fwhm needs a PSF: give the exposure one, pass fwhm= in pixels, "
@@ -302,6 +312,8 @@ class GridConfig:
     def _pixels(self, name: str, scale: float) -> tuple[int, int]:
         """Return a configured size in whole pixels."""
         given = getattr(self, name)
+        if given is None:  # the step, which follows the cell size
+            given = self.cell_size
         size = tuple(round(value * scale) for value in given)
         if not self._lsst and name != "border" and 0 in size:
             raise ValueError(f"{name} {given} (times {scale:g}) rounds to zero pixels")
@@ -403,12 +415,14 @@ def _floor(value: float) -> int:
 
 def _pair(name: str, value: Any, zero: bool = False) -> tuple[float, float]:
     """Return a size as an (x, y) pair of finite numbers above zero (or zero)."""
-    try:
-        pair = (float(value),) * 2 if np.isscalar(value) else tuple(map(float, value))
-    except (TypeError, ValueError):
-        pair = ()
-    if len(pair) != 2:
+    pair = (value, value) if isinstance(value, Real) else value
+    if (
+        not isinstance(pair, Sequence | np.ndarray)
+        or len(pair) != 2
+        or not all(isinstance(size, Real) and not isinstance(size, bool) for size in pair)
+    ):
         raise TypeError(f"{name} must be a number or an (x, y) pair of numbers, got {value!r}")
+    pair = float(pair[0]), float(pair[1])
     for size in pair:
         if not math.isfinite(size) or size < 0 or (size == 0 and not zero):
             least = "zero or more" if zero else "above zero"

@@ -144,7 +144,8 @@ def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int 
     }
     cells, foreign = defaultdict(list), defaultdict(list)
     sends, receives = defaultdict(dict), defaultdict(dict)
-    for cell, owner, others in zip(grid, owners, touched, strict=True):
+    order = sorted(range(len(grid)), key=lambda n: grid[n].index)
+    for cell, owner, others in ((grid[n], owners[n], touched[n]) for n in order):
         cells[owner].append(cell)
         for other in others:
             sends[owner][other] = boxes[other]

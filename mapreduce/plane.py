@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
 
-__all__ = ["Plane", "Source", "cut", "lazy", "plane_token", "read"]
+__all__ = ["Derived", "Plane", "Source", "cut", "lazy", "plane_token", "read"]
 
 _CHUNK_BYTES = 16 * 2**20
 
@@ -59,9 +61,47 @@ class Section:
         return "Section", tokenize(self.source), str(self.slices)
 
 
-def is_eager(plane: Plane) -> bool:
-    """Whether the pixels are in memory."""
-    return isinstance(plane, np.ndarray)
+@dataclass(frozen=True)
+class Derived:
+    """A source that is computed block by block from others of the same shape.
+
+    Attributes
+    ----------
+    function : callable
+        From one block of each source to the block; importable, or a `functools.partial` of one
+        that is.
+    sources : tuple of sources
+        What it is computed from.
+    dtype : numpy.dtype
+        Of what the function returns.
+
+    Raises
+    ------
+    ValueError
+        If the sources differ in shape.
+    """
+
+    function: Callable[..., np.ndarray]
+    sources: tuple[Source, ...]
+    dtype: np.dtype
+
+    ndim = 2
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(source.shape) for source in self.sources}
+        if len(shapes) > 1:
+            raise ValueError(f"the planes differ in shape: {sorted(shapes)} (rows, columns)")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.sources[0].shape
+
+    def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
+        return self.function(*(source[slices] for source in self.sources))
+
+    def __dask_tokenize__(self) -> tuple:
+        return "Derived", tokenize(self.function), [tokenize(s) for s in self.sources]
 
 
 def cut(plane: Plane, slices: tuple[slice, slice]) -> Plane:

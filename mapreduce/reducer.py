@@ -18,10 +18,11 @@ and sigma = sqrt(v), the reducers that combine offer three rules by name:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from astropy.table import Table, vstack
 
 from .box import Box
 from .cell_psf import CellPsf, PsfComponent
@@ -149,9 +150,11 @@ class PixelReducer:
     keeps_psf: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bad", tuple(self.bad))
+        bad = (self.bad,) if isinstance(self.bad, str) else tuple(self.bad)
+        object.__setattr__(self, "bad", bad)
         _choice("mask", self.mask, _MASK_RULES)
-        _choice("variance_rule", self.variance_rule, (*_VARIANCE_RULES, "none", "sum"))
+        if any(f.name == "variance_rule" for f in fields(self)):
+            _choice("variance_rule", self.variance_rule, _VARIANCE_RULES)
 
     def begin(self, image: np.ndarray, variance: np.ndarray | None) -> Any:
         """Prepare a region; return the state that `fold` adds to."""
@@ -539,20 +542,18 @@ class Concatenate(Collector):
             return [row for _, value in pieces for row in value]
         if isinstance(first, Mapping):
             return self._mappings(pieces)
-        if hasattr(first, "iloc"):
+        if isinstance(first, Table):
+            tables = [self._labelled(value.copy(), index) for index, value in pieces]
+            return vstack(tables, metadata_conflicts="silent")
+        if type(first).__name__ == "DataFrame":
             import pandas as pd
 
             frames = [self._labelled(value.copy(), index) for index, value in pieces]
             return pd.concat(frames, ignore_index=True)
-        from astropy.table import Table, vstack
-
-        if not isinstance(first, Table):
-            raise TypeError(
-                f"cannot concatenate {type(first).__name__}; the mapper must return tables, "
-                "arrays, lists or mappings of columns"
-            )
-        tables = [self._labelled(value.copy(), index) for index, value in pieces]
-        return vstack(tables, metadata_conflicts="silent")
+        raise TypeError(
+            f"cannot concatenate {type(first).__name__}; the mapper must return tables, arrays, "
+            "lists or mappings of columns"
+        )
 
     def _labelled(self, table: Any, index: int) -> Any:
         if self.cell_column is not None:
@@ -565,7 +566,7 @@ class Concatenate(Collector):
             if list(value) != columns:
                 raise ValueError(f"cell {index} has columns {list(value)}, the first {columns}")
         joined = {c: np.concatenate([np.atleast_1d(v[c]) for _, v in pieces]) for c in columns}
-        if self.cell_column is not None:
+        if self.cell_column is not None and columns:
             lengths = [len(np.atleast_1d(v[columns[0]])) for _, v in pieces]
             joined[self.cell_column] = np.repeat([index for index, _ in pieces], lengths)
         return joined

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from astropy.wcs import WCS
+import numpy as np
+from astropy.wcs import WCS, WCSCOMPARE_ANCILLARY, Sip
 
 __all__ = ["same_wcs", "shift_wcs"]
+
+_SIP = ("a", "b", "crpix")  # the inverse terms follow from these
 
 
 def shift_wcs(wcs: WCS, dx: int, dy: int) -> WCS:
@@ -27,17 +30,19 @@ def shift_wcs(wcs: WCS, dx: int, dy: int) -> WCS:
 
 
 def same_wcs(one: WCS | None, other: WCS | None) -> bool:
-    """Whether two WCS are the same mapping (their cards agree to 1e-9 relative)."""
+    """Whether two WCS are the same mapping (their numbers agree to 1e-9 relative)."""
     if one is other:
         return True
     if one is None or other is None:
         return False
-    return one.wcs.compare(other.wcs, tolerance=1e-9) and _sip(one) == _sip(other)
+    cards = one.wcs.compare(other.wcs, cmp=WCSCOMPARE_ANCILLARY, tolerance=1e-9)
+    return cards and _same_sip(one.sip, other.sip)
 
 
-def _sip(wcs: WCS) -> tuple | None:
-    sip = wcs.sip
-    if sip is None:
-        return None
-    terms = (None if c is None else c.tobytes() for c in (sip.a, sip.b, sip.ap, sip.bp))
-    return (*terms, tuple(sip.crpix))
+def _same_sip(one: Sip | None, other: Sip | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return all(
+        (mine is None) == (theirs is None) and (mine is None or np.allclose(mine, theirs, 1e-9, 0))
+        for mine, theirs in ((getattr(one, n), getattr(other, n)) for n in _SIP)
+    )

@@ -39,7 +39,7 @@ def test_numpy_integers_are_integers():
 
 
 @pytest.mark.parametrize(
-    "values", [(0.0, 0, 1, 1), (0, "0", 1, 1), (0, 0, None, 1), (0, 0, 1, 1.5)]
+    "values", [(0.0, 0, 1, 1), (0, "0", 1, 1), (0, 0, None, 1), (0, 0, 1, 2.5)][:4]
 )
 def test_not_integers(values):
     with pytest.raises(TypeError, match=r"four integers \(x0, y0, width, height\), got"):

@@ -173,10 +173,10 @@ def test_the_mapper_gets_exposures_in_parent_coordinates(exposure):
     seen = run(exposure, look, reducer="none", tile=16).compute()
     for cell, (sub, expanded, full_bbox) in zip(GRID.build(exposure), seen, strict=True):
         assert full_bbox == exposure.bbox
-        for given, box in ((sub, cell.core), (expanded, cell.expanded)):
-            assert_same(given, exposure.cutout(box))
-            assert given.psf == PSF
-            assert given.wcs.wcs.compare(exposure.wcs.wcs)
+        for part, box in ((sub, cell.core), (expanded, cell.expanded)):
+            assert_same(part, exposure.cutout(box))
+            assert part.psf == PSF
+            assert part.wcs.wcs.compare(exposure.wcs.wcs)
 
 
 def look(sub, expanded, full_bbox):
@@ -250,8 +250,8 @@ def test_aligned_exposures_are_cut_to_the_expanded_box(exposure):
     reference.wcs = WCS(naxis=2)
     reference.psf = GaussianPsf(4.0)
     reference.mask_planes = MaskPlanes({"GHOST": 0})
-    for given in (reference, reference.chunk(13), unread(reference)):
-        seen = run(exposure, the_template, aligned={"template": given}, reducer="none").compute()
+    for other in (reference, reference.chunk(13), unread(reference)):
+        seen = run(exposure, the_template, aligned={"template": other}, reducer="none").compute()
         for cell, template in zip(GRID.build(exposure), seen, strict=True):
             assert_same(template, reference.cutout(cell.expanded))
             assert template.psf == GaussianPsf(4.0)
@@ -302,6 +302,20 @@ def test_the_input_cannot_be_written_on_a_cluster(exposure, client):
     kwargs = {"which": "sub", "plane": "image"}
     with pytest.raises(ValueError, match="read-only"):
         run(exposure, write, mapper_kwargs=kwargs, tile=20).compute()
+
+
+@pytest.mark.parametrize("tile", [None, 10])
+def test_what_a_mapper_does_to_a_copy_does_not_reach_other_cells(tile, exposure):
+    result = run(exposure, moves_the_wcs, tile=tile).compute()
+    assert result.image.max() == 1
+    assert exposure.wcs.wcs.crval[0] == 0
+
+
+def moves_the_wcs(sub, expanded, full_bbox):
+    out = sub.copy()
+    out.wcs.wcs.crval = out.wcs.wcs.crval + 1
+    image = np.full(sub.shape, out.wcs.wcs.crval[0], "f4")
+    return out.replace(image=image, wcs=None)
 
 
 @pytest.mark.parametrize("tile", [None, 10])
@@ -617,6 +631,20 @@ def test_a_grid_without_cells_by_hand(exposure):
     assert np.isnan(run(exposure, grid=Grid(exposure.bbox, ())).compute().image).all()
 
 
+@pytest.mark.parametrize("tile", [None, 7])
+def test_cells_count_by_index_not_by_place(tile, exposure):
+    grid = GRID.build(exposure)
+    expected = run(exposure, the_index, reducer="copy").compute()
+    turned = Grid(grid.box, grid.cells[::-1])
+    assert_same(
+        run(exposure, the_index, grid=turned, reducer="copy", tile=tile).compute(), expected
+    )
+
+
+def the_index(sub, expanded, full_bbox, cell):
+    return expanded.replace(image=np.full(expanded.shape, cell.index, "f4"))
+
+
 # Planes of all kinds
 
 
@@ -815,6 +843,25 @@ def test_replay_after_persist_on_a_cluster(exposure, client):
     result = client.persist(masked(exposure, tile=20)).compute()
     with pytest.raises(OSError, match="no luck"):
         result.report.replay(0)
+
+
+def test_replay_when_an_equal_run_is_gone(exposure):
+    """Runs on the same lazy input have the same name."""
+    chunked = exposure.chunk(16)
+    lazy, again = (masked(chunked) for _ in range(2))
+    assert lazy.__dask_keys__() == again.__dask_keys__()
+    del again
+    gc.collect()
+    with pytest.raises(OSError, match="no luck"):
+        lazy.compute().report.replay(0)
+
+
+def test_replay_of_some_cells_of_a_grid(exposure):
+    grid = GRID.build(exposure)
+    report = masked(exposure, grid=Grid(grid.box, grid.cells[3:6])).compute().report
+    assert [failure.index for failure in report.failures] == [4]
+    with pytest.raises(OSError, match="no luck at 20, 5"):
+        report.replay(4)
 
 
 def test_replay_of_a_run_without_failures(exposure):

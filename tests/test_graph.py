@@ -274,6 +274,14 @@ def test_results_are_whole_writeable_arrays(tile, scheduler, tmp_path):
     assert isinstance(result.psf, CellPsf)
 
 
+def test_tiles_are_written_straight_into_the_result(tmp_path, monkeypatch):
+    def never(blocks):
+        raise AssertionError("blocks were copied")
+
+    monkeypatch.setattr(np, "block", never)
+    assert lazy_result(tmp_path, tile=20).compute().shape == (64, 64)
+
+
 def test_results_from_a_cluster_are_whole_arrays(tmp_path, client):
     result = lazy_result(tmp_path).compute()
     assert all(plane.shape == result.shape for plane in result.planes.values())

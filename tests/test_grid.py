@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import dask
 import numpy as np
 import pytest
@@ -248,7 +250,7 @@ def test_built_over_something_else(over):
 @pytest.mark.parametrize("box", [Box(0, 0, 0, 0), Box(0, 0, 0, 5), Box(0, 0, 5, 0)])
 @pytest.mark.parametrize("adjust", ["partition", "spacing", "size", "none"])
 def test_built_over_an_empty_box(box, adjust):
-    with pytest.raises(ValueError, match="no cell"):
+    with pytest.raises(ValueError, match="empty"):
         GridConfig(3, border=1, adjust=adjust).build(box)
 
 
@@ -261,6 +263,12 @@ def test_an_empty_grid():
 def test_a_step_that_is_not_used(adjust):
     with pytest.warns(UserWarning, match=f"adjust='{adjust}' does not use step"):
         GridConfig(20, step=10, adjust=adjust)
+
+
+def test_the_step_follows_the_cell_size():
+    config = replace(GridConfig(20, adjust="none"), cell_size=10)
+    assert config == GridConfig(10, adjust="none")
+    assert replace(GridConfig(20), cell_size=10) == GridConfig(10)
 
 
 # The original's names

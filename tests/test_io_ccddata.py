@@ -95,19 +95,19 @@ def test_units():
     ("uncertainty", "variance"),
     [
         (VarianceUncertainty([[2.0, 0.0, np.nan]]), [[2, 0, np.nan]]),
-        (StdDevUncertainty([[2.0, 0.0, np.nan]]), [[4, np.nan, np.nan]]),
-        (InverseVariance([[2.0, 0.0, np.nan]]), [[0.5, np.nan, np.nan]]),
+        (StdDevUncertainty([[2.0, 0.0, np.nan]]), [[4, np.inf, np.inf]]),
+        (InverseVariance([[2.0, 0.0, np.nan]]), [[0.5, np.inf, np.inf]]),
         (StdDevUncertainty([[2.0, 3.0, 4.0]], unit="kadu"), [[4e6, 9e6, 16e6]]),
     ],
 )
 def test_uncertainties(uncertainty, variance):
     exposure = from_ccddata(CCDData(np.ones((1, 3)), unit="adu", uncertainty=uncertainty))
     np.testing.assert_allclose(exposure.variance, variance)
-    if isinstance(uncertainty, VarianceUncertainty) or not np.isnan(variance).any():
+    if isinstance(uncertainty, VarianceUncertainty) or not np.isinf(variance).any():
         assert exposure.mask is None
     else:
-        no_data = exposure.mask_planes.bitmask("NO_DATA")
-        np.testing.assert_array_equal(exposure.mask, [[0, no_data, no_data]])
+        bad = exposure.mask_planes.bitmask("BAD")
+        np.testing.assert_array_equal(exposure.mask, [[0, bad, bad]])
 
 
 def test_masks_of_others():

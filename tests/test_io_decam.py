@@ -59,13 +59,13 @@ def test_a_triple(tmp_path, pack):
     assert exposure.mask_planes["BLEED"] == 11
     np.testing.assert_array_equal(exposure.image, IMAGE)
     variance = np.full((3, 4), 4.0, "f4")
-    variance[2, 3] = np.nan
+    variance[2, 3] = np.inf
     np.testing.assert_array_equal(exposure.variance, variance)
     assert exposure.variance.dtype == np.float32
     found = [planes_of(exposure, *divmod(code, 4)) for code in range(12)]
     assert found[:9] == [{name} - {None} for name in NAMES]
     assert found[9:11] == [{"BAD"}, {"BAD"}]
-    assert found[11] == {"BAD", "NO_DATA"}
+    assert found[11] == {"BAD"}
     assert exposure.meta["EXPTIME"] == 30
 
 
@@ -94,7 +94,7 @@ def test_bits(tmp_path):
     assert found == [
         [set(), {"BAD"}, {"SAT"}, {"INTRP"}],
         [{"CR"}, {"BLEED"}, {"TRANSIENT"}, {"SAT", "CR"}],
-        [{"BAD"}, {"BAD", "BLEED"}, {"BAD"}, {"NO_DATA"}],
+        [{"BAD"}, {"BAD", "BLEED"}, {"BAD"}, {"BAD"}],
     ]
 
 
@@ -133,7 +133,7 @@ def test_a_sibling_that_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no quality file.*c4d_170316_ood_z.*quality=None"):
         read_exposure(path)
     exposure = read_exposure(path, quality=None)
-    assert planes_of(exposure, 2, 3) == {"NO_DATA"}
+    assert planes_of(exposure, 2, 3) == {"BAD"}
     assert planes_of(exposure, 1, 0) == set()
     exposure = read_exposure(path, quality=None, weight=None)
     assert exposure.variance is None
@@ -200,14 +200,14 @@ def check(path, exposure, block):
     weight = fits.getdata(str(path).replace("_ooi_", "_oow_"))[slices]
     codes = fits.getdata(str(path).replace("_ooi_", "_ood_"))[slices]
     known = weight > 0
-    np.testing.assert_array_equal(np.isnan(part.variance), ~known)
+    np.testing.assert_array_equal(np.isinf(part.variance), ~known)
     np.testing.assert_array_equal(part.variance[known], 1 / weight[known].astype("f4"))
     for code, name in enumerate(NAMES):
-        if name not in (None, "NO_DATA"):
+        if name not in (None, "BAD"):
             flagged = (part.mask & part.mask_planes.bitmask(name)) != 0
             np.testing.assert_array_equal(flagged, codes == code)
-    no_data = (part.mask & part.mask_planes.bitmask("NO_DATA")) != 0
-    np.testing.assert_array_equal(no_data, ~known)
+    bad = (part.mask & part.mask_planes.bitmask("BAD")) != 0
+    np.testing.assert_array_equal(bad, ~known | (codes == NAMES.index("BAD")))
     x, y = np.random.default_rng(0).uniform(-5, 300, (2, 6))
     np.testing.assert_allclose(
         exposure.wcs.all_pix2world(x, y, 0), wcs.all_pix2world(x, y, 0), rtol=0, atol=1e-12

@@ -17,8 +17,9 @@ from dask.base import tokenize
 
 from mapreduce import Box, MaskPlanes, read_exposure
 from mapreduce.io.hdu import scan
-from mapreduce.io.source import Derived, FitsPlane
+from mapreduce.io.source import FitsPlane
 from mapreduce.io.values import as_int32
+from mapreduce.plane import Derived
 
 IMAGE = np.arange(40 * 30, dtype="f4").reshape(40, 30)
 FLAGS = np.zeros((40, 30), np.int16)
@@ -253,21 +254,21 @@ def test_errors_are_squared(tmp_path, name):
     error = np.array([[2, 0, -1, np.nan, np.inf]], "f4")
     path = write(tmp_path / "a.fits", ("IMAGE", error), (name, error))
     exposure = read_exposure(path).compute()
-    np.testing.assert_array_equal(exposure.variance, [[4] + [np.nan] * 4])
+    np.testing.assert_array_equal(exposure.variance, [[4] + [np.inf] * 4])
     assert exposure.variance.dtype == np.float32
-    no_data = exposure.mask_planes.bitmask("NO_DATA")
-    np.testing.assert_array_equal(exposure.mask, [[0] + [no_data] * 4])
+    bad = exposure.mask_planes.bitmask("BAD")
+    np.testing.assert_array_equal(exposure.mask, [[0] + [bad] * 4])
 
 
 @pytest.mark.parametrize("name", ["WHT", "WGT", "WEIGHT", "IVAR", "invvar"])
 def test_weights_are_inverted_and_flagged_in_the_mask(tmp_path, name):
     weight = np.array([[4.0, 0.0, 0.5]])
-    bits = np.array([[1, 1, 2]], np.int16)
+    bits = np.array([[1, 2, 2]], np.int16)
     path = write(tmp_path / "a.fits", ("DATA", weight), (name, weight), ("MSK", bits))
     exposure = read_exposure(path, mask_planes={"BAD": 0, "SAT": 1}).compute()
-    np.testing.assert_array_equal(exposure.variance, [[0.25, np.nan, 2]])
-    assert dict(exposure.mask_planes) == {"BAD": 0, "SAT": 1, "NO_DATA": 2}
-    np.testing.assert_array_equal(exposure.mask, [[1, 1 | 4, 2]])
+    np.testing.assert_array_equal(exposure.variance, [[0.25, np.inf, 2]])
+    assert dict(exposure.mask_planes) == {"BAD": 0, "SAT": 1}
+    np.testing.assert_array_equal(exposure.mask, [[1, 2 | 1, 2]])
 
 
 @pytest.mark.parametrize(
@@ -506,7 +507,7 @@ def test_nircam(shared, stem):
         np.testing.assert_array_equal(exposure.image, image)
         known = error > 0
         np.testing.assert_array_equal(exposure.variance[known], np.square(error[known]))
-        np.testing.assert_array_equal(np.isnan(exposure.variance), ~known)
+        np.testing.assert_array_equal(np.isinf(exposure.variance), ~known)
         np.testing.assert_array_equal(exposure.mask != 0, ~known)
     assert exposure.meta["BUNIT"] == "MJy/sr"
     np.testing.assert_allclose(exposure.wcs.all_pix2world([[0, 0], [899, 450]], 0), sky, atol=1e-12)

@@ -6,19 +6,11 @@ import numpy as np
 import pytest
 
 from mapreduce import Box, Copy, GridConfig, Sum
+from mapreduce.job import MAIN, Blocks, Job, Unread
 from mapreduce.plan import make_plan
 from mapreduce.reducer import get_reducer
 from mapreduce.report import CellFailure
-from mapreduce.tile import (
-    MAIN,
-    Blocks,
-    Job,
-    Unread,
-    collect_tile,
-    map_tile,
-    reduce_tile,
-    replay_cell,
-)
+from mapreduce.tile import collect_tile, map_tile, reduce_tile, replay_cell
 from tests.support import (
     ArraySource,
     assert_same,
@@ -179,8 +171,11 @@ def test_a_block_that_cannot_be_read():
         map_one(make_job(exposure, identity), tile, exposure, broken=(3, 4))
     assert caught.value.__notes__ == [f"while reading {tile.reads} for tile (0, 0)"]
     job = make_job(exposure, identity, on_error="mask")
-    mapped = map_one(job, tile, exposure, broken=(3, 4))
-    assert all("cannot read pixel" in record.failure.error for record in mapped.records)
+    records = map_one(job, tile, exposure, broken=(3, 4)).records
+    damaged = Box(exposure.bbox.x0 + 4, exposure.bbox.y0 + 3, 1, 1)
+    failed = [record.index for record in records if record.failure is not None]
+    assert failed == [c.index for c in tile.cells if c.expanded.contains(damaged)] == [0]
+    assert "cannot read pixel" in records[0].failure.error
 
 
 def test_collecting():

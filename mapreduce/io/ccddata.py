@@ -22,7 +22,7 @@ from ..exposure import Exposure
 from ..mask import MaskPlanes
 from ..wcs import shift_wcs
 from .header import as_header, bare, mask_cards, mask_planes_of, origin_cards, origin_of
-from .values import flag_no_data, variance_of_error, variance_of_weight
+from .values import flag_bad, variance_of_error, variance_of_weight
 
 __all__ = ["from_ccddata", "to_ccddata"]
 
@@ -97,7 +97,7 @@ def from_ccddata(ccd: CCDData) -> Exposure:
     ----------
     ccd : CCDData
         Its uncertainty may be a variance, standard deviation or inverse variance. Where the last
-        two are not positive, the variance is NaN and the mask has NO_DATA. Pixels that are masked
+        two are not positive, the variance is infinite and the mask has BAD. Pixels that are masked
         but have no bit in ``flags`` that says so are BAD; ``flags`` count only where ``meta``
         names their planes, as `to_ccddata` does. A ``psf`` image becomes a `KernelPsf`.
 
@@ -133,8 +133,8 @@ def from_ccddata(ccd: CCDData) -> Exposure:
         function = _VARIANCES.get(type(ccd.uncertainty))
         variance = noise if function is None else function(noise)
         if function is not None and np.isnan(variance).any():
-            planes = planes.add("NO_DATA")
-            mask = flag_no_data(noise, mask, value=planes.bitmask("NO_DATA"))
+            planes = planes.add("BAD")
+            mask = flag_bad(noise, mask, value=planes.bitmask("BAD"))
     psf = None
     if ccd.psf is not None:
         from ..psf import KernelPsf

@@ -4,11 +4,11 @@ An exposure is three files with one stem: image (``_ooi_``, or sky-subtracted ``
 (``_oow_``) and data quality (``_ood_``), each with one HDU per CCD. The data quality holds codes
 (one meaning per value), in DECam files before pipeline version 3.5.0 bits:
 
-===========  ====  ==========  ======================================
+===========  ====  ==========  ============================================================
 mask plane   code  bit value   meaning
-===========  ====  ==========  ======================================
-BAD             1           1  bad pixel; also any value not listed
-NO_DATA         2              no value; also weight not positive
+===========  ====  ==========  ============================================================
+BAD             1           1  bad pixel; also any value not listed, or weight not positive
+NO_DATA         2              no value
 SAT             3           2  saturated
 BLEED           4          64  bleed trail
 CR              5          16  cosmic ray
@@ -16,7 +16,7 @@ SUSPECT         6              low weight
 TRANSIENT       7         128  differs from the exposures it is with
 STREAK          8              long streak
 INTRP                       4  interpolated
-===========  ====  ==========  ======================================
+===========  ====  ==========  ============================================================
 
 Sources: the NOIRLab Data Handbook and the data quality documentation of the Legacy Surveys.
 """
@@ -35,10 +35,10 @@ from astropy.io import fits
 
 from ..exposure import Exposure
 from ..mask import MaskPlanes
-from ..plane import Source
+from ..plane import Derived, Source
 from .hdu import Hdu, listed, scan
 from .header import merged, wcs_of
-from .source import Derived, FitsPlane
+from .source import FitsPlane
 from .values import flagged, variance_from
 
 __all__ = ["read", "recognizes"]
@@ -94,8 +94,8 @@ def read(
     Returns
     -------
     Exposure
-        In counts of the whole exposure, sky included. The variance is 1 / weight, NaN where the
-        weight is not positive; those pixels are NO_DATA in the mask, whose other planes are in the
+        In counts of the whole exposure, sky included. The variance is 1 / weight, infinite where
+        the weight is not positive; those pixels are BAD in the mask, whose planes are in the
         table above. Without quality the mask has only these. The origin is (0, 0).
 
     Raises
@@ -126,7 +126,7 @@ def read(
     ...         fits.HDUList([primary, hdu]).writeto(f"{folder}/c4d_oo{kind}_z.fits")
     ...     exposure = read(f"{folder}/c4d_ooi_z.fits", ccd="N2").compute()
     >>> exposure.variance, exposure.mask == exposure.mask_planes.bitmask("SAT")
-    (array([[ 2., nan]]), array([[ True, False]]))
+    (array([[ 2., inf]]), array([[ True, False]]))
     """
     if quality_kind not in (None, "codes", "bits"):
         raise ValueError(f'quality_kind is "codes" or "bits", got {quality_kind!r}')

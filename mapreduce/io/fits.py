@@ -12,10 +12,10 @@ from astropy.io import fits
 
 from ..exposure import Exposure
 from ..mask import MaskPlanes
-from ..plane import Source
+from ..plane import Derived, Source
 from .hdu import Hdu, listed, scan
 from .header import mask_planes_of, merged, wcs_of
-from .source import Derived, FitsPlane
+from .source import FitsPlane
 from .values import flagged, mask_of, undo_asinh, variance_from
 from .write import write
 
@@ -89,7 +89,7 @@ def read(
     -------
     Exposure
         Integer images stay integers. Where an error or weight is not a positive number the
-        variance is NaN and the mask has NO_DATA; if there is no mask in the file, one is made for
+        variance is infinite and the mask has BAD; if there is no mask in the file, one is made for
         that. ``meta`` is the header of the image over that of the primary HDU, without the cards
         of the WCS and of the file's layout. The origin is (0, 0).
 

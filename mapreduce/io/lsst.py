@@ -13,11 +13,11 @@ from astropy.io import fits
 
 from ..exposure import Exposure
 from ..mask import MaskPlanes
-from ..plane import Source
+from ..plane import Derived, Source
 from ..psf import Psf, PsfexPsf
 from .hdu import Hdu, listed, open_hdu, scan
 from .header import mask_planes_of, merged, origin_of, wcs_of
-from .source import Derived, FitsPlane
+from .source import FitsPlane
 from .values import mask_of
 
 __all__ = ["read", "recognizes"]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from dask.base import tokenize
 
-from ..plane import Source
 from .hdu import Hdu, open_hdu, open_unchanged
 
-__all__ = ["Derived", "FitsPlane"]
+__all__ = ["FitsPlane"]
 
 
 @dataclass(frozen=True)
@@ -115,46 +112,3 @@ def _span(indices: range) -> range:
     if indices.step < 1:
         raise ValueError(f"a block is read forwards, got step {indices.step}")
     return range(indices.start, indices[-1] + 1)
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A source that is computed block by block from others of the same shape.
-
-    Attributes
-    ----------
-    function : callable
-        From one block of each source to the block; importable, or a `functools.partial` of one
-        that is.
-    sources : tuple of sources
-        What it is computed from.
-    dtype : numpy.dtype
-        Of what the function returns.
-
-    Raises
-    ------
-    ValueError
-        If the sources differ in shape.
-    """
-
-    function: Callable[..., np.ndarray]
-    sources: tuple[Source, ...]
-    dtype: np.dtype
-
-    ndim = 2
-
-    def __post_init__(self) -> None:
-        shapes = {tuple(source.shape) for source in self.sources}
-        if len(shapes) > 1:
-            raise ValueError(f"the planes differ in shape: {sorted(shapes)} (rows, columns)")
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.sources[0].shape
-
-    def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
-        return self.function(*(source[slices] for source in self.sources))
-
-    def __dask_tokenize__(self) -> tuple:
-        return "Derived", tokenize(self.function), [tokenize(s) for s in self.sources]

@@ -1,7 +1,7 @@
 """From what files hold to what an exposure holds: variances, and int32 masks.
 
 Each function takes blocks of pixels and is importable, so that a source that uses it (see
-`mapreduce.io.source.Derived`) can travel to a worker.
+`mapreduce.plane.Derived`) can travel to a worker.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from functools import partial
 import numpy as np
 
 from ..mask import MaskPlanes
-from ..plane import Source
+from ..plane import Derived, Source
 from .hdu import Hdu
-from .source import Derived, FitsPlane
+from .source import FitsPlane
 
 __all__ = [
     "as_int32",
-    "flag_no_data",
+    "flag_bad",
     "flagged",
     "mask_of",
     "nonzero",
@@ -31,37 +31,37 @@ __all__ = [
 
 
 def variance_of_error(error: np.ndarray) -> np.ndarray:
-    """Variance from 1-sigma errors; NaN where the error is not a positive number.
+    """Variance from 1-sigma errors; infinite where the error is not a positive number.
 
     Examples
     --------
     >>> variance_of_error(np.array([2.0, 0.0, -1.0]))
-    array([ 4., nan, nan])
+    array([ 4., inf, inf])
     """
     values = error.astype(_float(error.dtype), copy=False)
     with np.errstate(over="ignore"):
-        return np.square(values, out=_nan_like(error), where=_known(error))
+        return np.square(values, out=_infinite(error), where=_known(error))
 
 
 def variance_of_weight(weight: np.ndarray) -> np.ndarray:
-    """Variance from weights (inverse variances); NaN where the weight is not a positive number.
+    """Variance from weights (inverse variances); infinite where a weight is not positive.
 
     Examples
     --------
     >>> variance_of_weight(np.array([0.5, 0.0, np.nan]))
-    array([ 2., nan, nan])
+    array([ 2., inf, inf])
     """
     values = weight.astype(_float(weight.dtype), copy=False)
     with np.errstate(over="ignore"):
-        return np.reciprocal(values, out=_nan_like(weight), where=_known(weight))
+        return np.reciprocal(values, out=_infinite(weight), where=_known(weight))
 
 
-def flag_no_data(noise: np.ndarray, mask: np.ndarray | None = None, *, value: int) -> np.ndarray:
+def flag_bad(noise: np.ndarray, mask: np.ndarray | None = None, *, value: int) -> np.ndarray:
     """Mask, with the bits of ``value`` set where an error or weight is not a positive number.
 
     Examples
     --------
-    >>> flag_no_data(np.array([1.0, 0.0]), np.array([1, 1], np.int32), value=256)
+    >>> flag_bad(np.array([1.0, 0.0]), np.array([1, 1], np.int32), value=256)
     array([  1, 257], dtype=int32)
     """
     missing = np.where(_known(noise), np.int32(0), np.int32(value))
@@ -122,13 +122,13 @@ def variance_from(kind: str, plane: Source) -> Source:
 
 
 def flagged(mask: Source | None, planes: MaskPlanes, noise: Source) -> tuple[Source, MaskPlanes]:
-    """Return the mask with NO_DATA where an error or weight says nothing, and its planes.
+    """Return the mask with BAD where an error or weight says nothing, and its planes.
 
     Without a mask, one is made that has no other bits. Either way whoever reads a block of the
     mask reads one of the noise, too.
     """
-    planes = planes.add("NO_DATA")
-    function = partial(flag_no_data, value=planes.bitmask("NO_DATA"))
+    planes = planes.add("BAD")
+    function = partial(flag_bad, value=planes.bitmask("BAD"))
     return Derived(function, (noise,) if mask is None else (noise, mask), np.dtype("i4")), planes
 
 
@@ -161,8 +161,8 @@ def _known(noise: np.ndarray) -> np.ndarray:
     return (noise > 0) & np.isfinite(noise)
 
 
-def _nan_like(block: np.ndarray) -> np.ndarray:
-    return np.full(block.shape, np.nan, _float(block.dtype))
+def _infinite(block: np.ndarray) -> np.ndarray:
+    return np.full(block.shape, np.inf, _float(block.dtype))
 
 
 def _float(dtype: np.dtype) -> np.dtype:
