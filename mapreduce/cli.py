@@ -17,7 +17,8 @@ from dask.diagnostics import ProgressBar
 from .engine import map_reduce
 from .exposure import Exposure
 from .grid import GridConfig
-from .io import read_exposure, write_exposure
+from .io import check_target, read_exposure, write_exposure
+from .io.write import check_free
 from .mapper import resolve_mapper
 from .mappers import describe
 from .reducer import REDUCERS, PixelReducer, get_reducer
@@ -231,8 +232,7 @@ def map_command(
       skyfold map c4d_..._ooi_z_ls9.fits.fz out.fits --option ccd=N2 --mapper background
       skyfold map in.fits out.fits --mapper mycode.filters:denoise --scheduler tcp://head:8786
     """  # noqa: D301
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} exists; give --overwrite to replace it")
+    check_target(target, overwrite=overwrite)
     mapper = _mapper(mapper_name)
     combine = _pixel_reducer(reducer, variance)
     exposure = read_exposure(source, format=format_, **dict(options))
@@ -253,7 +253,7 @@ def map_command(
     if picture is not None:
         from .display import before_after
 
-        before_after(exposure, done, picture, titles=(source.name, mapper_name))
+        before_after(exposure, done, picture, titles=(_short(source.name), _short(mapper_name)))
     click.echo(f"wrote {target}\n{done.report}")
     if done.report.failures:
         click.get_current_context().exit(_SOME_CELLS_FAILED)
@@ -296,9 +296,9 @@ def simulate_command(
     target: Path, size: Any, seed: int, truth: Path | None, overwrite: bool
 ) -> None:
     """Write a simulated exposure to OUT (FITS)."""
-    for path in (target, truth):
-        if path is not None and path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists; give --overwrite to replace it")
+    check_target(target, overwrite=overwrite)
+    if truth is not None:
+        check_free(truth, overwrite)
     simulated = simulate_exposure(_whole(size), seed=seed)
     write_exposure(simulated.exposure, target, overwrite=overwrite)
     click.echo(f"wrote {target}: {len(simulated.truth.sources)} sources")
@@ -335,6 +335,11 @@ def _pixel_reducer(name: str, variance: str | None) -> PixelReducer:
         return REDUCERS[name](variance_rule=variance)
     except TypeError:
         raise ValueError(f"reducer {name!r} has no choice of variance rule") from None
+
+
+def _short(name: str) -> str:
+    """Return a name that fits over a panel."""
+    return name if len(name) <= 44 else f"...{name[-41:]}"
 
 
 def _whole(size: Any) -> Any:

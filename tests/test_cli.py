@@ -122,7 +122,7 @@ def test_interrupt(folder):
     ("words", "code", "message"),
     [
         ("map nope.fits out.fits --mapper median", 1, "there is no file nope.fits"),
-        ("map in.fits in.fits --mapper median", 1, "in.fits exists; give --overwrite"),
+        ("map in.fits in.fits --mapper median", 1, "in.fits exists; overwrite"),
         ("map in.fits nofolder/out.fits --mapper median", 1, "no folder"),
         ("map in.fits out.xyz --mapper median", 1, "suffix of out.xyz"),
         ("map in.fits out.fits --mapper nope", 1, "no mapper 'nope'"),

@@ -1,6 +1,8 @@
 """map_reduce from the front door: input, results, errors."""
 
 import gc
+import importlib
+import threading
 
 import dask
 import dask.array as da
@@ -243,6 +245,26 @@ def test_mappers_of_all_kinds_on_a_cluster(exposure, client):
     for mapper in (Adder(2), lambda sub, expanded, box: sub + by):
         result = run(exposure, mapper, tile=20).compute()
         np.testing.assert_array_equal(result.image, exposure.image + 2)
+
+
+@pytest.mark.parametrize("reducer", ["average", "none"])
+def test_a_mapper_that_a_worker_cannot_import(reducer, exposure, client, tmp_path, monkeypatch):
+    """An error, not a run that waits for ever."""
+    (tmp_path / "only_here.py").write_text(
+        "def mapper(sub, expanded, full_bbox):\n    return sub\n"
+    )
+    with monkeypatch.context() as context:
+        context.syspath_prepend(tmp_path)
+        mapper = importlib.import_module("only_here").mapper
+    with pytest.raises(ModuleNotFoundError, match="only_here") as caught:
+        run(exposure, mapper, reducer=reducer, tile=20).compute()
+    assert "while loading the mapper" in caught.value.__notes__[0]
+
+
+def test_a_mapper_that_cannot_be_pickled(exposure, client):
+    mapper = Adder(threading.Lock())
+    with pytest.raises(TypeError, match="serialize|pickle"):
+        run(exposure, mapper).compute()
 
 
 def test_aligned_exposures_are_cut_to_the_expanded_box(exposure):

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ..exposure import Exposure
+from .write import check_free
 
-__all__ = ["read_exposure", "write_exposure"]
+__all__ = ["check_target", "read_exposure", "write_exposure"]
 
 _FORMATS = ("lsst", "decam", "fits")
 _SUFFIXES = {".fits": "fits", ".fit": "fits", ".fts": "fits", ".fz": "fits"}
@@ -124,6 +125,27 @@ def write_exposure(
     """
     if not isinstance(exposure, Exposure):
         raise TypeError(f"write_exposure writes an Exposure, got {type(exposure).__name__}")
+    format = check_target(path, format=format, overwrite=overwrite)
+    write = _function(format, "write")
+    _check_options(write, options, f"writing {path} as {format!r}")
+    write(exposure, path, overwrite=overwrite, **options)
+
+
+def check_target(
+    path: str | os.PathLike[str], *, format: str | None = None, overwrite: bool = False
+) -> str:
+    """Find out before a long run whether an exposure can be written there; return the format.
+
+    Raises
+    ------
+    FileExistsError, FileNotFoundError, ValueError
+        As from `write_exposure`.
+
+    Examples
+    --------
+    >>> check_target("result.fits")
+    'fits'
+    """
     if format is None:
         suffix = Path(path).suffix.lower()
         if suffix not in _SUFFIXES:
@@ -131,9 +153,8 @@ def write_exposure(
                 f"the suffix of {path} is none of {', '.join(_SUFFIXES)}; choose a format="
             )
         format = _SUFFIXES[suffix]
-    write = _function(format, "write")
-    _check_options(write, options, f"writing {path} as {format!r}")
-    write(exposure, path, overwrite=overwrite, **options)
+    check_free(Path(path), overwrite)
+    return format
 
 
 def _module(name: str) -> Any:

@@ -132,7 +132,7 @@ def from_ccddata(ccd: CCDData) -> Exposure:
         noise = _noise(ccd)
         function = _VARIANCES.get(type(ccd.uncertainty))
         variance = noise if function is None else function(noise)
-        if function is not None and np.isnan(variance).any():
+        if function is not None and not np.isfinite(variance).all():
             planes = planes.add("BAD")
             mask = flag_bad(noise, mask, value=planes.bitmask("BAD"))
     psf = None

@@ -14,7 +14,7 @@ from astropy.io import fits
 from ..exposure import Exposure
 from .header import as_header, bare, mask_cards, origin_cards, wcs_cards
 
-__all__ = ["write"]
+__all__ = ["check_free", "write"]
 
 _ALGORITHMS = {"gzip": "GZIP_2", "rice": "RICE_1"}
 
@@ -77,9 +77,7 @@ def write(
         raise ValueError(f'compression is "gzip", "rice" or None, got {compression!r}')
     if tile < 1:
         raise ValueError(f"a tile is at least one pixel wide, got {tile}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
-    _check_free(path, overwrite)
+    check_free(path, overwrite)
     primary = fits.PrimaryHDU(header=bare(as_header(exposure.meta)))
     cards, tables = _plane_header(exposure)
     (exposure,) = dask.compute(exposure)
@@ -96,9 +94,12 @@ def write(
     _write(fits.HDUList([*hdus, *tables]), path, overwrite)
 
 
-def _check_free(path: Path, overwrite: bool) -> None:
+def check_free(path: Path, overwrite: bool) -> None:
+    """Refuse a file that exists, unless it is to be replaced, and a folder that does not."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; overwrite=True replaces it")
+        raise FileExistsError(f"{path} exists; overwrite=True (--overwrite) replaces it")
 
 
 def _plane_header(exposure: Exposure) -> tuple[fits.Header, list[fits.ImageHDU]]:
@@ -167,7 +168,7 @@ def _write(hdus: fits.HDUList, path: Path, overwrite: bool) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         hdus.writeto(temporary)
-        _check_free(path, overwrite)
+        check_free(path, overwrite)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
