@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from .psf import Psf
 from .reducer import Collector, PixelReducer, get_reducer
 from .report import runs
 from .tile import replay_cell
+from .wcs import same_wcs
 
 __all__ = ["map_reduce", "split"]
 
@@ -247,6 +249,9 @@ def _checked_aligned(aligned: Mapping | None, exposure: Exposure) -> dict[str, E
             raise ValueError(
                 f"aligned[{name!r}] covers {other.bbox}, not all of the exposure's {exposure.bbox}"
             )
+        if other.wcs is not None and exposure.wcs is not None:
+            if not same_wcs(other.wcs, exposure.wcs):
+                warnings.warn(f"aligned[{name!r}] has another WCS", stacklevel=3)
         if isinstance(other.psf, Delayed):
             raise TypeError(f"aligned[{name!r}] has a lazy PSF; compute or replace it first")
     return dict(aligned or {})

@@ -11,6 +11,7 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
+from astropy.io import fits
 from astropy.wcs import WCS
 from dask.base import DaskMethodsMixin, is_dask_collection, tokenize
 from dask.core import flatten
@@ -107,6 +108,10 @@ class Exposure(DaskMethodsMixin):
             raise TypeError(f"origin must be two integers (x, y), got {origin!r}") from None
         if wcs is not None and not isinstance(wcs, WCS):
             raise TypeError(f"wcs must be an astropy.wcs.WCS, got {type(wcs).__name__}")
+        if wcs is not None and wcs.naxis != 2:
+            raise ValueError(f"wcs must have two axes, has {wcs.naxis}; take wcs.celestial")
+        if not isinstance(meta, Mapping | fits.Header | None):
+            raise TypeError(f"meta must be a header or a mapping, got {type(meta).__name__}")
         self._image = image
         self._variance = self._mask = None
         self.mask_planes = MaskPlanes.lsst() if mask_planes is None else mask_planes

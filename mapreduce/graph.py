@@ -71,7 +71,15 @@ class Sealed:
         self._data = data
 
     def __reduce__(self) -> tuple:
-        return Sealed, (None, self._data or cloudpickle.dumps(self._value))
+        if self._data is None:
+            try:
+                return Sealed, (None, cloudpickle.dumps(self._value))
+            except Exception as error:
+                raise TypeError(
+                    "the mapper, its arguments or the PSF cannot be pickled, "
+                    f"so they cannot go to another process: {error}"
+                ) from error
+        return Sealed, (None, self._data)
 
     def open(self) -> Any:
         """Return what was sealed."""

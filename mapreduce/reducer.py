@@ -478,7 +478,9 @@ class Keep(Collector):
 
     def collect(self, results):
         """Return the values, or whole `CellResult` records where the inputs were asked for."""
-        return [result.value if result.sub is None else result for result in results]
+        if any(result.sub is not None for result in results):
+            return results
+        return [result.value for result in results]
 
 
 @dataclass(frozen=True)
@@ -557,8 +559,16 @@ class Concatenate(Collector):
 
     def _labelled(self, table: Any, index: int) -> Any:
         if self.cell_column is not None:
+            self._check_free(table.columns, index)
             table[self.cell_column] = np.full(len(table), index)
         return table
+
+    def _check_free(self, columns: Any, index: int) -> None:
+        if self.cell_column in columns:
+            raise ValueError(
+                f"cell {index}: the mapper's own column {self.cell_column!r} is in the way of the "
+                "cell's index; choose Concatenate(cell_column=...)"
+            )
 
     def _mappings(self, pieces: Sequence[tuple[int, Mapping]]) -> dict[str, np.ndarray]:
         columns = list(pieces[0][1])
@@ -567,6 +577,7 @@ class Concatenate(Collector):
                 raise ValueError(f"cell {index} has columns {list(value)}, the first {columns}")
         joined = {c: np.concatenate([np.atleast_1d(v[c]) for _, v in pieces]) for c in columns}
         if self.cell_column is not None and columns:
+            self._check_free(columns, pieces[0][0])
             lengths = [len(np.atleast_1d(v[columns[0]])) for _, v in pieces]
             joined[self.cell_column] = np.repeat([index for index, _ in pieces], lengths)
         return joined

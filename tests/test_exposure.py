@@ -479,3 +479,10 @@ def test_the_header_is_copied_not_shared():
     exposure.meta["OBJECT"] = "M 33"
     assert header["OBJECT"] == "M 31"
     assert isinstance(exposure.copy().meta, fits.Header)
+
+
+def test_a_wcs_of_three_axes_and_a_header_that_is_none():
+    with pytest.raises(ValueError, match="wcs must have two axes, has 3"):
+        Exposure(np.ones((2, 2)), wcs=WCS(naxis=3))
+    with pytest.raises(TypeError, match="meta must be a header or a mapping, got list"):
+        Exposure(np.ones((2, 2)), meta=[1])

@@ -8,7 +8,9 @@ from astropy.wcs import WCS
 from mapreduce import (
     Average,
     Box,
+    Cell,
     CellPsf,
+    CellResult,
     Collector,
     Concatenate,
     Copy,
@@ -462,3 +464,10 @@ def test_coadd_psf_of_what_has_none(mapper, error, match):
     with pytest.raises(error, match=match) as caught:
         run("coadd_psf", mapper)
     assert "in cell 0" in caught.value.__notes__[0]
+
+
+def test_concatenate_keeps_a_column_of_the_mapper_s_own():
+    results = [CellResult(Cell(0, Box(0, 0, 1, 1), Box(0, 0, 1, 1)), {"cell": [77], "x": [1]})]
+    with pytest.raises(ValueError, match="own column 'cell' is in the way"):
+        Concatenate().collect(results)
+    assert list(Concatenate(cell_column=None).collect(results)) == ["cell", "x"]
