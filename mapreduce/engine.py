@@ -67,7 +67,7 @@ def map_reduce(
         Further arguments of the mapper, the same for every cell.
     tile : int or (int, int), optional
         Size in pixels, a number or an (x, y) pair, of the blocks of the output that are worked on
-        as one task. By default about 1024.
+        as one task. By default about a quarter of the longer side, from 256 to 1024.
     on_error : {"raise", "mask"}, optional
         What a failing cell does: end the run with its error, which names the cell, or leave NaN in
         its core, with the reducer's ``bad`` mask planes set, and a line in the report.

@@ -27,7 +27,9 @@ from .grid import Cell, Grid
 
 __all__ = ["Plan", "Tile", "make_plan"]
 
-_TILE = 1024  # pixels along an axis: enough work for a task, few enough bytes for many in flight
+# Pixels along an axis: enough work for a task, few enough bytes for many in flight, and where the
+# exposure allows, sixteen tiles, so that all cores have one.
+_SMALLEST, _LARGEST, _PER_AXIS = 256, 1024, 4
 
 TileIndex = tuple[int, int]  # (row, column), as in dask
 
@@ -113,8 +115,8 @@ def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int 
     ----------
     grid : Grid
     tile : int or (int, int), optional
-        Tile size in pixels, a number or an (x, y) pair. By default about 1024, with the edges
-        at the edges of cells.
+        Tile size in pixels, a number or an (x, y) pair. By default about a quarter of the
+        longer side, from 256 to 1024, with the edges at the edges of cells.
     reach : int, optional
         How far beyond its expanded box, in pixels, a cell's result may lie.
 
@@ -131,10 +133,15 @@ def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int 
     [((0, 0), 4, Box(x0=0, y0=0, width=95, height=100)), \
 ((0, 1), 4, Box(x0=105, y0=0, width=95, height=100))]
     """
-    width, height = _tile_size(tile)
     box = grid.box
-    x_edges = _edges(box.x0, box.x1, width, {cell.core.x0 for cell in grid})
-    y_edges = _edges(box.y0, box.y1, height, {cell.core.y0 for cell in grid})
+    if tile is None:
+        size = min(max(max(box.shape) // _PER_AXIS, _SMALLEST), _LARGEST)
+        x_edges = _edges_at_cells(box.x0, box.x1, size, {cell.core.x0 for cell in grid})
+        y_edges = _edges_at_cells(box.y0, box.y1, size, {cell.core.y0 for cell in grid})
+    else:
+        width, height = _tile_size(tile)
+        x_edges = np.array([*range(box.x0, box.x1, width), box.x1])
+        y_edges = np.array([*range(box.y0, box.y1, height), box.y1])
     owners, touched = _ownership(grid, x_edges, y_edges, reach)
 
     boxes = {
@@ -170,9 +177,7 @@ def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int 
     )
 
 
-def _tile_size(tile: Any) -> tuple[int | None, int | None]:
-    if tile is None:
-        return None, None
+def _tile_size(tile: Any) -> tuple[int, int]:
     size = tile if isinstance(tile, tuple) else (tile, tile)
     if len(size) != 2 or not all(isinstance(n, int | np.integer) for n in size):
         raise TypeError(f"tile must be a whole number or an (x, y) pair of them, got {tile!r}")
@@ -181,16 +186,14 @@ def _tile_size(tile: Any) -> tuple[int | None, int | None]:
     return size
 
 
-def _edges(start: int, stop: int, size: int | None, cuts: set[int]) -> np.ndarray:
-    """Return tile edges along an axis: every ``size``, or at cell edges about _TILE apart."""
-    if size is not None:
-        return np.array([*range(start, stop, size), stop])
+def _edges_at_cells(start: int, stop: int, size: int, cuts: set[int]) -> np.ndarray:
+    """Return tile edges along an axis, at edges of cells that are ``size`` or more apart."""
     edges = [start]
     for cut in sorted(cuts):
-        if cut - edges[-1] >= _TILE:
-            edges += range(edges[-1] + 2 * _TILE, cut, 2 * _TILE)  # where cells are far apart
+        if cut - edges[-1] >= size:
+            edges += range(edges[-1] + 2 * size, cut, 2 * size)  # where cells are far apart
             edges.append(cut)
-    edges += range(edges[-1] + 2 * _TILE, stop, 2 * _TILE)
+    edges += range(edges[-1] + 2 * size, stop, 2 * size)
     return np.array([*edges, stop])
 
 

@@ -197,7 +197,10 @@ class Copy(PixelReducer):
     def fold(self, state, where, patch):
         """Overwrite where the patch has a value."""
         for plane, values in zip(state, (patch.image, patch.variance), strict=False):
-            np.copyto(plane[where], values, where=_where(patch), casting="same_kind")
+            if patch.valid is None:
+                plane[where] = values
+            else:
+                np.copyto(plane[where], values, where=patch.valid, casting="same_kind")
 
     def finish(self, state):
         """Nothing is left to do."""
@@ -221,8 +224,7 @@ class Sum(PixelReducer):
     def fold(self, state, where, patch):
         """Add where the patch has a value, in the output's dtype."""
         for plane, values in zip(state, (patch.image, patch.variance), strict=False):
-            total = plane[where]
-            np.add(total, values, out=total, where=_where(patch), casting="same_kind")
+            _accumulate(plane[where], values, patch.valid)
 
     def finish(self, state):
         """Nothing is left to do."""
@@ -258,15 +260,13 @@ class Average(PixelReducer):
 
     def fold(self, state, where, patch):
         """Add where the patch has a value, and count."""
-        valid = _where(patch)
-        image, count = state.image[where], state.count[where]
-        np.add(image, patch.image, out=image, where=valid, casting="same_kind")
-        np.add(count, 1, out=count, where=valid)
+        _accumulate(state.image[where], patch.image, patch.valid)
+        _accumulate(state.count[where], 1, patch.valid)
         if state.variance is not None:
-            variance, values = state.variance[where], patch.variance
+            values = patch.variance
             if self.variance_rule == "correlated":
                 values = np.sqrt(values)
-            np.add(variance, values, out=variance, where=valid, casting="same_kind")
+            _accumulate(state.variance[where], values, patch.valid)
 
     def finish(self, state):
         """Divide by the count; NaN where it is zero."""
@@ -622,6 +622,14 @@ def get_reducer(reducer: str | PixelReducer | Collector) -> PixelReducer | Colle
 
 def _where(patch: Patch) -> np.ndarray | bool:
     return True if patch.valid is None else patch.valid
+
+
+def _accumulate(total: np.ndarray, values: np.ndarray | int, valid: np.ndarray | None) -> None:
+    """Add where there is a value, in the dtype of the total."""
+    if valid is None:
+        total += values
+    else:
+        np.add(total, values, out=total, where=valid, casting="same_kind")
 
 
 def _divide(plane: np.ndarray, count: np.ndarray, covered: np.ndarray) -> None:
