@@ -1,0 +1,215 @@
+"""What dask runs: the tasks' functions, and what travels with them to the workers."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import cloudpickle
+import numpy as np
+from dask.task_spec import Task, TaskRef
+from distributed import get_worker
+
+from .box import Box
+from .job import MAIN, Blocks, Job, Planes
+from .plan import Tile
+from .report import CellRecord
+from .tile import FinishedTile, MappedTile, collect_tile, map_tile, reduce_tile
+
+__all__ = [
+    "TILE_MASK",
+    "Layout",
+    "Run",
+    "Sealed",
+    "SharedTask",
+    "Summary",
+    "assemble",
+    "collect_cells",
+    "gather",
+    "map_cells",
+    "reduce_strips",
+    "send_spill",
+    "start_run",
+    "summarise",
+    "take_plane",
+]
+
+
+class SharedTask(Task):
+    """A task that is never copied under another key.
+
+    ``dask.delayed(f)(collection)`` rewrites the collection's graph with new keys, so that it would
+    run a second time beside the collection itself; a reference to the original takes the copy's
+    place.
+    """
+
+    __slots__ = ()
+
+    def substitute(self, subs: dict, key: Any = None) -> Any:
+        """Return a reference to this task where a copy of it is wanted."""
+        if subs.get(self.key, self.key) != self.key:
+            return TaskRef(self.key)
+        return super().substitute(subs, key)
+
+
+class Sealed:
+    """What users gave us, on its way: pickled by itself, and opened in the task that uses it.
+
+    A mapper or PSF that a worker cannot import then fails as a task does, with its error. Inside of
+    dask's own messages it would not reach the worker, and the run would wait for it for ever.
+    """
+
+    def __init__(self, value: Any, data: bytes | None = None) -> None:
+        self._value = value
+        self._data = data
+
+    def __reduce__(self) -> tuple:
+        if self._data is None:
+            try:
+                return Sealed, (None, cloudpickle.dumps(self._value))
+            except Exception as error:
+                raise TypeError(
+                    "the mapper, its arguments or the PSF cannot be pickled, "
+                    f"so they cannot go to another process: {error}"
+                ) from error
+        return Sealed, (None, self._data)
+
+    def open(self) -> Any:
+        """Return what was sealed."""
+        if self._value is None:
+            try:
+                self._value = cloudpickle.loads(self._data)
+            except Exception as error:
+                error.add_note("while loading the mapper, its arguments or the PSF on a worker")
+                raise
+        return self._value
+
+
+class Run:
+    """A run in progress: the job, and where its results go.
+
+    With a canvas, tiles are written straight into the whole planes of the result, which are then
+    complete when the last tile is. A canvas does not travel to another process.
+    """
+
+    def __init__(self, sealed: Sealed, canvas: bool = False, psf: Any = None) -> None:
+        self._sealed = sealed
+        self.psf = psf
+        self._lock = threading.Lock() if canvas else None
+        self._canvas: Planes | None = None
+
+    def __reduce__(self) -> tuple:
+        return Run, (self._sealed, False, self.psf)
+
+    @cached_property
+    def job(self) -> Job:
+        """The job; with the input's PSF, where that is itself a result of this computation."""
+        job = self._sealed.open()
+        if self.psf is None:
+            return job
+        main = {**job.shells[MAIN], "psf": self.psf}
+        return replace(job, shells={**job.shells, MAIN: main})
+
+    def planes(self, box: Box) -> Planes:
+        """Return arrays for the result over a box, contents undefined."""
+        dtypes = self.job.dtypes
+        if self._lock is None:
+            return {name: np.empty(box.shape, dtype) for name, dtype in dtypes.items()}
+        with self._lock:
+            if self._canvas is None:
+                shape = self.job.box.shape
+                self._canvas = {name: np.empty(shape, dtype) for name, dtype in dtypes.items()}
+        where = box.slices(self.job.box)
+        return {name: plane[where] for name, plane in self._canvas.items()}
+
+
+def start_run(sealed: Sealed, canvas: bool, psf: Any) -> Run:
+    """Begin a run; ``psf`` is the input's, where that is a result of this computation."""
+    return Run(sealed, canvas and not _on_cluster(), psf)
+
+
+def _on_cluster() -> bool:
+    """Whether this is a worker of a cluster, where a canvas would defeat its memory accounting."""
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+TILE_MASK = "mask of the tile"
+
+Layout = list[tuple[str, Box, str]]  # exposure, box and plane of each block that a task gets
+
+
+def _blocks(layout: Layout, arrays: tuple) -> tuple[dict[str, Blocks], Blocks | None]:
+    blocks: dict[str, Blocks] = {}
+    mask = None
+    for (name, box, plane), array in zip(layout, arrays, strict=True):
+        if name == TILE_MASK:
+            mask = Blocks(box, {plane: array})
+        else:
+            blocks.setdefault(name, Blocks(box, {})).planes[plane] = array
+    return blocks, mask
+
+
+def map_cells(run: Run, tile: Tile, layout: Layout, *arrays: Any) -> MappedTile:
+    """Read a tile's blocks, map its cells and fold its interior."""
+    return map_tile(run.job, tile, *_blocks(layout, arrays), run.planes(tile.box))
+
+
+def collect_cells(run: Run, tile: Tile, layout: Layout, *arrays: Any) -> tuple:
+    """Read a tile's blocks, map its cells and keep what comes."""
+    return collect_tile(run.job, tile, _blocks(layout, arrays)[0])
+
+
+def send_spill(mapped: MappedTile, run: Run) -> dict:
+    """Take out what the neighbours need, so that only this travels to them."""
+    return mapped.spill
+
+
+def reduce_strips(run: Run, tile: Tile, mapped: MappedTile, spills: list[dict]) -> FinishedTile:
+    """Fold the strips of a tile, with what its neighbours sent."""
+    received = [spill.get(tile.index, []) for spill in spills]
+    finished = reduce_tile(run.job, tile, mapped, received)
+    if tile.index == (0, 0):
+        finished.input_psf = run.psf
+    return finished
+
+
+def take_plane(finished: FinishedTile, name: str, run: Run | None) -> np.ndarray:
+    """Take one plane out of a tile."""
+    return finished.planes[name]
+
+
+class Summary(NamedTuple):
+    """What is known of a tile, without its pixels."""
+
+    records: list[CellRecord]
+    peak_bytes: int
+    input_psf: Any
+
+
+def summarise(finished: FinishedTile, run: Run | None) -> Summary:
+    """Leave the pixels of a tile out."""
+    return Summary(finished.records, finished.peak_bytes, finished.input_psf)
+
+
+def assemble(chunks: list[list[np.ndarray]], rows: list, columns: list) -> np.ndarray:
+    """Put the needed parts of a dask array's chunks together."""
+    if len(rows) == len(columns) == 1:
+        return chunks[0][0][rows[0][0], columns[0][0]]
+    shape = rows[-1][1].stop, columns[-1][1].stop
+    block = np.empty(shape, chunks[0][0].dtype)
+    for line, (source_y, target_y) in zip(chunks, rows, strict=True):
+        for chunk, (source_x, target_x) in zip(line, columns, strict=True):
+            block[target_y, target_x] = chunk[source_y, source_x]
+    return block
+
+
+def gather(run: Run, tiles: list[tuple]) -> Any:
+    """Return what the collector makes of all results, in the order of the cells."""
+    results = [result for results, _, _ in tiles for result in results]
+    return run.job.reducer.collect(sorted(results, key=lambda result: result.cell.index))
