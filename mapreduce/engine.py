@@ -94,6 +94,10 @@ def map_reduce(
     Computing the result twice runs the mapper twice; compute it once with whatever else is wanted
     of it, or persist it.
 
+    A file that cannot be read at some place costs only the cells that need it, with
+    ``on_error="mask"``. The tasks of a dask array are not ours: where one of them fails, the run
+    ends.
+
     Examples
     --------
     >>> import numpy as np

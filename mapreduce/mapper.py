@@ -8,7 +8,8 @@ that is called once per cell. ``sub`` and ``expanded`` are read-only `Exposure` 
 core box and the expanded box of the cell, ``full_bbox`` is the `Box` of the whole exposure, all in
 parent coordinates. A mapper looks at the expanded box, so that its answer is right up to the edge
 of the core, and for a pixel reducer returns an exposure: ``sub.replace(image=...)``, or one over
-any other box inside ``full_bbox``. It must not write into what it is given.
+any other box inside the expanded one. It must not write into what it is given, and returns arrays
+of its own or views of its input: a buffer used again for the next cell would change its result.
 
 A mapper that names ``cell`` or ``rng`` among its parameters, after the first three, is also given
 the `Cell`, or a `numpy.random.Generator` that depends on the seed of the run and the index of the
