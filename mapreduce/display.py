@@ -11,6 +11,7 @@ import io
 import math
 import os
 from collections.abc import Iterable, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["before_after", "draw_boxes", "thumbnail"]
+__all__ = ["before_after", "draw_boxes", "facts_table", "thumbnail"]
 
 _NEEDS = "needs matplotlib: pip install skyfold[plot]"
 _NAN_COLOUR = "#5b8db8"
@@ -35,6 +36,30 @@ _PLANE_COLOURS = (
     "#d62728", "#2ca02c", "#bcbd22", "#ff7f0e", "#7f7f7f", "#9ecae1",
     "#c5b0d5", "#e377c2", "#111111", "#8c564b", "#17becf", "#6a3d9a",
 )  # fmt: skip
+
+
+def facts_table(title: str, facts: Iterable[tuple[str, str]], picture: str = "") -> str:
+    """Return a title, a picture and a table of facts as HTML, for notebooks.
+
+    Parameters
+    ----------
+    title : str
+    facts : iterable of (str, str)
+        Name and value of each; plain text.
+    picture : str, optional
+        HTML, such as that of `thumbnail`.
+
+    Examples
+    --------
+    >>> facts_table("Cell", [("index", "3")])  # doctest: +ELLIPSIS
+    "<div><b>Cell</b><table><tr><th style='text-align:left'>index</th>...</table></div>"
+    """
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{escape(name)}</th>"
+        f"<td style='text-align:left'>{escape(str(value))}</td></tr>"
+        for name, value in facts
+    )
+    return f"<div><b>{title}</b>{picture}<table>{rows}</table></div>"
 
 
 def thumbnail(image: np.ndarray) -> str:

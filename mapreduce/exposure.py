@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, MutableMapping
-from html import escape
 from typing import Any
 
 import dask
@@ -18,7 +17,7 @@ from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
 from .box import Box
-from .mask import MaskPlanes
+from .mask import MaskPlanes, as_int32
 from .plane import Derived, Plane, Source, cut, lazy, plane_token
 
 __all__ = ["Exposure"]
@@ -323,9 +322,6 @@ class Exposure(DaskMethodsMixin):
 
     # Arithmetic with numbers and arrays, which have no variance of their own
 
-    def _shifted(self, image: Plane) -> Exposure:
-        return self.replace(image=image)
-
     def _scaled(self, image: Plane, factor: Any) -> Exposure:
         if self._variance is None:
             return self.replace(image=image)
@@ -334,15 +330,15 @@ class Exposure(DaskMethodsMixin):
         return self.replace(image=image, variance=self.variance * factor**2)
 
     def __add__(self, other: Any) -> Exposure:
-        return self._shifted(self.image + other) if self._operand(other) else NotImplemented
+        return self.replace(image=self.image + other) if self._operand(other) else NotImplemented
 
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> Exposure:
-        return self._shifted(self.image - other) if self._operand(other) else NotImplemented
+        return self.replace(image=self.image - other) if self._operand(other) else NotImplemented
 
     def __rsub__(self, other: Any) -> Exposure:
-        return self._shifted(other - self.image) if self._operand(other) else NotImplemented
+        return self.replace(image=other - self.image) if self._operand(other) else NotImplemented
 
     def __mul__(self, other: Any) -> Exposure:
         return self._scaled(self.image * other, other) if self._operand(other) else NotImplemented
@@ -355,7 +351,7 @@ class Exposure(DaskMethodsMixin):
         return self._scaled(self.image / other, 1 / other)
 
     def __neg__(self) -> Exposure:
-        return self._shifted(-self.image)
+        return self.replace(image=-self.image)
 
     def _operand(self, other: Any) -> bool:
         if not isinstance(other, int | float | np.number | np.ndarray | da.Array):
@@ -425,40 +421,30 @@ class Exposure(DaskMethodsMixin):
 
     # For people
 
-    def __repr__(self) -> str:
-        planes = ", ".join(
+    def _listed_planes(self) -> str:
+        return ", ".join(
             f"{name} {plane.dtype}{'' if isinstance(plane, np.ndarray) else ' (lazy)'}"
             for name, plane in self.planes.items()
         )
+
+    def __repr__(self) -> str:
         parts = [name for name in ("wcs", "psf") if getattr(self, name) is not None]
-        return f"<Exposure {self._bbox}: {', '.join([planes, *parts])}>"
+        return f"<Exposure {self._bbox}: {', '.join([self._listed_planes(), *parts])}>"
 
     def _repr_html_(self) -> str:
         box = self._bbox
         facts = {
             "box": f"{box.width} × {box.height} pixels from ({box.x0}, {box.y0})",
-            "planes": ", ".join(
-                f"{name} {plane.dtype}{'' if isinstance(plane, np.ndarray) else ' (lazy)'}"
-                for name, plane in self.planes.items()
-            ),
+            "planes": self._listed_planes(),
             "mask planes": ", ".join(self._mask_planes),
             "WCS": "none" if self.wcs is None else ", ".join(self.wcs.wcs.ctype),
             "PSF": "none" if self.psf is None else repr(self.psf),
             "header": f"{len(self.meta)} cards",
         }
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{key}</th>"
-            f"<td style='text-align:left'>{escape(str(value))}</td></tr>"
-            for key, value in facts.items()
-        )
-        return f"<div><b>Exposure</b>{self._picture()}<table>{rows}</table></div>"
+        from .display import facts_table, thumbnail
 
-    def _picture(self) -> str:
-        if not isinstance(self._image, np.ndarray):
-            return ""
-        from .display import thumbnail
-
-        return thumbnail(self._image)
+        picture = thumbnail(self._image) if isinstance(self._image, np.ndarray) else ""
+        return facts_table("Exposure", facts.items(), picture)
 
 
 def _computed(results: list, shell: Exposure, finish: dict[str, tuple]) -> Exposure:
@@ -509,14 +495,10 @@ def _int32(mask: Plane) -> Plane:
     if mask.dtype == np.int32:
         return mask
     if isinstance(mask, da.Array):
-        return mask.map_blocks(_int32, dtype=np.int32, meta=np.empty((0, 0), np.int32))
+        return mask.map_blocks(as_int32, dtype=np.int32, meta=np.empty((0, 0), np.int32))
     if not isinstance(mask, np.ndarray):
-        return Derived(_int32, (mask,), np.dtype(np.int32))
-    if mask.dtype.itemsize < 4:
-        return mask.astype(np.int32)
-    if mask.size and (mask.min() < -(2**31) or mask.max() >= 2**32):
-        raise ValueError(f"mask is {mask.dtype} and uses bits above 31, which int32 cannot hold")
-    return mask.astype(np.uint32).view(np.int32)
+        return Derived(as_int32, (mask,), np.dtype(np.int32))
+    return as_int32(mask)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -28,9 +28,9 @@ from dask.task_spec import List, Task, TaskRef
 
 from .box import Box
 from .exposure import Exposure
-from .job import MAIN, Job, Unread
+from .job import MAIN, Job
 from .plan import Plan, Tile
-from .plane import Plane
+from .plane import Plane, cut
 from .result import MappedExposure
 from .tasks import (
     TILE_MASK,
@@ -50,11 +50,9 @@ __all__ = ["collected", "mapped"]
 
 
 def _block(plane: Plane, slices: tuple[slice, slice]) -> Any:
-    """Return what a task gets for a block: a view, a source to read, or a dask array's chunks."""
-    if isinstance(plane, np.ndarray):
-        return plane[slices]
+    """Return what a task gets for a block: a view, a section to read, or a dask array's chunks."""
     if not isinstance(plane, da.Array):
-        return Unread(plane, slices)
+        return cut(plane, slices)
     rows, columns = (_overlaps(c, s) for c, s in zip(plane.chunks, slices, strict=True))
     chunks = List(*(List(*(TaskRef((plane.name, r, c)) for c, _ in columns)) for r, _ in rows))
     return Task(None, assemble, chunks, [cut for _, cut in rows], [cut for _, cut in columns])

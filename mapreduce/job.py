@@ -13,10 +13,10 @@ from .exposure import Exposure
 from .grid import Cell
 from .mask import MaskPlanes
 from .plan import Tile
-from .plane import Source, read
+from .plane import Section, cut, read
 from .reducer import Collector, PixelReducer
 
-__all__ = ["MAIN", "Blocks", "Job", "Planes", "Unread", "cell_input", "exposure_over"]
+__all__ = ["MAIN", "Blocks", "Job", "Planes", "cell_input", "exposure_over"]
 
 MAIN = ""  # the name of the gridded exposure among the blocks, beside the aligned ones
 
@@ -46,18 +46,11 @@ class Job:
         return self.mask_planes.bitmask(*self.reducer.bad)
 
 
-class Unread(NamedTuple):
-    """A block of a source, to be read in the task."""
-
-    source: Source
-    slices: tuple[slice, slice]
-
-
 class Blocks(NamedTuple):
     """Pixels of one exposure over a box."""
 
     box: Box
-    planes: Mapping[str, np.ndarray | Unread]
+    planes: Mapping[str, np.ndarray | Section]
 
 
 CellInput = Callable[[Cell], Mapping[str, Exposure]]
@@ -140,25 +133,12 @@ def _mask_or_zero(mask: Blocks | None, tile: Tile) -> np.ndarray | int:
 
 
 def _part(blocks: Blocks, box: Box) -> Blocks:
-    rows, columns = box.slices(blocks.box)
-    planes: dict[str, np.ndarray | Unread] = {}
-    for name, block in blocks.planes.items():
-        if isinstance(block, Unread):
-            y, x = block.slices[0].start, block.slices[1].start
-            where = (
-                slice(y + rows.start, y + rows.stop),
-                slice(x + columns.start, x + columns.stop),
-            )
-            planes[name] = Unread(block.source, where)
-        else:
-            planes[name] = block[rows, columns]
-    return Blocks(box, planes)
+    where = box.slices(blocks.box)
+    return Blocks(box, {name: cut(block, where) for name, block in blocks.planes.items()})
 
 
-def _arrays(planes: Mapping[str, np.ndarray | Unread]) -> Planes:
-    return {
-        name: read(*block) if isinstance(block, Unread) else block for name, block in planes.items()
-    }
+def _arrays(planes: Mapping[str, np.ndarray | Section]) -> Planes:
+    return {name: read(block) for name, block in planes.items()}
 
 
 def _read_only(block: np.ndarray, widths: set[int]) -> np.ndarray:

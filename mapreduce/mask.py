@@ -1,10 +1,12 @@
-"""MaskPlanes: the names of the bits of a mask."""
+"""MaskPlanes: the names of the bits of a mask; and the one dtype that masks have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-__all__ = ["MaskPlanes"]
+import numpy as np
+
+__all__ = ["MaskPlanes", "as_int32"]
 
 _LSST = (
     "BAD SAT INTRP CR EDGE DETECTED DETECTED_NEGATIVE SUSPECT NO_DATA VIGNETTED STREAK"
@@ -90,3 +92,25 @@ class MaskPlanes(Mapping[str, int]):
                     raise ValueError(f"no bit is left for mask plane {name!r} among {_BITS}")
                 bits[name] = min(free)
         return MaskPlanes(bits)
+
+
+def as_int32(mask: np.ndarray) -> np.ndarray:
+    """Return an integer mask as int32, bit by bit.
+
+    Raises
+    ------
+    ValueError
+        If a 64-bit mask uses bits that int32 has not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_int32(np.array([1, 65535], np.uint16))
+    array([    1, 65535], dtype=int32)
+    """
+    if mask.dtype.itemsize < 4 or mask.dtype == np.int32:
+        return mask.astype(np.int32, copy=False)
+    if mask.dtype.itemsize > 4:
+        if mask.size and (mask.min() < -(2**31) or mask.max() >= 2**32):
+            raise ValueError(f"the {mask.dtype} mask uses bits above 31, which int32 cannot hold")
+    return mask.astype(np.uint32, copy=False).view(np.int32)

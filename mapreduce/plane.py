@@ -17,7 +17,7 @@ import dask.array as da
 import numpy as np
 from dask.base import tokenize
 
-__all__ = ["Derived", "Plane", "Source", "cut", "lazy", "plane_token", "read"]
+__all__ = ["Derived", "Plane", "Section", "Source", "cut", "lazy", "plane_token", "read"]
 
 _CHUNK_BYTES = 16 * 2**20
 
@@ -117,7 +117,9 @@ def cut(plane: Plane, slices: tuple[slice, slice]) -> Plane:
     return Section(plane, slices)
 
 
-def read(plane: Plane, slices: tuple[slice, slice]) -> np.ndarray:
+def read(
+    plane: np.ndarray | Source, slices: tuple[slice, slice] = (slice(None), slice(None))
+) -> np.ndarray:
     """Return a rectangle of an in-memory plane (a view) or of a source (read now), native order."""
     block = np.asanyarray(plane[slices])
     return block if block.dtype.isnative else block.astype(block.dtype.newbyteorder("="))

@@ -6,12 +6,12 @@ import traceback
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .box import Box
+from .display import facts_table
 from .grid import Cell
 
 __all__ = ["CellFailure", "CellRecord", "Report"]
@@ -182,13 +182,8 @@ class Report:
         }
 
     def _repr_html_(self) -> str:
-        rows = [*self._facts().items(), *((f"cell {f.index}", f.error) for f in self.failures)]
-        body = "".join(
-            f"<tr><th style='text-align:left'>{escape(key)}</th>"
-            f"<td style='text-align:left'>{escape(value)}</td></tr>"
-            for key, value in rows
-        )
-        return f"<div><b>Report</b><table>{body}</table></div>"
+        failures = ((f"cell {f.index}", f.error) for f in self.failures)
+        return facts_table("Report", [*self._facts().items(), *failures])
 
 
 def _found(*values: Any) -> Report:

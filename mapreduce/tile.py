@@ -27,7 +27,15 @@ from .reducer import CellResult, PixelReducer
 from .report import CellFailure, CellRecord
 from .wcs import same_wcs
 
-__all__ = ["Job", "MappedTile", "Piece", "collect_tile", "map_tile", "reduce_tile", "replay_cell"]
+__all__ = [
+    "FinishedTile",
+    "MappedTile",
+    "SamePsf",
+    "collect_tile",
+    "map_tile",
+    "reduce_tile",
+    "replay_cell",
+]
 
 
 class SamePsf:

@@ -18,7 +18,7 @@ from dask.base import tokenize
 from mapreduce import Box, MaskPlanes, read_exposure
 from mapreduce.io.hdu import scan
 from mapreduce.io.source import FitsPlane
-from mapreduce.io.values import as_int32
+from mapreduce.mask import as_int32
 from mapreduce.plane import Derived
 
 IMAGE = np.arange(40 * 30, dtype="f4").reshape(40, 30)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mapreduce import Box, Copy, GridConfig, Sum
-from mapreduce.job import MAIN, Blocks, Job, Unread
+from mapreduce.job import MAIN, Blocks, Job
 from mapreduce.plan import make_plan
+from mapreduce.plane import Section
 from mapreduce.reducer import get_reducer
 from mapreduce.report import CellFailure
 from mapreduce.tile import collect_tile, map_tile, reduce_tile, replay_cell
@@ -48,7 +49,7 @@ def blocks_of(exposure, box, names, broken=None):
     planes = {name: exposure.planes[name] for name in names}
     if broken is not None:
         return Blocks(
-            box, {name: Unread(ArraySource(p, broken), slices) for name, p in planes.items()}
+            box, {name: Section(ArraySource(p, broken), slices) for name, p in planes.items()}
         )
     return Blocks(box, {name: plane[slices] for name, plane in planes.items()})
 

@@ -12,13 +12,12 @@ from functools import partial
 
 import numpy as np
 
-from ..mask import MaskPlanes
+from ..mask import MaskPlanes, as_int32
 from ..plane import Derived, Source
 from .hdu import Hdu
 from .source import FitsPlane
 
 __all__ = [
-    "as_int32",
     "flag_bad",
     "flagged",
     "mask_of",
@@ -66,28 +65,6 @@ def flag_bad(noise: np.ndarray, mask: np.ndarray | None = None, *, value: int) -
     """
     missing = np.where(_known(noise), np.int32(0), np.int32(value))
     return missing if mask is None else missing | mask
-
-
-def as_int32(mask: np.ndarray) -> np.ndarray:
-    """Mask as int32, bit by bit.
-
-    Raises
-    ------
-    ValueError
-        If a 64-bit mask uses bits that int32 has not.
-
-    Examples
-    --------
-    >>> as_int32(np.array([1, 65535], np.uint16))
-    array([    1, 65535], dtype=int32)
-    """
-    if mask.dtype == np.uint32:
-        return mask.view(np.int32)
-    if mask.dtype.itemsize > 4:
-        if mask.size and (mask.min() < -(2**31) or mask.max() >= 2**32):
-            raise ValueError(f"the {mask.dtype} mask uses bits above 31, which int32 cannot hold")
-        return mask.astype(np.uint32).view(np.int32)
-    return mask.astype(np.int32)
 
 
 def nonzero(mask: np.ndarray, *, value: int) -> np.ndarray:
