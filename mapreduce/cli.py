@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cloudpickle
 import dask
 from dask.diagnostics import ProgressBar
+from distributed import Client
+from distributed import progress as show_progress
 
+from .display import before_after
 from .engine import map_reduce
 from .exposure import Exposure
 from .grid import GridConfig
@@ -251,8 +255,6 @@ def map_command(
     done = _compute(result, scheduler, progress)
     write_exposure(done, target, overwrite=overwrite)
     if picture is not None:
-        from .display import before_after
-
         before_after(exposure, done, picture, titles=(_short(source.name), _short(mapper_name)))
     click.echo(f"wrote {target}\n{done.report}")
     if done.report.failures:
@@ -322,8 +324,6 @@ def _mapper(name: str) -> Any:
     module = sys.modules.get(getattr(mapper, "__module__", ""), None)
     file = getattr(module, "__file__", None)
     if file is not None and Path(file).resolve().is_relative_to(Path.cwd()):
-        import cloudpickle
-
         cloudpickle.register_pickle_by_value(module)
     return mapper
 
@@ -366,18 +366,14 @@ def _compute(result: Exposure, scheduler: str, progress: bool) -> Exposure:
     with _client(scheduler) as client:
         if not progress:
             return result.compute()
-        from distributed import progress as show
-
         future = client.compute(result)
-        show(future, notebook=False)
+        show_progress(future, notebook=False)
         click.echo(err=True)
         return future.result()
 
 
 @contextlib.contextmanager
-def _client(address: str) -> Iterator[Any]:
-    from distributed import Client
-
+def _client(address: str) -> Iterator[Client]:
     try:
         client = Client(address, timeout=CONNECT_TIMEOUT)
     except (OSError, TimeoutError) as error:
