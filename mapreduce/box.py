@@ -109,25 +109,34 @@ class Box(_Edges):
 
     def clip(self, box: Box) -> Box:
         """Return the part inside another box; empty where they do not overlap."""
+        x0, y0, width, height = self
+        left, low, columns, rows = box
         return Box.from_edges(
-            max(self.x0, box.x0),
-            max(self.y0, box.y0),
-            min(self.x1, box.x1),
-            min(self.y1, box.y1),
+            max(x0, left),
+            max(y0, low),
+            min(x0 + width, left + columns),
+            min(y0 + height, low + rows),
         )
 
     def overlaps(self, box: Box) -> bool:
         """Whether the two boxes share a pixel."""
+        x0, y0, width, height = self
+        left, low, columns, rows = box
         return (
-            max(self.x0, box.x0) < min(self.x1, box.x1)
-            and max(self.y0, box.y0) < min(self.y1, box.y1)
+            max(x0, left) < min(x0 + width, left + columns)
+            and max(y0, low) < min(y0 + height, low + rows)
         )  # fmt: skip
 
     def contains(self, box: Box) -> bool:
         """Whether another box lies inside (an empty one always does)."""
-        return not box.area or (
-            self.x0 <= box.x0 and self.y0 <= box.y0 and box.x1 <= self.x1 and box.y1 <= self.y1
-        )
+        x0, y0, width, height = self
+        left, low, columns, rows = box
+        return not (columns and rows) or (
+            x0 <= left
+            and y0 <= low
+            and left + columns <= x0 + width
+            and low + rows <= y0 + height
+        )  # fmt: skip
 
     def covers(self, *, x: float, y: float) -> bool:
         """Whether the point lies on a pixel of the box; half-open, centres on whole numbers."""

@@ -15,7 +15,7 @@ from dask.utils import funcname
 
 from . import graph
 from .exposure import Exposure
-from .grid import Grid, GridConfig
+from .grid import Grid, GridConfig, cells_of
 from .job import MAIN, Job
 from .mapper import check_arguments, extras
 from .plan import make_plan
@@ -67,7 +67,7 @@ def map_reduce(
         Further arguments of the mapper, the same for every cell.
     tile : int or (int, int), optional
         Size in pixels, a number or an (x, y) pair, of the blocks of the output that are worked on
-        as one task. By default about a quarter of the longer side, from 256 to 1024.
+        as one task. By default about a quarter of the longer side, from 512 to 1024.
     on_error : {"raise", "mask"}, optional
         What a failing cell does: end the run with its error, which names the cell, or leave NaN in
         its core, with the reducer's ``bad`` mask planes set, and a line in the report.
@@ -196,13 +196,14 @@ class _Replay:
 
     def __init__(self, job: Job, grid: Grid, sources: Mapping[str, Exposure]) -> None:
         self.job = job
-        self.cells = {cell.index: cell for cell in grid}
+        self.grid = grid
         self.sources = sources
 
     def replay(self, index: int) -> Any:
-        if index not in self.cells:
-            raise IndexError(f"there is no cell {index}; the run had {len(self.cells)}")
-        cell = self.cells[index]
+        found = cells_of(self.grid.table[self.grid.table[:, 0] == index])
+        if not found:
+            raise IndexError(f"there is no cell {index}; the run had {len(self.grid)}")
+        cell = found[0]
         cutouts = {name: source.cutout(cell.expanded) for name, source in self.sources.items()}
         loaded = {name: c.compute(scheduler="synchronous") for name, c in cutouts.items()}
         shells = {name: {**self.job.shells[name], "psf": e.psf} for name, e in loaded.items()}
@@ -287,7 +288,7 @@ def _own(wcs: WCS | None) -> WCS | None:
 
 def _shell(exposure: Exposure, job: Job) -> Exposure:
     """Return the result but for its planes, PSF and report; the header says how it was made."""
-    shell = exposure._variation(exposure.bbox, {"image": None})
+    shell = exposure._variation(exposure.bbox)
     shell.mask_planes = job.mask_planes
     shell.meta["MRMAPPER"] = funcname(job.mapper)[:68]
     shell.meta["MRREDUCE"] = job.reducer.name
@@ -302,7 +303,7 @@ def _token(job: Job, plan: Any, sources: Mapping[str, Exposure]) -> str:
         job.kwargs,
         job.reducer,
         (job.on_error, job.seed, job.reach, job.return_sub_exposures),
-        np.array([(*cell.core, *cell.expanded) for cell in plan.grid]),
+        plan.grid.table,
         (plan.grid.box, plan.x_edges, plan.y_edges),
         dict(sources),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask
 import dask.array as da
@@ -20,9 +20,14 @@ from .box import Box
 from .mask import MaskPlanes, as_int32
 from .plane import Derived, Plane, Source, cut, lazy, plane_token
 
+if TYPE_CHECKING:
+    from .report import Report
+
 __all__ = ["Exposure"]
 
 _PLANES = ("image", "variance", "mask")
+_PARTS = frozenset({*_PLANES, "mask_planes", "wcs", "psf", "meta"})
+_KINDS = {"image": "fiu", "variance": "f", "mask": "iub"}  # of dtypes that the planes can have
 
 
 class Exposure(DaskMethodsMixin):
@@ -215,13 +220,19 @@ class Exposure(DaskMethodsMixin):
 
     # Parts and variations
 
-    def _variation(self, bbox: Box, planes: Mapping[str, Plane | None]) -> Exposure:
+    def _variation(
+        self,
+        bbox: Box,
+        image: Plane | None = None,
+        variance: Plane | None = None,
+        mask: Plane | None = None,
+    ) -> Exposure:
         """Build without checks an exposure over ``bbox`` with these planes and our other parts."""
         other = Exposure.__new__(Exposure)
         other._bbox = bbox
-        other._image = planes["image"]
-        other._variance = planes.get("variance")
-        other._mask = planes.get("mask")
+        other._image = image
+        other._variance = variance
+        other._mask = mask
         other._mask_planes = self._mask_planes
         other.wcs = self.wcs
         other.psf = self.psf
@@ -248,14 +259,20 @@ class Exposure(DaskMethodsMixin):
         if not box.area:
             raise ValueError(f"{box} is empty")
         slices = box.slices(self._bbox)
-        return self._variation(box, {name: cut(p, slices) for name, p in self.planes.items()})
+        variance, mask = self._variance, self._mask
+        return self._variation(
+            box,
+            cut(self._image, slices),
+            variance if variance is None else cut(variance, slices),
+            mask if mask is None else cut(mask, slices),
+        )
 
     def copy(self) -> Exposure:
         """Return a copy whose in-memory planes, header and WCS are its own and writeable."""
         planes = {
             name: np.array(p) if isinstance(p, np.ndarray) else p for name, p in self.planes.items()
         }
-        other = self._variation(self._bbox, planes)
+        other = self._variation(self._bbox, **planes)
         other.meta = copy.deepcopy(self.meta)
         other.wcs = None if self.wcs is None else self.wcs.deepcopy()
         return other
@@ -276,12 +293,14 @@ class Exposure(DaskMethodsMixin):
         array([[2., 2.],
                [2., 2.]])
         """
-        known = {*_PLANES, "mask_planes", "wcs", "psf", "meta"}
-        if unknown := parts.keys() - known:
-            raise TypeError(f"an Exposure has no {sorted(unknown)}; choose from {sorted(known)}")
-        other = self._variation(self._bbox, self.planes)
-        for name in sorted(parts, reverse=True):  # mask_planes before mask
-            setattr(other, name, parts[name])
+        if not parts.keys() <= _PARTS:
+            unknown = sorted(parts.keys() - _PARTS)
+            raise TypeError(f"an Exposure has no {unknown}; choose from {sorted(_PARTS)}")
+        other = self._variation(self._bbox, self._image, self._variance, self._mask)
+        if "mask_planes" in parts:  # before the mask
+            other.mask_planes = parts.pop("mask_planes")
+        for name, part in parts.items():
+            setattr(other, name, part)
         return other
 
     def chunk(self, size: int | tuple[int, int] = 1024) -> Exposure:
@@ -295,17 +314,27 @@ class Exposure(DaskMethodsMixin):
         width, height = size if isinstance(size, tuple) else (size, size)
         chunks = (height, width)
         planes = {name: lazy(plane, name, chunks) for name, plane in self.planes.items()}
-        return self._variation(self._bbox, planes)
+        return self._variation(self._bbox, **planes)
 
     def astype(self, dtype: Any) -> Exposure:
         """Return the exposure with its image in another dtype."""
         return self.replace(image=self.image.astype(dtype))
 
-    def write(self, path: str | os.PathLike, **options: Any) -> None:
-        """Write to a file; see `write_exposure` for the options."""
+    def write(self, path: str | os.PathLike, **options: Any) -> Report | None:
+        """Write to a file; see `write_exposure` for the options, and for what is returned."""
         from .io import write_exposure
 
-        write_exposure(self, path, **options)
+        return write_exposure(self, path, **options)
+
+    def to_zarr(self, path: str | os.PathLike, **options: Any) -> Report | None:
+        """Write to a zarr store; see `mapreduce.io.zarr.write` for the options (``chunks=``, ...).
+
+        If the exposure is lazy, it is written block by block as it is computed; the report of the
+        run is returned.
+        """
+        from .io import write_exposure
+
+        return write_exposure(self, path, format="zarr", **options)
 
     def to_ccddata(self, **options: Any) -> Any:
         """Return the exposure as an `astropy.nddata.CCDData`; see `mapreduce.io.ccddata`."""
@@ -410,7 +439,7 @@ class Exposure(DaskMethodsMixin):
     def _without(self, parts: Mapping[str, Any]) -> Exposure:
         """Return ourselves with the lazy parts left out, to be filled in."""
         shell = self._variation(
-            self._bbox, {name: None if name in parts else p for name, p in self._held().items()}
+            self._bbox, **{name: p for name, p in self._held().items() if name not in parts}
         )
         if "psf" in parts:
             shell.psf = None
@@ -448,7 +477,7 @@ class Exposure(DaskMethodsMixin):
 
 
 def _computed(results: list, shell: Exposure, finish: dict[str, tuple]) -> Exposure:
-    exposure = shell._variation(shell._bbox, shell._held())
+    exposure = shell._variation(shell._bbox, **shell._held())
     for result, (name, (function, args)) in zip(results, finish.items(), strict=True):
         setattr(exposure, name, function(result, *args))
     return exposure
@@ -457,7 +486,7 @@ def _computed(results: list, shell: Exposure, finish: dict[str, tuple]) -> Expos
 def _persisted(
     graph: Mapping, shell: Exposure, rebuild: dict[str, tuple], *, rename: dict | None = None
 ) -> Exposure:
-    exposure = shell._variation(shell._bbox, shell._held())
+    exposure = shell._variation(shell._bbox, **shell._held())
     options = {} if rename is None else {"rename": rename}
     # Persisting gives the parts' keys alone, each its own; optimising gives a graph, for all.
     only_keys = set(graph) == {key for keys, *_ in rebuild.values() for key in keys}
@@ -469,6 +498,9 @@ def _persisted(
 
 def _checked(name: str, plane: Plane) -> Plane:
     """Return a plane that has two dimensions and a dtype that a plane of that name can have."""
+    if type(plane) is np.ndarray and plane.ndim == 2 and plane.size:
+        if plane.dtype.isnative and plane.dtype.kind in _KINDS[name] and name != "mask":
+            return plane  # what most are, and mappers make many of them
     if isinstance(plane, np.ma.MaskedArray) or hasattr(plane, "unit"):
         raise TypeError(
             f"{name} is a {type(plane).__name__}; pass plain numbers (the mask as mask=, "
@@ -477,8 +509,7 @@ def _checked(name: str, plane: Plane) -> Plane:
     if not isinstance(plane, np.ndarray | da.Array | Source):
         plane = np.asarray(plane)
     shape, dtype = tuple(plane.shape), np.dtype(plane.dtype)
-    kinds = {"image": "fiu", "variance": "f", "mask": "iub"}[name]
-    if dtype.kind not in kinds:
+    if dtype.kind not in _KINDS[name]:
         wanted = {"image": "floats or integers", "variance": "floats", "mask": "integers"}[name]
         raise TypeError(f"{name} is {dtype}; it must be of {wanted}")
     if len(shape) != 2 or 0 in shape:

@@ -7,14 +7,17 @@ from typing import NamedTuple
 import numpy as np
 
 from .box import Box
+from .exposure import Exposure
 from .job import Job, Planes
 from .reducer import Patch
 
-__all__ = ["Fold", "Piece", "valid_pixels"]
+__all__ = ["Fold", "Piece", "put_together", "valid_pixels"]
+
+_SMALL = 2**14  # pixels of a piece; below, NumPy's calls take longer than their work
 
 
 class Piece(NamedTuple):
-    """The part of a cell's result that one tile needs.
+    """A cell's result, or the part of it that one tile needs.
 
     Attributes
     ----------
@@ -25,13 +28,87 @@ class Piece(NamedTuple):
     part : Box
         Box of the arrays here.
     planes : dict of arrays or None
-        None where the cell failed.
+        None where the cell failed. Without a mask whose bits are in the output already.
+    given : tuple of str
+        The planes that the mapper left as they were.
+    members : (n, 5) int64 array or None
+        Of several results put together: index, x0, y0, width and height of each.
     """
 
     index: int
     box: Box
     part: Box
     planes: Planes | None
+    given: tuple[str, ...] = ()
+    members: np.ndarray | None = None
+
+    def cut(self, box: Box) -> Piece:
+        """Return the part inside of a box."""
+        if box.contains(self.part):
+            return self
+        part = self.part.clip(box)
+        if self.planes is None:
+            return self._replace(part=part)
+        where = part.slices(self.part)
+        planes = {name: plane[where] for name, plane in self.planes.items()}
+        return self._replace(part=part, planes=planes)
+
+    def copy(self) -> Piece:
+        """Return the piece with arrays of its own, which do not keep the whole result alive."""
+        if self.planes is None:
+            return self
+        return self._replace(planes={name: plane.copy() for name, plane in self.planes.items()})
+
+    def taken_apart(self) -> list[Piece]:
+        """Return the pieces of the single results."""
+        if self.members is None:
+            return [self]
+        pieces = []
+        for index, *edges in self.members.tolist():
+            box = Box(*edges)
+            if box.overlaps(self.part):
+                pieces.append(self.cut(box)._replace(index=index, box=box, members=None))
+        return pieces
+
+
+def put_together(pieces: list[Piece], source: Exposure | None) -> list[Piece]:
+    """Make one piece of small ones that tile a rectangle, as the cores of a partition do.
+
+    For small cells the calls of NumPy would take longer than their work. What the mapper left as
+    it was is taken from the ``source`` of all cells, if there is one.
+    """
+    area = sum(piece.part.area for piece in pieces)
+    if len(pieces) < 2 or area > len(pieces) * _SMALL:
+        return pieces
+    if any(piece.planes is None for piece in pieces):
+        return pieces
+    kinds = {tuple((name, plane.dtype) for name, plane in p.planes.items()) for p in pieces}
+    boxes = np.array([piece.part for piece in pieces])
+    if len(kinds) > 1 or not _tile_a_rectangle(boxes):
+        return pieces
+    whole = Box.union(piece.part for piece in pieces)
+    given = set.intersection(*(set(piece.given) for piece in pieces)) if source else ()
+    new = {name: np.empty(whole.shape, dtype) for name, dtype in kinds.pop() if name not in given}
+    for piece in pieces:
+        where = piece.part.slices(whole)
+        for name, plane in new.items():
+            plane[where] = piece.planes[name]
+    planes = {**new, **{name: source.planes[name][whole.slices(source.bbox)] for name in given}}
+    members = np.column_stack([[piece.index for piece in pieces], boxes])
+    return [Piece(pieces[0].index, whole, whole, planes, members=members)]
+
+
+def _tile_a_rectangle(boxes: np.ndarray) -> bool:
+    """Whether boxes are all of the products of adjoining intervals in x and in y."""
+    spans = []
+    for axis in (0, 1):
+        starts, ends = boxes[:, axis], boxes[:, axis] + boxes[:, axis + 2]
+        edges, place = np.unique(starts, return_inverse=True)
+        if not np.array_equal(ends, np.append(edges[1:], ends.max())[place]):
+            return False
+        spans.append((place, len(edges)))
+    (columns, width), (rows, height) = spans
+    return len(boxes) == width * height == len(np.unique(columns * height + rows))
 
 
 class Fold:
@@ -41,6 +118,7 @@ class Fold:
         self.job = job
         self.box = box
         self.failed: list[Box] = []
+        self.exact = True  # no value was changed by a conversion
         if not box.area:
             return
         where = box.slices(parent)
@@ -52,41 +130,39 @@ class Fold:
 
     def add(self, piece: Piece) -> None:
         """Add the part of a piece that lies in the region."""
-        part = piece.part.clip(self.box)
-        if not part.area:
+        if not piece.part.overlaps(self.box):
             return
+        piece = piece.cut(self.box)
         if piece.planes is None:
-            self.failed.append(part)
+            self.failed.append(piece.part)
             return
-        where = part.slices(self.box)
-        planes = piece.planes
-        if part != piece.part:
-            cut = part.slices(piece.part)
-            planes = {name: plane[cut] for name, plane in planes.items()}
-        image, variance = planes["image"], planes.get("variance")
+        where = piece.part.slices(self.box)
+        image, variance = piece.planes["image"], piece.planes.get("variance")
+        valid = valid_pixels(image, variance)
+        patch = Patch(piece.box, piece.part, image, variance, valid)
+        self.exact &= image.dtype == self.image.dtype
+        self.exact &= variance is None or variance.dtype == self.variance.dtype
         with np.errstate(invalid="ignore", over="ignore"):
-            valid = valid_pixels(image, variance)
-            self.job.reducer.fold(self.state, where, Patch(piece.box, part, image, variance, valid))
-        self._add_mask(where, planes.get("mask"), valid)
+            self.job.reducer.fold(self.state, where, patch)
+        self._add_mask(where, piece.planes.get("mask"), valid)
 
     def _add_mask(
         self, where: tuple[slice, slice], bits: np.ndarray | None, valid: np.ndarray | None
     ) -> None:
-        mask = self.mask[where]
         if self.fresh is not None:
-            mask[self.fresh[where]] = 0
+            self.mask[where][self.fresh[where]] = 0
             self.fresh[where] = False
-        if bits is None:
-            return
-        only = valid is not None and self.job.reducer.mask == "valid"
-        np.bitwise_or(mask, bits, out=mask, where=valid if only else True)
+        if bits is not None:
+            mask = self.mask[where]
+            only = valid is not None and self.job.reducer.mask == "valid"
+            np.bitwise_or(mask, bits, out=mask, where=valid if only else True)
 
     def finish(self) -> None:
         """Leave the result in the region's planes, flagged where it is missing."""
         if not self.box.area:
             return
         with np.errstate(invalid="ignore", over="ignore"):
-            self.job.reducer.finish(self.state)
+            complete = self.job.reducer.finish(self.state)
         bits = np.int32(self.job.bad_bits)
         for box in self.failed:
             where = box.slices(self.box)
@@ -94,8 +170,9 @@ class Fold:
             for plane in (self.image, self.variance):
                 if plane is not None and plane.dtype.kind == "f":
                     plane[where] = np.nan
-        with np.errstate(invalid="ignore", over="ignore"):
-            valid = valid_pixels(self.image, self.variance)
+        if complete and self.exact and not self.failed:
+            return
+        valid = valid_pixels(self.image, self.variance)
         if valid is not None:
             np.bitwise_or(self.mask, bits, out=self.mask, where=~valid)
 
@@ -105,11 +182,11 @@ def valid_pixels(image: np.ndarray, variance: np.ndarray | None) -> np.ndarray |
 
     So a pixel has no value where either plane is NaN, or one infinite and the other zero.
     """
-    product = image if variance is None else image * variance
-    if product.dtype.kind != "f":
+    if image.dtype.kind != "f" and variance is None:
         return None
-    total = product.sum()
+    total = image.sum() if variance is None else np.einsum("ij,ij->", image, variance)
     if total == total:  # no NaN among the terms: the quick answer for most
         return None
-    missing = np.isnan(product)
+    with np.errstate(invalid="ignore", over="ignore"):
+        missing = np.isnan(image if variance is None else image * variance)
     return ~missing if missing.any() else None

@@ -160,7 +160,7 @@ def collected(job: Job, plan: Plan, sources: Mapping[str, Exposure], token: str)
     name, result = f"map-{token}", f"{job.reducer.name or 'collect'}-{token}"
     maps = {}
     for tile in plan.tiles:
-        if tile.cells:
+        if len(tile.table):
             key = (name, *tile.index)
             layout, arrays = _input(tile, sources, whole_mask=False)
             maps[key] = SharedTask(key, collect_cells, TaskRef(run), tile, layout, *arrays)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +16,7 @@ from dask.base import is_dask_collection
 from .box import Box
 from .exposure import Exposure
 
-__all__ = ["Cell", "Grid", "GridConfig"]
+__all__ = ["Cell", "Grid", "GridConfig", "cells_of", "table_of"]
 
 _ADJUST = ("partition", "spacing", "size", "none")
 _LSST_FIELDS = {  # the original's names and defaults
@@ -51,16 +52,21 @@ class Cell(NamedTuple):
     expanded: Box
 
 
-@dataclass(frozen=True)
 class Grid(Sequence[Cell]):
     """Cells over a box: an immutable sequence of `Cell`, in order of their index.
 
-    Attributes
+    Parameters
     ----------
     box : Box
         What the grid was made for.
-    cells : tuple of Cell
+    cells : iterable of Cell
         The x index of a regular grid runs slowest, y fastest.
+
+    Attributes
+    ----------
+    table : (n, 9) int64 array
+        A row a cell: index, and x0, y0, width, height of its core and of its expanded box. Grids
+        may have a hundred thousand cells, so this is what is kept, planned with and sent around.
 
     Examples
     --------
@@ -70,17 +76,45 @@ class Grid(Sequence[Cell]):
 expanded=Box(x0=0, y0=46, width=54, height=54)))
     """
 
-    box: Box
-    cells: tuple[Cell, ...]
+    def __init__(self, box: Box, cells: Iterable[Cell]) -> None:
+        self._keep(box, table_of(cells))
+
+    @classmethod
+    def of_table(cls, box: Box, table: np.ndarray) -> Grid:
+        """Make a grid of a table like `Grid.table`."""
+        grid = cls.__new__(cls)
+        grid._keep(box, table)
+        return grid
+
+    def _keep(self, box: Box, table: np.ndarray) -> None:
+        self.box = box
+        self.table = table
+        self.table.flags.writeable = False
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells."""
+        return cells_of(self.table)
 
     def __getitem__(self, index: int) -> Cell:
         return self.cells[index]
 
     def __len__(self) -> int:
-        return len(self.cells)
+        return len(self.table)
 
     def __iter__(self) -> Iterator[Cell]:
         return iter(self.cells)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Grid):
+            return NotImplemented
+        return self.box == other.box and np.array_equal(self.table, other.table)
+
+    def __hash__(self) -> int:
+        return hash((self.box, self.table.tobytes()))
+
+    def __reduce__(self) -> tuple:
+        return Grid.of_table, (self.box, self.table)
 
     def __repr__(self) -> str:
         return f"<Grid of {len(self)} cells over {self.box}>"
@@ -110,13 +144,9 @@ expanded=Box(x0=0, y0=46, width=54, height=54)))
 
         if skip < 1:
             raise ValueError(f"skip must be 1 or more, got {skip}")
-        rows = {x0: n for n, x0 in enumerate(sorted({cell.core.x0 for cell in self.cells}))}
-        columns = {y0: n for n, y0 in enumerate(sorted({cell.core.y0 for cell in self.cells}))}
-        shown = [
-            cell
-            for cell in self.cells
-            if rows[cell.core.x0] % skip == 0 and columns[cell.core.y0] % skip == 0
-        ]
+        _, columns = np.unique(self.table[:, 1], return_inverse=True)
+        _, rows = np.unique(self.table[:, 2], return_inverse=True)
+        shown = cells_of(self.table[(columns % skip == 0) & (rows % skip == 0)])
         return draw_boxes(
             [cell.core for cell in shown],
             [cell.expanded for cell in shown],
@@ -124,6 +154,20 @@ expanded=Box(x0=0, y0=46, width=54, height=54)))
             image=image,
             box=self.box,
         )
+
+
+def table_of(cells: Iterable[Cell]) -> np.ndarray:
+    """Return a table like `Grid.table`."""
+    rows = [(cell.index, *cell.core, *cell.expanded) for cell in cells]
+    return np.array(rows, np.int64).reshape(-1, 9)
+
+
+def cells_of(table: np.ndarray) -> tuple[Cell, ...]:
+    """Return the cells of a table like `Grid.table`."""
+    new = tuple.__new__  # the numbers need no checks, and there are many
+    return tuple(
+        new(Cell, (row[0], new(Box, row[1:5]), new(Box, row[5:9]))) for row in table.tolist()
+    )
 
 
 @dataclass(frozen=True)
@@ -272,19 +316,22 @@ class GridConfig:
             raise ValueError(f"{box} is empty; no cell lies on it")
         scale = self._scale(over, fwhm)
         if self.centroids is None:
-            pairs = self._regular(box, scale)
+            boxes = self._regular(box, scale)
         else:
-            pairs = self._around_centroids(box, scale)
+            boxes = self._around_centroids(box, scale)
         if self.even_sized:
-            pairs = [(_even(core, box), _even(expanded, box)) for core, expanded in pairs]
-        smallest = 2 if self._lsst else 1
-        pairs = [pair for pair in pairs if min(pair[0].area, pair[1].area) >= smallest]
-        if not pairs:
+            boxes = [
+                (*_even(Box(*row[:4]), box), *_even(Box(*row[4:]), box)) for row in boxes.tolist()
+            ]
+            boxes = np.array(boxes, np.int64).reshape(-1, 8)
+        areas = np.minimum(boxes[:, 2] * boxes[:, 3], boxes[:, 6] * boxes[:, 7])
+        boxes = boxes[areas >= (2 if self._lsst else 1)]
+        if not len(boxes):
             message = f"no cell of {self} lies on {box}"
             if not self._lsst:
                 raise ValueError(message)
             warnings.warn(message, stacklevel=2)
-        return Grid(box, tuple(Cell(n, *pair) for n, pair in enumerate(pairs)))
+        return Grid.of_table(box, np.column_stack([np.arange(len(boxes)), boxes]))
 
     def _scale(self, over: Exposure | Box, fwhm: float | None) -> float:
         psf = None if isinstance(over, Box) else over.psf
@@ -319,7 +366,8 @@ class GridConfig:
             raise ValueError(f"{name} {given} (times {scale:g}) rounds to zero pixels")
         return size
 
-    def _regular(self, box: Box, scale: float) -> list[tuple[Box, Box]]:
+    def _regular(self, box: Box, scale: float) -> np.ndarray:
+        """Return an (n, 8) array: x0, y0, width, height of the cores and the expanded boxes."""
         size, step, border = (self._pixels(n, scale) for n in ("cell_size", "step", "border"))
         if self.adjust == "partition":
             spans = [_partition(n, c) for n, c in zip(box[2:], size, strict=True)]
@@ -331,19 +379,16 @@ class GridConfig:
                 for n, c, g in zip(box[2:], size, step, strict=True)
             ]
         columns, rows = (
-            [_clipped(start, length, b, n) for start, length in span]
+            np.array([_clipped(start, length, b, n) for start, length in span], np.int64)
             for span, b, n in zip(spans, border, box[2:], strict=True)
         )
-        return [
-            (
-                Box.from_edges(box.x0 + x[0], box.y0 + y[0], box.x0 + x[1], box.y0 + y[1]),
-                Box.from_edges(box.x0 + x[2], box.y0 + y[2], box.x0 + x[3], box.y0 + y[3]),
-            )
-            for x in columns
-            for y in rows
-        ]
+        columns, rows = columns.reshape(-1, 4), rows.reshape(-1, 4)
+        x = np.repeat(columns + (box.x0, 0, box.x0, 0), len(rows), axis=0)
+        y = np.tile(rows + (box.y0, 0, box.y0, 0), (len(columns), 1))
+        return np.stack([x, y], axis=2).reshape(-1, 8)
 
-    def _around_centroids(self, box: Box, scale: float) -> list[tuple[Box, Box]]:
+    def _around_centroids(self, box: Box, scale: float) -> np.ndarray:
+        """Return an (n, 8) array, as `_regular` does."""
         if self._lsst:  # local coordinates, and cut to whole pixels
             width, height = map(int, self.cell_size)
             dx, dy = map(int, self.border)
@@ -352,7 +397,8 @@ class GridConfig:
             (width, height), (dx, dy) = (self._pixels(n, scale) for n in ("cell_size", "border"))
             corners = [(math.floor(x + 0.5), math.floor(y + 0.5)) for x, y in self.centroids]
         cores = [Box(x - width // 2, y - height // 2, width, height) for x, y in corners]
-        return [(core.clip(box), core.grow(dx, dy).clip(box)) for core in cores]
+        boxes = [(*core.clip(box), *core.grow(dx, dy).clip(box)) for core in cores]
+        return np.array(boxes, np.int64).reshape(-1, 8)
 
 
 def _partition(length: int, size: int) -> list[tuple[int, int]]:
@@ -374,12 +420,13 @@ def _centres(adjust: str, length: int, size: int, step: int) -> np.ndarray:
 
 
 def _clipped(start: int, length: int, border: int, limit: int) -> tuple[int, int, int, int]:
-    """Return first and one-past-last pixel of the core and of the expanded span, clipped."""
+    """Return first pixel and length of the core and of the expanded span, clipped."""
+    core, expanded = max(start, 0), max(start - border, 0)
     return (
-        max(start, 0),
-        min(start + length, limit),
-        max(start - border, 0),
-        min(start + length + border, limit),
+        core,
+        max(min(start + length, limit) - core, 0),
+        expanded,
+        max(min(start + length + border, limit) - expanded, 0),
     )
 
 

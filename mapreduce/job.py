@@ -10,13 +10,13 @@ import numpy as np
 
 from .box import Box
 from .exposure import Exposure
-from .grid import Cell
+from .grid import Cell, table_of
 from .mask import MaskPlanes
 from .plan import Tile
 from .plane import Section, cut, read
 from .reducer import Collector, PixelReducer
 
-__all__ = ["MAIN", "Blocks", "Job", "Planes", "cell_input", "exposure_over"]
+__all__ = ["MAIN", "Blocks", "CellInput", "Job", "Planes", "cell_input", "exposure_over"]
 
 MAIN = ""  # the name of the gridded exposure among the blocks, beside the aligned ones
 
@@ -53,7 +53,23 @@ class Blocks(NamedTuple):
     planes: Mapping[str, np.ndarray | Section]
 
 
-CellInput = Callable[[Cell], Mapping[str, Exposure]]
+class CellInput(NamedTuple):
+    """What the cells of a tile are cut from.
+
+    Attributes
+    ----------
+    whole : dict of str to Exposure or None
+        The same exposures for all cells; None where a block cannot be read and the run goes on.
+    read : function of a Cell
+        Reads its own pixels then, so that only those cells fail that lie on the damage.
+    """
+
+    whole: Mapping[str, Exposure] | None
+    read: Callable[[Cell], Mapping[str, Exposure]] | None = None
+
+    def of(self, cell: Cell) -> Mapping[str, Exposure]:
+        """Return the exposures that the cell is cut from, by name."""
+        return self.read(cell) if self.whole is None else self.whole
 
 
 def cell_input(
@@ -63,28 +79,24 @@ def cell_input(
 
     Returns
     -------
-    function of a Cell
-        Gives the exposures that the cell is cut from. Where a block cannot be read and the run
-        goes on, it reads the cell's own pixels, so that only those cells fail that lie on the
-        damage.
+    CellInput
     array or int
         The mask over the tile; 0 where it cannot be read.
     """
     try:
-        exposures, start = _read(job, blocks, mask, tile.cells)
+        exposures, start = _read(job, blocks, mask, tile.table)
     except Exception as error:
         if job.on_error == "raise":
             error.add_note(f"while reading {tile.reads} for tile {tile.index}")
             raise
-        return (lambda cell: _read_for(job, cell, blocks, mask)), _mask_or_zero(mask, tile)
+        own = CellInput(None, lambda cell: _read_for(job, cell, blocks, mask))
+        return own, _mask_or_zero(mask, tile)
     start = 0 if start is None else start[tile.box.slices(mask.box)]
-    return (lambda cell: exposures), start
+    return CellInput(exposures), start
 
 
-def exposure_over(
-    job: Job, name: str, box: Box, planes: Planes, cells: tuple[Cell, ...]
-) -> Exposure:
-    """Return the exposure of which these cells are read-only views."""
+def exposure_over(job: Job, name: str, box: Box, planes: Planes, table: np.ndarray) -> Exposure:
+    """Return the exposure of which the cells of a table are read-only views."""
     shell = job.shells[name]
     exposure = Exposure(
         **planes,
@@ -93,7 +105,7 @@ def exposure_over(
         psf=shell["psf"],
         meta=shell["meta"],
     )
-    widths = {cell.core.width for cell in cells} | {cell.expanded.width for cell in cells}
+    widths = set(table[:, [3, 7]].ravel().tolist())  # of the core and the expanded boxes
     for plane, array in exposure.planes.items():
         setattr(exposure, plane, _read_only(array, widths))
     # A WCS must not be shared between threads: astropy releases before 7.2 corrupt coordinates.
@@ -102,7 +114,7 @@ def exposure_over(
 
 
 def _read(
-    job: Job, blocks: Mapping[str, Blocks], mask: Blocks | None, cells: tuple[Cell, ...]
+    job: Job, blocks: Mapping[str, Blocks], mask: Blocks | None, table: np.ndarray
 ) -> tuple[dict[str, Exposure], np.ndarray | None]:
     loaded = {name: (box, _arrays(planes)) for name, (box, planes) in blocks.items()}
     bits = None if mask is None else _arrays(mask.planes)["mask"]
@@ -110,7 +122,7 @@ def _read(
         box, planes = loaded[MAIN]
         planes["mask"] = bits[box.slices(mask.box)]
     exposures = {
-        name: exposure_over(job, name, box, planes, cells) for name, (box, planes) in loaded.items()
+        name: exposure_over(job, name, box, planes, table) for name, (box, planes) in loaded.items()
     }
     return exposures, bits
 
@@ -119,7 +131,9 @@ def _read_for(
     job: Job, cell: Cell, blocks: Mapping[str, Blocks], mask: Blocks | None
 ) -> dict[str, Exposure]:
     own = {name: _part(block, cell.expanded) for name, block in blocks.items()}
-    return _read(job, own, None if mask is None else _part(mask, cell.expanded), (cell,))[0]
+    return _read(job, own, None if mask is None else _part(mask, cell.expanded), table_of([cell]))[
+        0
+    ]
 
 
 def _mask_or_zero(mask: Blocks | None, tile: Tile) -> np.ndarray | int:

@@ -15,21 +15,21 @@ the cell's expanded box, so a tile knows before the run which pixels only its ow
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from .box import Box
-from .grid import Cell, Grid
+from .grid import Cell, Grid, cells_of
 
 __all__ = ["Plan", "Tile", "make_plan"]
 
 # Pixels along an axis: enough work for a task, few enough bytes for many in flight, and where the
 # exposure allows, sixteen tiles, so that all cores have one.
-_SMALLEST, _LARGEST, _PER_AXIS = 256, 1024, 4
+_SMALLEST, _LARGEST, _PER_AXIS = 512, 1024, 4
 
 TileIndex = tuple[int, int]  # (row, column), as in dask
 
@@ -44,8 +44,8 @@ class Tile:
         Row and column among the tiles.
     box : Box
         The output pixels.
-    cells : tuple of Cell
-        The cells that it owns, in the grid's order.
+    table : (n, 9) int64 array
+        The cells that it owns, in the order of their indices; rows of `Grid.table`.
     reads : Box
         The union of its cells' expanded boxes; empty without cells.
     interior : Box
@@ -58,13 +58,18 @@ class Tile:
 
     index: TileIndex
     box: Box
-    cells: tuple[Cell, ...]
+    table: np.ndarray
     reads: Box
     interior: Box
     sends: dict[TileIndex, Box]
     receives: tuple[TileIndex, ...]
 
-    @property
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells that it owns, in the order of their indices."""
+        return cells_of(self.table)
+
+    @cached_property
     def strips(self) -> list[Box]:
         """The rest of the box, outside of the interior, as up to four boxes."""
         outer, inner = self.box, self.interior
@@ -116,7 +121,7 @@ def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int 
     grid : Grid
     tile : int or (int, int), optional
         Tile size in pixels, a number or an (x, y) pair. By default about a quarter of the
-        longer side, from 256 to 1024, with the edges at the edges of cells.
+        longer side, from 512 to 1024, with the edges at the edges of cells.
     reach : int, optional
         How far beyond its expanded box, in pixels, a cell's result may lie.
 
@@ -133,47 +138,50 @@ def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int 
     [((0, 0), 4, Box(x0=0, y0=0, width=95, height=100)), \
 ((0, 1), 4, Box(x0=105, y0=0, width=95, height=100))]
     """
-    box = grid.box
-    if tile is None:
-        size = min(max(max(box.shape) // _PER_AXIS, _SMALLEST), _LARGEST)
-        x_edges = _edges_at_cells(box.x0, box.x1, size, {cell.core.x0 for cell in grid})
-        y_edges = _edges_at_cells(box.y0, box.y1, size, {cell.core.y0 for cell in grid})
-    else:
-        width, height = _tile_size(tile)
-        x_edges = np.array([*range(box.x0, box.x1, width), box.x1])
-        y_edges = np.array([*range(box.y0, box.y1, height), box.y1])
-    owners, touched = _ownership(grid, x_edges, y_edges, reach)
-
+    x_edges, y_edges = _edges(grid, tile)
+    shape = len(y_edges) - 1, len(x_edges) - 1
     boxes = {
         (row, column): Box.from_edges(x0, y0, x1, y1)
         for row, (y0, y1) in enumerate(pairwise(y_edges.tolist()))
         for column, (x0, x1) in enumerate(pairwise(x_edges.tolist()))
     }
-    cells, foreign = defaultdict(list), defaultdict(list)
-    sends, receives = defaultdict(dict), defaultdict(dict)
-    order = sorted(range(len(grid)), key=lambda n: grid[n].index)
-    for cell, owner, others in ((grid[n], owners[n], touched[n]) for n in order):
-        cells[owner].append(cell)
-        for other in others:
-            sends[owner][other] = boxes[other]
-            receives[other][owner] = None
-            foreign[other].append(cell.expanded.grow(reach))
-    return Plan(
-        grid,
-        x_edges,
-        y_edges,
-        tuple(
-            Tile(
-                index,
-                tile_box,
-                tuple(cells[index]),
-                Box.union(cell.expanded for cell in cells[index]),
-                _interior(tile_box, foreign[index]),
-                sends[index],
-                tuple(receives[index]),
-            )
-            for index, tile_box in boxes.items()
-        ),
+    table = grid.table[np.argsort(grid.table[:, 0], kind="stable")]
+    places = _Places(table, x_edges, y_edges, reach)
+    owned = _grouped(np.ravel_multi_index(places.owner, shape), len(boxes))
+    pairs, interiors = _exchange(places, list(boxes.values()), shape)
+    sends, receives = defaultdict(dict), defaultdict(list)
+    indices = list(boxes)
+    for owner, other in pairs.tolist():
+        sends[indices[owner]][indices[other]] = boxes[indices[other]]
+        receives[indices[other]].append(indices[owner])
+    tiles = (
+        Tile(
+            index,
+            boxes[index],
+            table[mine],
+            _union(table[mine]),
+            interior,
+            sends[index],
+            tuple(receives[index]),
+        )
+        for index, mine, interior in zip(indices, owned, interiors, strict=True)
+    )
+    return Plan(grid, x_edges, y_edges, tuple(tiles))
+
+
+def _edges(grid: Grid, tile: int | tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tiles' edges in x and in y."""
+    box = grid.box
+    if tile is None:
+        size = min(max(max(box.shape) // _PER_AXIS, _SMALLEST), _LARGEST)
+        return (
+            _edges_at_cells(box.x0, box.x1, size, np.unique(grid.table[:, 1]).tolist()),
+            _edges_at_cells(box.y0, box.y1, size, np.unique(grid.table[:, 2]).tolist()),
+        )
+    width, height = _tile_size(tile)
+    return (
+        np.array([*range(box.x0, box.x1, width), box.x1]),
+        np.array([*range(box.y0, box.y1, height), box.y1]),
     )
 
 
@@ -186,10 +194,10 @@ def _tile_size(tile: Any) -> tuple[int, int]:
     return size
 
 
-def _edges_at_cells(start: int, stop: int, size: int, cuts: set[int]) -> np.ndarray:
+def _edges_at_cells(start: int, stop: int, size: int, cuts: list[int]) -> np.ndarray:
     """Return tile edges along an axis, at edges of cells that are ``size`` or more apart."""
     edges = [start]
-    for cut in sorted(cuts):
+    for cut in cuts:
         if cut - edges[-1] >= size:
             edges += range(edges[-1] + 2 * size, cut, 2 * size)  # where cells are far apart
             edges.append(cut)
@@ -197,48 +205,85 @@ def _edges_at_cells(start: int, stop: int, size: int, cuts: set[int]) -> np.ndar
     return np.array([*edges, stop])
 
 
-def _ownership(
-    grid: Grid, x_edges: np.ndarray, y_edges: np.ndarray, reach: int
-) -> tuple[list[TileIndex], list[list[TileIndex]]]:
-    """Return for each cell its owner, and the other tiles that its result may touch."""
-    if not grid.cells:
-        return [], []
-    core = np.array([cell.core for cell in grid])
-    expanded = np.array([cell.expanded.grow(reach).clip(grid.box) for cell in grid])
+class _Places:
+    """Among which tiles each cell lies, as (row, column) pairs of (n,) arrays.
 
-    def at(x: np.ndarray, y: np.ndarray) -> tuple[list[int], list[int]]:
-        rows = np.searchsorted(y_edges, y, side="right") - 1
-        columns = np.searchsorted(x_edges, x, side="right") - 1
-        return rows.tolist(), columns.tolist()
+    Attributes
+    ----------
+    owner : pair of arrays
+        The tile that holds the centre of the core.
+    first, last : pair of arrays
+        The range of tiles that the cell's result may touch.
+    x0, y0, x1, y1 : (n,) arrays
+        The edges of what it may touch.
+    """
 
-    centre = core[:, :2] + core[:, 2:] // 2
-    owners = list(zip(*at(centre[:, 0], centre[:, 1]), strict=True))
-    first = at(expanded[:, 0], expanded[:, 1])
-    last = at(expanded[:, 0] + expanded[:, 2] - 1, expanded[:, 1] + expanded[:, 3] - 1)
-    touched = [
-        []
-        if row0 == row1 and column0 == column1
-        else [
-            (row, column)
-            for row in range(row0, row1 + 1)
-            for column in range(column0, column1 + 1)
-            if (row, column) != owner
-        ]
-        for owner, row0, column0, row1, column1 in zip(owners, *first, *last, strict=True)
-    ]
-    return owners, touched
+    def __init__(
+        self, table: np.ndarray, x_edges: np.ndarray, y_edges: np.ndarray, reach: int
+    ) -> None:
+        x, y, width, height = table[:, 1:5].T
+        self.x0, self.y0 = table[:, 5] - reach, table[:, 6] - reach
+        self.x1, self.y1 = self.x0 + table[:, 7] + 2 * reach, self.y0 + table[:, 8] + 2 * reach
 
-
-def _interior(box: Box, foreign: Iterable[Box]) -> Box:
-    """Return a large part of the box that none of the foreign boxes overlaps."""
-    inner = box
-    for other in foreign:
-        if inner.overlaps(other):
-            inner = max(
-                Box.from_edges(max(other.x1, inner.x0), inner.y0, inner.x1, inner.y1),
-                Box.from_edges(inner.x0, inner.y0, min(other.x0, inner.x1), inner.y1),
-                Box.from_edges(inner.x0, max(other.y1, inner.y0), inner.x1, inner.y1),
-                Box.from_edges(inner.x0, inner.y0, inner.x1, min(other.y0, inner.y1)),
-                key=lambda candidate: candidate.area,
+        def at(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            rows, columns = (
+                np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+                for edges, values in ((y_edges, y), (x_edges, x))
             )
-    return inner if inner.area else Box(box.x0, box.y0, 0, 0)
+            return rows, columns
+
+        self.owner = at(x + width // 2, y + height // 2)
+        self.first, self.last = at(self.x0, self.y0), at(self.x1 - 1, self.y1 - 1)
+
+
+def _exchange(
+    places: _Places, boxes: list[Box], shape: tuple[int, int]
+) -> tuple[np.ndarray, list[Box]]:
+    """Return the pairs of tiles (owner, other) of which one's cells reach the other; interiors.
+
+    A tile's interior ends where the cells begin that reach in from the other columns of tiles, and
+    from the other rows of its own column.
+    """
+    pairs = []
+    edges = np.array([(box.x0, box.y0, box.x1, box.y1) for box in boxes])
+    x0, y0, x1, y1 = edges.T
+    (rows, columns), (first_row, first_column) = places.owner, places.first
+    spans = [(b - a).max(initial=0) + 1 for a, b in zip(places.first, places.last, strict=True)]
+    for down, right in np.ndindex(*spans):
+        row, column = first_row + down, first_column + right
+        there = (row <= places.last[0]) & (column <= places.last[1])
+        there &= (row != rows) | (column != columns)
+        cells = np.flatnonzero(there)
+        if not len(cells):
+            continue
+        row, column, own_row, own_column = (a[cells] for a in (row, column, rows, columns))
+        other = np.ravel_multi_index((row, column), shape)
+        pairs.append(np.stack([np.ravel_multi_index((own_row, own_column), shape), other], 1))
+        for side, edge, shrink, low, same in (
+            (own_column < column, x0, np.maximum.at, places.x1, None),
+            (own_column > column, x1, np.minimum.at, places.x0, None),
+            (own_row < row, y0, np.maximum.at, places.y1, own_column == column),
+            (own_row > row, y1, np.minimum.at, places.y0, own_column == column),
+        ):
+            chosen = side if same is None else side & same
+            shrink(edge, other[chosen], low[cells[chosen]])
+    interiors = [Box.from_edges(*inner) for inner in edges.tolist()]
+    interiors = [
+        inner if inner.area else Box(box.x0, box.y0, 0, 0)
+        for inner, box in zip(interiors, boxes, strict=True)
+    ]
+    return np.unique(np.concatenate([*pairs, np.empty((0, 2), int)]), axis=0), interiors
+
+
+def _grouped(numbers: np.ndarray, count: int) -> list[np.ndarray]:
+    """Return for each number below ``count`` where it stands, in order."""
+    order = np.argsort(numbers, kind="stable")
+    return np.split(order, np.searchsorted(numbers[order], np.arange(1, count)))
+
+
+def _union(table: np.ndarray) -> Box:
+    """Return the smallest box around the expanded boxes of the cells."""
+    if not len(table):
+        return Box(0, 0, 0, 0)
+    low, high = table[:, 5:7].min(0), (table[:, 5:7] + table[:, 7:9]).max(0)
+    return Box.from_edges(*low.tolist(), *high.tolist())

@@ -106,7 +106,7 @@ class Derived:
 
 def cut(plane: Plane, slices: tuple[slice, slice]) -> Plane:
     """Return a rectangle of a plane, without reading or copying."""
-    if isinstance(plane, np.ndarray | da.Array):
+    if type(plane) is np.ndarray or isinstance(plane, np.ndarray | da.Array):
         return plane[slices]
     if isinstance(plane, Section):
         outer = plane.slices

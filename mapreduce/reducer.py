@@ -51,6 +51,7 @@ __all__ = [
 
 _VARIANCE_RULES = ("mean", "correlated", "independent")
 _MASK_RULES = ("or", "valid", "replace")
+_MANY = 64  # places that are compared one by one
 _Slices = tuple[slice, slice]
 
 
@@ -112,8 +113,11 @@ class PixelReducer:
     ``begin(image, variance)`` gets the region's output planes, of the output's dtypes and with
     undefined values, and returns whatever ``fold`` and ``finish`` need.
     ``fold(state, where, patch)`` adds one patch, whose place in the region is ``where``.
+    A reducer with ``joins = True`` may get the results of several cells that lie side by side as
+    one patch, whose ``box`` is that of all of them.
     ``finish(state)`` must leave the result in the planes that ``begin`` got, NaN where there is
-    none. ``variance`` is None throughout for an exposure without it. An attribute
+    none; it may return True where every pixel has a single valid value as it was given, which
+    spares a look for NaN. ``variance`` is None throughout for an exposure without it. An attribute
     ``variance_rule`` is recorded in the output's header.
 
     Examples
@@ -148,6 +152,7 @@ class PixelReducer:
     needs_variance: ClassVar[bool] = False
     holds_nan: ClassVar[bool] = True
     keeps_psf: ClassVar[bool] = False
+    joins: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         bad = (self.bad,) if isinstance(self.bad, str) else tuple(self.bad)
@@ -164,7 +169,7 @@ class PixelReducer:
         """Add a patch."""
         raise NotImplementedError(f"{type(self).__name__} must define begin, fold and finish")
 
-    def finish(self, state: Any) -> None:
+    def finish(self, state: Any) -> bool | None:
         """Leave the result in the planes."""
         raise NotImplementedError(f"{type(self).__name__} must define begin, fold and finish")
 
@@ -185,25 +190,111 @@ class Copy(PixelReducer):
     """Keep the last valid value of each pixel, in the order of the cells."""
 
     name: ClassVar[str] = "copy"
+    joins: ClassVar[bool] = True
     keeps_psf: ClassVar[bool] = True
 
     def begin(self, image, variance):
-        """Start from NaN."""
+        """Start with nothing covered; the planes are undefined there."""
         planes = (image,) if variance is None else (image, variance)
-        for plane in planes:
-            plane.fill(np.nan)
-        return planes
+        return planes, _Cover(image.shape)
 
     def fold(self, state, where, patch):
         """Overwrite where the patch has a value."""
-        for plane, values in zip(state, (patch.image, patch.variance), strict=False):
+        planes, cover = state
+        cover.add(where, patch.valid)
+        for plane, values in zip(planes, (patch.image, patch.variance), strict=False):
             if patch.valid is None:
                 plane[where] = values
             else:
                 np.copyto(plane[where], values, where=patch.valid, casting="same_kind")
 
     def finish(self, state):
-        """Nothing is left to do."""
+        """Leave NaN where nothing is covered."""
+        planes, cover = state
+        return cover.fill(planes, np.nan)
+
+
+class _Cover:
+    """How many values the pixels of a region have.
+
+    Where results lie side by side, each valid everywhere, their places tell. Only when one lies
+    over another, or lacks values, are they counted pixel by pixel.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self._places: list[_Slices] | None = []
+        self._count: np.ndarray | None = None
+
+    def add(self, where: _Slices, valid: np.ndarray | None) -> np.ndarray | None:
+        """Add values; return how many there were before, or None if there were none at all."""
+        if self._count is None and valid is None and self._is_free(where):
+            self._places.append(where)
+            return None
+        count = self.count[where]
+        if count.max(initial=0) == np.iinfo(count.dtype).max:
+            self._count = self._count.astype(np.uint32)
+            count = self._count[where]
+        before = count.copy()
+        count += True if valid is None else valid
+        return before
+
+    def _is_free(self, where: _Slices) -> bool:
+        if len(self._places) == _MANY:
+            return False
+        y, x = where
+        return not any(
+            y.start < rows.stop and rows.start < y.stop
+            and x.start < columns.stop and columns.start < x.stop
+            for rows, columns in self._places
+        )  # fmt: skip
+
+    @property
+    def count(self) -> np.ndarray:
+        """The number of values of each pixel; an unsigned integer array."""
+        if self._count is None:
+            self._count = np.zeros(self.shape, np.uint8)
+            for where in self._places:
+                self._count[where] = 1
+        return self._count
+
+    @property
+    def is_single(self) -> bool:
+        """Whether no pixel can have more than one value."""
+        return self._count is None
+
+    def fill(self, planes: Sequence[np.ndarray], value: float) -> bool:
+        """Set pixels without a value; return whether all have a single one."""
+        if self._count is None:
+            height, width = self.shape
+            areas = ((y.stop - y.start) * (x.stop - x.start) for y, x in self._places)
+            if sum(areas) == height * width:
+                return True
+        if not self.count.all():
+            missing = self.count == 0
+            for plane in planes:
+                plane[missing] = value
+        return False
+
+
+class _Totals:
+    """Sums of the valid values of a region; undefined where there is none."""
+
+    def __init__(self, image: np.ndarray, variance: np.ndarray | None) -> None:
+        self.planes = (image,) if variance is None else (image, variance)
+        self.cover = _Cover(image.shape)
+
+    def add(self, where: _Slices, values: Sequence[np.ndarray], valid: np.ndarray | None) -> None:
+        """Add values where they are valid, in the dtypes of the planes."""
+        before = self.cover.add(where, valid)
+        for plane, terms in zip(self.planes, values, strict=True):
+            total = plane[where]
+            if before is None:
+                np.add(terms, total.dtype.type(0), out=total, casting="same_kind")
+            else:
+                np.copyto(total, 0, where=before == 0)
+                where_valid = True if valid is None else valid
+                np.add(total, terms, out=total, where=where_valid, casting="same_kind")
 
 
 @dataclass(frozen=True)
@@ -211,29 +302,22 @@ class Sum(PixelReducer):
     """Sum of the valid values, and of their variances; 0 and not flagged where there is none."""
 
     name: ClassVar[str] = "sum"
+    joins: ClassVar[bool] = True
     variance_rule: ClassVar[str] = "sum"
     holds_nan: ClassVar[bool] = False
 
     def begin(self, image, variance):
-        """Start from zero."""
-        planes = (image,) if variance is None else (image, variance)
-        for plane in planes:
-            plane.fill(0)
-        return planes
+        """Start without values."""
+        return _Totals(image, variance)
 
     def fold(self, state, where, patch):
         """Add where the patch has a value, in the output's dtype."""
-        for plane, values in zip(state, (patch.image, patch.variance), strict=False):
-            _accumulate(plane[where], values, patch.valid)
+        values = (patch.image,) if patch.variance is None else (patch.image, patch.variance)
+        state.add(where, values, patch.valid)
 
     def finish(self, state):
-        """Nothing is left to do."""
-
-
-class _Mean(NamedTuple):
-    image: np.ndarray
-    variance: np.ndarray | None
-    count: np.ndarray
+        """Leave zero where no value came."""
+        return state.cover.fill(state.planes, 0)
 
 
 @dataclass(frozen=True)
@@ -250,41 +334,34 @@ class Average(PixelReducer):
 
     variance_rule: str = "mean"
     name: ClassVar[str] = "average"
+    joins: ClassVar[bool] = True
 
     def begin(self, image, variance):
-        """Start from zero, covered by nothing."""
-        image.fill(0)
-        if variance is not None:
-            variance.fill(0)
-        return _Mean(image, variance, np.zeros(image.shape, np.int32))
+        """Start without values."""
+        return _Totals(image, variance)
 
     def fold(self, state, where, patch):
         """Add where the patch has a value, and count."""
-        _accumulate(state.image[where], patch.image, patch.valid)
-        _accumulate(state.count[where], 1, patch.valid)
-        if state.variance is not None:
-            values = patch.variance
-            if self.variance_rule == "correlated":
-                values = np.sqrt(values)
-            _accumulate(state.variance[where], values, patch.valid)
+        values = (patch.image,)
+        if patch.variance is not None:
+            correlated = self.variance_rule == "correlated"
+            values += (np.sqrt(patch.variance) if correlated else patch.variance,)
+        state.add(where, values, patch.valid)
 
     def finish(self, state):
         """Divide by the count; NaN where it is zero."""
-        image, variance, count = state
-        if count.max(initial=0) > 1:
-            covered = count > 0
-            _divide(image, count, covered)
-            if variance is not None:
-                _divide(variance, count, covered)
+        planes, cover = state.planes, state.cover
+        if not cover.is_single and cover.count.max(initial=0) > 1:
+            covered = cover.count > 0
+            for plane in planes:
+                _divide(plane, cover.count, covered)
+            for variance in planes[1:]:
                 if self.variance_rule == "independent":
-                    _divide(variance, count, covered)
-        if variance is not None and self.variance_rule == "correlated":
-            np.multiply(variance, variance, out=variance)
-        if not count.all():
-            missing = count == 0
-            image[missing] = np.nan
-            if variance is not None:
-                variance[missing] = np.nan
+                    _divide(variance, cover.count, covered)
+        for variance in planes[1:]:
+            if self.variance_rule == "correlated":
+                np.multiply(variance, variance, out=variance)
+        return cover.fill(planes, np.nan) and self.variance_rule != "correlated"
 
 
 class _Weighted(NamedTuple):
@@ -352,6 +429,7 @@ class WeightedAverage(_WeightedMean):
     """
 
     name: ClassVar[str] = "weighted_average"
+    joins: ClassVar[bool] = True
     needs_variance: ClassVar[bool] = True
 
     def weight(self, patch):
@@ -405,6 +483,7 @@ class Median(PixelReducer):
 
     variance_rule: str = "correlated"
     name: ClassVar[str] = "median"
+    joins: ClassVar[bool] = True
 
     def begin(self, image, variance):
         """Start with an empty stack."""
@@ -622,14 +701,6 @@ def get_reducer(reducer: str | PixelReducer | Collector) -> PixelReducer | Colle
 
 def _where(patch: Patch) -> np.ndarray | bool:
     return True if patch.valid is None else patch.valid
-
-
-def _accumulate(total: np.ndarray, values: np.ndarray | int, valid: np.ndarray | None) -> None:
-    """Add where there is a value, in the dtype of the total."""
-    if valid is None:
-        total += values
-    else:
-        np.add(total, values, out=total, where=valid, casting="same_kind")
 
 
 def _divide(plane: np.ndarray, count: np.ndarray, covered: np.ndarray) -> None:

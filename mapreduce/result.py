@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
+from dask.base import tokenize
+from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import DataNode, List, Task, TaskRef
@@ -127,6 +130,58 @@ class MappedExposure(Exposure):
             {**graph.dependencies, name: {self._name, self._run}},
         )
 
+    def in_order(self, collections: Sequence[Any], ahead: int) -> Delayed:
+        """Return what is to be computed of us such that few tiles are in work at the same time.
+
+        Left alone, dask begins in the middle and works outwards, and the results of many tiles
+        wait for their neighbours, and to be used. Here a tile is begun only when an earlier one is
+        done, and all blocks that need none beyond it.
+
+        Parameters
+        ----------
+        collections : sequence of dask collections
+            Made of our planes, PSF and report.
+        ahead : int
+            How many tiles may be in work beyond those that the next one to be done waits for.
+
+        Returns
+        -------
+        Delayed
+            Of the results, a list for each collection: an array's blocks, nested.
+        """
+        collections = dask.optimize(*collections)
+        graph: dict = {}
+        for part in reversed(collections):  # of arrays, which come first, tasks have been fused
+            graph.update(part.__dask_graph__())
+        keys = [part.__dask_keys__() for part in collections]
+        if not self._stored:
+            self._let_wait(graph, list(flatten(keys)), ahead)
+        name = f"in-order-{tokenize(keys)}"
+        return Delayed(name, {**graph, name: SharedTask(name, list, _refs(keys))})
+
+    def _let_wait(self, graph: dict, ends: list, ahead: int) -> None:
+        """Make the map task of every tile depend on what ends with an earlier tile."""
+        lines = self._indices()
+        if len(lines) < len(lines[0]):
+            lines = list(zip(*lines, strict=True))
+        tiles = [tile for line in lines for tile in line]
+        place = {tile: n for n, tile in enumerate(tiles)}
+        reach = max(
+            place[key[1:]] - place[tile]
+            for tile in tiles
+            for key in graph[(self._name, *tile)].dependencies - {self._run}
+        )
+        last = {(self._name, *tile): n for tile, n in place.items()}
+        done: list[list] = [[] for _ in tiles]
+        records = f"records-{self._facts['token']}"
+        for end in [*ends, *((records, *tile) for tile in tiles)]:
+            if isinstance(end, tuple) and end in graph:  # not of the exposure as a whole
+                done[_latest(end, graph, last)].append(TaskRef(end))
+        for tile, before in zip(tiles[reach + ahead :], done, strict=False):
+            key = f"map-{self._facts['token']}", *tile
+            old = graph[key]
+            graph[key] = SharedTask(key, _after, List(*before), old.func, *old.args)
+
     def __dask_graph__(self) -> HighLevelGraph:
         return self._graph
 
@@ -159,9 +214,25 @@ class MappedExposure(Exposure):
         return da.Array.__dask_optimize__(graph, keys, **kwargs)
 
     def _shell(self) -> Exposure:
-        shell = self._variation(self._bbox, {"image": None})
+        shell = self._variation(self._bbox)
         shell.psf = None
         return shell
+
+
+def _latest(key: Any, graph: Mapping, places: dict) -> int:
+    """Return the highest place of what a task needs; -1 where it needs nothing that has one."""
+    if key not in places:
+        needs = graph[key].dependencies
+        places[key] = max((_latest(need, graph, places) for need in needs), default=-1)
+    return places[key]
+
+
+def _after(done: Any, function: Callable, *args: Any) -> Any:
+    return function(*args)
+
+
+def _refs(keys: Any) -> Any:
+    return List(*map(_refs, keys)) if isinstance(keys, list) else TaskRef(keys)
 
 
 def _with_canvas(task: Task) -> Task:
@@ -200,7 +271,7 @@ def _finish(
     }
     if stored:
         planes = {name: plane.copy() for name, plane in planes.items()}
-    exposure = shell._variation(shell.bbox, planes)
+    exposure = shell._variation(shell.bbox, **planes)
     summaries = [summarise(tile, None) for line in tiles for tile in line]
     exposure.psf = _psf_of(summaries, facts)
     exposure.report = _report_of(summaries, facts)

@@ -18,8 +18,8 @@ import numpy as np
 
 from .box import Box
 from .exposure import Exposure
-from .fold import Fold, Piece
-from .grid import Cell
+from .fold import Fold, Piece, put_together
+from .grid import Cell, table_of
 from .job import MAIN, Blocks, CellInput, Job, Planes, cell_input, exposure_over
 from .plan import Tile, TileIndex
 from .psf import Psf
@@ -84,9 +84,14 @@ def map_tile(
     spill: dict[TileIndex, list[Piece]] = {}
     exposures, planes["mask"][...] = cell_input(job, tile, blocks, mask)
     interior = Fold(job, tile.interior, tile.box, planes)
+    pieces = []
     for cell in tile.cells:
         piece, record = _run_cell(job, cell, exposures)
+        pieces.append(piece)
         records.append(record)
+    if job.reducer.joins:
+        pieces = put_together(pieces, exposures.whole and exposures.whole[MAIN])
+    for piece in pieces:
         interior.add(piece)
         if not tile.interior.contains(piece.box):
             _share(piece, tile, own, spill)
@@ -101,8 +106,11 @@ def reduce_tile(
 
     It overwrites and never adds, so that it can be run again on the same input.
     """
-    pieces = [*mapped.own, *(piece for spill in received for piece in spill)]
-    pieces.sort(key=lambda piece: piece.index)
+    pieces = mapped.own
+    if any(received):
+        pieces = [*mapped.own, *(piece for spill in received for piece in spill)]
+        pieces = [single for piece in pieces for single in piece.taken_apart()]
+        pieces.sort(key=lambda piece: piece.index)
     planes = {name: _writeable(plane) for name, plane in mapped.planes.items()}
     for box in tile.strips:
         strip = Fold(job, box, tile.box, planes)
@@ -130,10 +138,11 @@ def collect_tile(
 def replay_cell(job: Job, cell: Cell, planes: Mapping[str, Planes]) -> Any:
     """Run the mapper on one cell, given the planes over its expanded box; errors are raised."""
     exposures = {
-        name: exposure_over(job, name, cell.expanded, own, (cell,)) for name, own in planes.items()
+        name: exposure_over(job, name, cell.expanded, own, table_of([cell]))
+        for name, own in planes.items()
     }
     check = _check if isinstance(job.reducer, PixelReducer) else _check_collected
-    return _call(replace(job, on_error="raise"), cell, lambda _: exposures, check)[0]
+    return _call(replace(job, on_error="raise"), cell, CellInput(exposures), check)[0]
 
 
 # Mapping
@@ -141,13 +150,19 @@ def replay_cell(job: Job, cell: Cell, planes: Mapping[str, Planes]) -> Any:
 
 def _run_cell(job: Job, cell: Cell, exposures: CellInput) -> tuple[Piece, CellRecord]:
     """Return what a cell gives to the pixels, and the record of it."""
-    value, seconds, _ = _call(job, cell, exposures, _check)
+    value, seconds, inputs = _call(job, cell, exposures, _check)
     if isinstance(value, CellFailure):
         piece = Piece(cell.index, cell.core, cell.core, None)
         return piece, CellRecord(cell.index, seconds, None, None, value)
-    box = value.bbox
-    psf = SamePsf if value.psf is job.shells[MAIN]["psf"] else value.psf
-    piece = Piece(cell.index, box, box, value.planes)
+    sub, expanded = inputs
+    box, planes = value.bbox, value.planes
+    if value._mask is sub._mask or value._mask is expanded._mask:
+        if job.reducer.mask != "replace":
+            planes.pop("mask", None)  # these bits are in the output already
+    same = value._variance is sub._variance or value._variance is expanded._variance
+    given = ("variance",) if same and "variance" in planes else ()
+    psf = SamePsf if value.psf is sub.psf else value.psf
+    piece = Piece(cell.index, box, box, planes, given)
     return piece, CellRecord(cell.index, seconds, box, psf, None)
 
 
@@ -156,7 +171,7 @@ def _call(job: Job, cell: Cell, exposures: CellInput, check: Callable) -> tuple[
     start = time.perf_counter()
     inputs: tuple = (None, None)
     try:
-        sources = exposures(cell)
+        sources = exposures.of(cell)
         main = sources[MAIN]
         inputs = main.cutout(cell.core), main.cutout(cell.expanded)
         kwargs = dict(job.kwargs)
@@ -184,33 +199,41 @@ def _check(job: Job, cell: Cell, main: Exposure, value: Any) -> Exposure:
             f"{type(value).__name__}; return sub.replace(image=...), or make the mapper of an "
             "array function with array_mapper"
         )
-    box = value.bbox
+    if value.bbox is not cell.core and value.bbox is not cell.expanded:
+        _check_box(job, cell, value.bbox)
+    if value.wcs is not main.wcs and value.wcs is not None and not same_wcs(value.wcs, main.wcs):
+        raise ValueError("the mapper returned an exposure with another WCS than its input")
+    if value.psf is not main.psf and not isinstance(value.psf, Psf | None):
+        raise TypeError(f"the mapper returned a {type(value.psf).__name__} as psf, not a Psf")
+    _check_planes(job, value.planes)
+    if value.mask_planes is not main.mask_planes and value._mask is not None:
+        value = value.replace(mask=_translated(job, value))
+    return value
+
+
+def _check_box(job: Job, cell: Cell, box: Box) -> None:
     if not job.box.contains(box):
         raise ValueError(f"the mapper returned {box}, which reaches off the image {job.box}")
-    if not cell.expanded.contains(box) and not cell.expanded.grow(job.reach).contains(box):
+    if not cell.expanded.grow(job.reach).contains(box):
         raise ValueError(
             f"the mapper returned {box}, which reaches beyond the expanded box {cell.expanded}; "
             "give map_reduce the distance in pixels as reach="
         )
-    if value.wcs is not main.wcs and value.wcs is not None and not same_wcs(value.wcs, main.wcs):
-        raise ValueError("the mapper returned an exposure with another WCS than its input")
-    if value.psf is not None and not isinstance(value.psf, Psf):
-        raise TypeError(f"the mapper returned a {type(value.psf).__name__} as psf, not a Psf")
-    planes = value.planes
+
+
+def _check_planes(job: Job, planes: Planes) -> None:
     if ("variance" in planes) != ("variance" in job.dtypes):
         has, wants = ("no", "one") if "variance" in job.dtypes else ("a", "none")
         raise ValueError(f"the mapper returned {has} variance plane, the input has {wants}")
     for name, plane in planes.items():
         if not isinstance(plane, np.ndarray):
             raise TypeError(f"the mapper returned a lazy {name} plane; compute it first")
-        if not np.can_cast(plane.dtype, job.dtypes[name], "same_kind"):
+        dtype = job.dtypes[name]
+        if plane.dtype != dtype and not np.can_cast(plane.dtype, dtype, "same_kind"):
             raise TypeError(
                 f"the mapper returned {name} as {plane.dtype}, "
-                f"which does not fit the input's {job.dtypes[name]}"
+                f"which does not fit the input's {dtype}"
             )
-    if value.mask_planes is not main.mask_planes and "mask" in planes:
-        value = value.replace(mask=_translated(job, value))
-    return value
 
 
 def _check_collected(job: Job, cell: Cell, main: Exposure, value: Any) -> Any:
@@ -239,21 +262,14 @@ def _translated(job: Job, value: Exposure) -> np.ndarray:
 
 def _share(piece: Piece, tile: Tile, own: list[Piece], spill: dict[TileIndex, list[Piece]]) -> None:
     """Give every tile its part of a piece that leaves the interior."""
-    if piece.box.overlaps(tile.box):
-        own.append(_part(piece, tile.box))
+    for strip in tile.strips:
+        if piece.box.overlaps(strip):
+            own.append(piece.cut(strip).copy())
+    if tile.box.contains(piece.box):
+        return
     for index, box in tile.sends.items():
         if piece.box.overlaps(box):
-            spill.setdefault(index, []).append(_part(piece, box))
-
-
-def _part(piece: Piece, box: Box) -> Piece:
-    part = piece.part.clip(box)
-    if piece.planes is None or part == piece.part:
-        return piece._replace(part=part)
-    where = part.slices(piece.part)
-    return piece._replace(
-        part=part, planes={name: plane[where] for name, plane in piece.planes.items()}
-    )
+            spill.setdefault(index, []).append(piece.cut(box).copy())
 
 
 def _writeable(plane: np.ndarray) -> np.ndarray:

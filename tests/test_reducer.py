@@ -47,7 +47,7 @@ def fold(reducer, images, variances=None, dtype="f4"):
         spread = None if variances is None else variances[n]
         valid = ~np.isnan(pixels if spread is None else pixels * spread)
         patch = Patch(box, box, pixels, spread, None if valid.all() else valid)
-        reducer.fold(state, (slice(None), slice(None)), patch)
+        reducer.fold(state, box.slices(box), patch)
     reducer.finish(state)
     return image[0].tolist(), None if variance is None else variance[0].tolist()
 
