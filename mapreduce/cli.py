@@ -6,7 +6,7 @@ import ast
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,9 @@ from distributed import progress as show_progress
 
 from .display import before_after
 from .engine import map_reduce
-from .exposure import Exposure
 from .grid import GridConfig
 from .io import check_target, read_exposure, write_exposure
-from .io.write import check_free
+from .io.stream import check_free
 from .mapper import resolve_mapper
 from .mappers import describe
 from .reducer import REDUCERS, PixelReducer, get_reducer
@@ -226,9 +225,11 @@ def map_command(
     options: tuple,
     **grid: Any,
 ) -> None:
-    """Run a mapper over the cells of IN and write the result to OUT (FITS).
+    """Run a mapper over the cells of IN and write the result to OUT.
 
-    A SIZE is a number of pixels, or WIDTHxHEIGHT.
+    OUT is a .fits file, a compressed .fits.fz, or a .zarr store. FITS without compression and zarr
+    are written block by block, so that exposures may be larger than the memory; workers of a
+    cluster must see OUT under the same path. A SIZE is a number of pixels, or WIDTHxHEIGHT.
 
     \b
     Examples:
@@ -252,12 +253,13 @@ def map_command(
         seed=seed,
     )
     click.echo(f"about {result.predicted_bytes / 2**20:.0f} MiB a task", err=True)
-    done = _compute(result, scheduler, progress)
-    write_exposure(done, target, overwrite=overwrite)
+    with _computed_on(scheduler, progress):
+        report = write_exposure(result, target, overwrite=overwrite)
     if picture is not None:
-        before_after(exposure, done, picture, titles=(_short(source.name), _short(mapper_name)))
-    click.echo(f"wrote {target}\n{done.report}")
-    if done.report.failures:
+        titles = _short(source.name), _short(mapper_name)
+        before_after(exposure, read_exposure(target), picture, titles=titles)
+    click.echo(f"wrote {target}\n{report}")
+    if report.failures:
         click.get_current_context().exit(_SOME_CELLS_FAILED)
 
 
@@ -353,23 +355,35 @@ def _whole(size: Any) -> Any:
     return whole if len(whole) == 2 else whole[0]
 
 
-def _compute(result: Exposure, scheduler: str, progress: bool) -> Exposure:
+@contextlib.contextmanager
+def _computed_on(scheduler: str, progress: bool) -> Iterator[None]:
+    """Let everything be computed there, with a progress bar or without."""
     if scheduler in _LOCAL:
         bar = ProgressBar(out=sys.stderr) if progress else contextlib.nullcontext()
         with bar, dask.config.set(scheduler=scheduler):
-            return result.compute()
+            yield
+        return
     if "://" not in scheduler:
         raise ValueError(
             f"scheduler is {scheduler!r}; choose from {', '.join(_LOCAL)}, or give an address "
             "like tcp://host:8786"
         )
     with _client(scheduler) as client:
-        if not progress:
-            return result.compute()
-        future = client.compute(result)
-        show_progress(future, notebook=False)
+        get = _shown(client) if progress else client.get
+        with dask.config.set(scheduler=get):
+            yield
+
+
+def _shown(client: Client) -> Callable[..., Any]:
+    """Return a dask scheduler that shows what the cluster does."""
+
+    def get(graph: Any, keys: Any, **kwargs: Any) -> Any:
+        results = client.get(graph, keys, sync=False, **kwargs)
+        show_progress(results, notebook=False)
         click.echo(err=True)
-        return future.result()
+        return client.gather(results)
+
+    return get
 
 
 @contextlib.contextmanager

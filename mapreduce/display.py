@@ -11,14 +11,17 @@ import io
 import math
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import dask
+import dask.array as da
 import numpy as np
 
 from .box import Box
 from .exposure import Exposure
+from .plane import lazy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +33,7 @@ _NEEDS = "needs matplotlib: pip install skyfold[plot]"
 _NAN_COLOUR = "#5b8db8"
 _CORE, _EXPANDED = "#1f77b4", "#ff9f1c"
 _CORE_ON_IMAGE = "#4cd3ff"
+_PANEL = 1024  # pixels of a picture, at most
 
 # By bit, the LSST planes BAD to STREAK first; more planes start over.
 _PLANE_COLOURS = (
@@ -173,7 +177,8 @@ def before_after(
     Parameters
     ----------
     before, after : Exposure or (ny, nx) array
-        Lazy exposures are computed, together. Arrays start at (0, 0) and have no mask.
+        Lazy ones are computed, together; only what is drawn is kept. Arrays start at (0, 0) and
+        have no mask.
     path : str or path-like, optional
         Where to save the figure, too; the suffix says the format.
     titles : (str, str)
@@ -194,16 +199,18 @@ def before_after(
     box = _bbox(before) or Box(0, 0, *before.shape[::-1])
     figure = _new_figure(box, 2 + masked, 5.0)
     axes = figure.subplots(1, 2 + masked)
-    before, after = dask.compute(before, after)
-    for ax, image, title in zip(axes, (before, after), titles, strict=False):
+    *sampled, bits = dask.compute(
+        _sampled(before, _PANEL), _sampled(after, _PANEL), _mask_bits(after) if masked else None
+    )
+    for ax, image, pixels, title in zip(axes, (before, after), sampled, titles, strict=False):
         box = _bbox(image) or Box(0, 0, *image.shape[::-1])
-        drawn = _show(ax, image, box)
+        drawn = _draw(ax, pixels, box)
         _frame(ax, box)
         ax.set_title(title)
         unit = image.meta.get("BUNIT", "") if isinstance(image, Exposure) else ""
         _colour_bar(figure, ax, drawn, unit)
     if masked:
-        _show_mask(axes[2], after)
+        _draw_mask(axes[2], after, bits)
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
@@ -242,21 +249,37 @@ def _norm(pixels: np.ndarray) -> Any:
     return ImageNormalize(vmin=low, vmax=high, stretch=AsinhStretch(0.1), clip=False)
 
 
-def _thinned(image: Any, limit: int) -> tuple[np.ndarray, int]:
-    """Block means of at most ``limit`` pixels a side, float64, and the size of the blocks.
-
-    Of large blocks only every so manyth row and column is read. NaN where nothing is finite.
-    """
-    block = max(1, math.ceil(max(image.shape) / limit))
+def _steps(shape: tuple[int, int], limit: int) -> tuple[int, int]:
+    """Return the size of the blocks that make a picture, and which pixels of them are read."""
+    block = max(1, math.ceil(max(shape) / limit))
     step = max(1, block // 3)
-    block = step * math.ceil(block / step)
-    pixels = np.asarray(image[::step, ::step]).astype(np.float64)
+    return step * math.ceil(block / step), step
+
+
+def _sampled(image: Exposure | np.ndarray | da.Array, limit: int) -> np.ndarray | da.Array:
+    """Return of large blocks only every so manyth row and column; lazy if the image is."""
+    pixels = image.image if isinstance(image, Exposure) else image
+    _, step = _steps(pixels.shape, limit)
+    pixels = pixels[::step, ::step]
+    # A view would keep the whole block.
+    return pixels.map_blocks(np.copy) if isinstance(pixels, da.Array) else pixels
+
+
+def _means(pixels: np.ndarray, number: int) -> np.ndarray:
+    """Return means of blocks of so many pixels a side, float64; NaN where nothing is finite."""
+    pixels = np.array(pixels, np.float64)
     finite = np.isfinite(pixels)
-    # So that neither sums nor stretches of them overflow.
-    pixels = np.clip(np.where(finite, pixels, 0), -1e60, 1e60)
-    total = _by_block(np.add, pixels, block // step)
-    number = _by_block(np.add, finite.astype(int), block // step)
-    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0), block
+    pixels[~finite] = 0
+    np.clip(pixels, -1e60, 1e60, out=pixels)  # so that neither sums nor stretches overflow
+    total = _by_block(np.add, pixels, number)
+    count = _by_block(np.add, finite.astype(np.int32), number)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _thinned(image: Any, limit: int) -> tuple[np.ndarray, int]:
+    """Return block means of at most ``limit`` pixels a side, and the size of the blocks."""
+    block, step = _steps(image.shape, limit)
+    return _means(_sampled(image, limit), block // step), block
 
 
 def _by_block(ufunc: np.ufunc, pixels: np.ndarray, block: int) -> np.ndarray:
@@ -277,13 +300,18 @@ def _bbox(image: Any) -> Box | None:
 def _show(ax: Axes, image: Exposure | np.ndarray, box: Box) -> Any:
     """Draw an image that lies over a box; an exposure knows its own."""
     box = _bbox(image) or box
-    pixels = image.image if isinstance(image, Exposure) else image
-    if tuple(pixels.shape) != box.shape:
+    if tuple(image.shape) != box.shape:
         raise ValueError(
-            f"image is {pixels.shape[0]} x {pixels.shape[1]} but its box is "
+            f"image is {image.shape[0]} x {image.shape[1]} but its box is "
             f"{box.height} x {box.width} (rows x columns)"
         )
-    pixels, block = _thinned(pixels, 1024)
+    return _draw(ax, np.asarray(_sampled(image, _PANEL)), box)
+
+
+def _draw(ax: Axes, sampled: np.ndarray, box: Box) -> Any:
+    """Draw what was sampled of an image over a box."""
+    block, step = _steps(box.shape, _PANEL)
+    pixels = _means(sampled, block // step)
     extent = _extent(box, pixels.shape, block)
     drawn = np.ma.masked_invalid(pixels)
     return ax.imshow(
@@ -306,14 +334,28 @@ def _colour_bar(figure: Figure, ax: Axes, drawn: Any, unit: str) -> None:
     figure.colorbar(drawn, ax=ax, location="bottom", ticks=ticks, format=form, label=unit)
 
 
-def _show_mask(ax: Axes, exposure: Exposure) -> None:
+def _mask_block(exposure: Exposure) -> int:
+    """Return the size of the blocks of a mask that make a picture."""
+    # Fewer blocks than the panel has dots: drawing must not skip any.
+    return max(1, math.ceil(max(exposure.shape) / 400))
+
+
+def _mask_bits(exposure: Exposure) -> np.ndarray | da.Array:
+    """Return the bits that are set anywhere in each block of the mask; lazy if that is."""
+    block = _mask_block(exposure)
+    reduce = partial(_by_block, np.bitwise_or, block=block)
+    if isinstance(exposure.mask, np.ndarray):
+        return reduce(exposure.mask)
+    mask = lazy(exposure.planes["mask"], "mask", max(1, 1024 // block) * block)
+    sizes = tuple(tuple(-(-size // block) for size in line) for line in mask.chunks)
+    return mask.map_blocks(reduce, chunks=sizes, dtype=mask.dtype, meta=np.empty((0, 0), "i4"))
+
+
+def _draw_mask(ax: Axes, exposure: Exposure, bits: np.ndarray) -> None:
     """Draw the mask, a colour per plane; a flagged pixel is seen however small it gets."""
     from matplotlib.patches import Patch
 
-    box = exposure.bbox
-    # Fewer blocks than the panel has dots: drawing must not skip any.
-    block = max(1, math.ceil(max(box.shape) / 400))
-    bits = _by_block(np.bitwise_or, exposure.mask, block)
+    box, block = exposure.bbox, _mask_block(exposure)
     set_in = {name: (bits >> bit & 1).astype(bool) for name, bit in exposure.mask_planes.items()}
     present = [name for name in set_in if set_in[name].any()]
     colour = {

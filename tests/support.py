@@ -7,9 +7,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
+from astropy.wcs import WCS, WCSCOMPARE_ANCILLARY
 from dask.base import tokenize
 
-from mapreduce import Box, Exposure, GaussianPsf
+from mapreduce import Box, Exposure, GaussianPsf, MaskPlanes
 
 PLANES = ("image", "variance", "mask")
 PSF = GaussianPsf(1.5)
@@ -117,6 +118,58 @@ def count_calls(folder):
     for file in files:
         file.unlink()
     return len(files)
+
+
+# Exposures in files
+
+
+def make_wcs(projection="TAN"):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = f"RA---{projection}", f"DEC--{projection}"
+    wcs.wcs.crval = 123.45678901234567, -54.32109876543211
+    wcs.wcs.crpix = 1234.5678901234567, -3.3333333333333335
+    wcs.wcs.cd = np.array([[-1, 1 / 3], [1 / 7, 1]]) * 1e-4 / 3
+    wcs.wcs.set()
+    return wcs
+
+
+def make_full(**parts):
+    """Make an exposure of everything that could be lost."""
+    rng = np.random.default_rng(1)
+    image = rng.normal(100, 10, (70, 60)).astype("f4")
+    image[3, 4], image[5, 6], image[7, 8] = np.nan, np.inf, -0.0
+    image.view("u4")[9, 9] = 0x7FC12345  # a NaN with a payload
+    variance = rng.uniform(20, 30, (70, 60)).astype("f4")
+    variance[0, 0] = np.nan
+    mask = rng.integers(0, 2**31, (70, 60)).astype("i4")
+    planes = MaskPlanes({"BAD": 3, "SAT": 0, "DETECTED_NEGATIVE": 30, "mine": 7})
+    parts = {"variance": variance, "mask": mask, "mask_planes": planes, "wcs": make_wcs()} | parts
+    meta = {"EXPTIME": 30.0, "OBJECT": "M 1", "BUNIT": "nJy", "PHASE": -1 / 3e5, "FLAG": True}
+    meta |= {"a long keyword": 5, "NOTHING": None, "TEXT": "long text" * 30}
+    parts = {"meta": meta, "origin": (4000, -300), "psf": GaussianPsf(1.7)} | parts
+    return Exposure(parts.pop("image", image), **parts)
+
+
+def assert_read_back(found, expected):
+    """Check that two exposures are equal bit by bit."""
+    found = found.compute()
+    for name in ("image", "variance", "mask"):
+        one, other = getattr(found, name), getattr(expected, name)
+        assert (one is None) == (other is None)
+        if other is not None:
+            assert one.dtype == other.dtype
+            assert one.tobytes() == np.asarray(other).tobytes()
+    assert found.bbox == expected.bbox
+    assert (found.wcs is None) == (expected.wcs is None)
+    if found.wcs is not None:
+        # Dates are the header's.
+        assert found.wcs.wcs.compare(expected.wcs.wcs, cmp=WCSCOMPARE_ANCILLARY, tolerance=1e-11)
+        corners = [[expected.bbox.x0, expected.bbox.y0], [expected.bbox.x1, expected.bbox.y1]]
+        sky = expected.wcs.all_pix2world(corners, 0)
+        np.testing.assert_allclose(found.wcs.all_pix2world(corners, 0), sky, rtol=0, atol=1e-12)
+    assert found.psf == expected.psf
+    if expected.mask is not None:
+        assert found.mask_planes == expected.mask_planes
 
 
 # Mappers

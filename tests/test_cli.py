@@ -2,6 +2,7 @@ import sys
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from click.testing import CliRunner
 
 import mapreduce as mr
@@ -87,6 +88,34 @@ def test_map_on_every_local_scheduler_gives_the_same_file_contents(folder):
     np.testing.assert_array_equal(*images)
 
 
+@pytest.mark.parametrize("scheduler", ["threads", "cluster"])
+@pytest.mark.parametrize("name", ["out.zarr", "out.fits"])
+def test_map_never_holds_the_whole_result(folder, name, scheduler, cluster, monkeypatch):
+    pytest.importorskip("zarr")
+    monkeypatch.setattr("mapreduce.result._finish", None)
+    where = cluster.scheduler_address if scheduler == "cluster" else scheduler
+    words = ("--cell", 20, "--tile", 20, "--picture", "picture.png", "--scheduler", where)
+    result = skyfold("map", "in.fits", name, "--mapper", "usermappers:brighten", *words)
+    assert result.exit_code == 0, result.output
+    assert f"wrote {name}\ncells: 12 in 12 tiles, 0 failed" in result.output
+    before, after = (mr.read_exposure(file).compute() for file in ("in.fits", name))
+    np.testing.assert_array_equal(after.image, before.image + 1)
+    assert after.psf.sigma(x=5, y=5) == 2.0
+    assert (folder / "picture.png").stat().st_size > 1000
+    again = skyfold("map", "in.fits", name, "--mapper", "usermappers:brighten")
+    assert again.exit_code == 1
+    assert f"{name} exists; overwrite" in again.output
+
+
+def test_map_to_a_compressed_file(folder):
+    result = skyfold("map", "in.fits", "out.fits.fz", "--mapper", "usermappers:brighten")
+    assert result.exit_code == 0, result.output
+    with fits.open("out.fits.fz") as hdus:
+        assert hdus["IMAGE"].compression_type == "GZIP_2"
+    before, after = (mr.read_exposure(name).compute() for name in ("in.fits", "out.fits.fz"))
+    np.testing.assert_array_equal(after.image, before.image + 1)
+
+
 def test_map_aligned(folder):
     mr.Exposure(np.full((60, 80), 7, "f4")).write("template.fits")
     result = skyfold(
@@ -115,7 +144,10 @@ def test_interrupt(folder):
     result = skyfold("map", "in.fits", "out.fits", "--mapper", "usermappers:interrupted")
     assert result.exit_code == 130
     assert "nothing was written" in result.output
-    assert not (folder / "out.fits").exists()
+    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == [
+        "in.fits",
+        "usermappers.py",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,13 @@ import dask
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.io.fits.hdu.compressed import _tiled_compression as compression
 from astropy.wcs import WCS, DistortionLookupTable
 from dask.base import tokenize
 
 from mapreduce import Box, MaskPlanes, read_exposure
-from mapreduce.io.hdu import scan
+from mapreduce.io import hdu as io_hdu
+from mapreduce.io.hdu import read_table, scan
 from mapreduce.io.source import FitsPlane
 from mapreduce.mask import as_int32
 from mapreduce.plane import Derived
@@ -124,6 +126,113 @@ def test_only_the_tiles_of_a_block_are_decompressed(tmp_path):
     np.testing.assert_array_equal(plane[0:32, :], IMAGE[0:32])
     with pytest.raises(OSError, match=r"a\.fits, HDU 1 cannot be read"):
         plane[30:40, :]
+
+
+DITHERED = {"quantize_level": 16, "dither_seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "how"),
+    [
+        ("i4", {"compression_type": "RICE_1"}),
+        ("f4", {"compression_type": "RICE_1", "quantize_method": 1, **DITHERED}),
+        ("f4", {"compression_type": "RICE_1", "quantize_method": 2, **DITHERED}),
+        ("f4", {"compression_type": "GZIP_1", "quantize_method": 1, **DITHERED}),
+        ("f4", {"compression_type": "GZIP_1", "quantize_level": 0}),
+        ("f4", {"compression_type": "GZIP_2", "quantize_level": 0}),
+        ("i4", {"compression_type": "HCOMPRESS_1"}),
+        ("i2", {"compression_type": "PLIO_1"}),
+    ],
+)
+def test_a_block_decompresses_its_own_tiles_and_reads_no_others(tmp_path, monkeypatch, dtype, how):
+    image = np.random.default_rng(1).normal(100, 9, (160, 120)).astype(dtype)
+    path = write(tmp_path / "a.fits", fits.CompImageHDU(image, tile_shape=(16, 12), **how))
+    hdu = scan(path)[1]
+    expected = fits.getdata(path)[20:50, 30:40]
+    tiles, amounts = set(), []
+    decompress, readinto = compression._decompress_tile, io_hdu._Window.readinto
+
+    def counted(tile, **settings):
+        tiles.add(bytes(tile))  # GZIP_2 tiles are decompressed twice, once to find their size
+        return decompress(tile, **settings)
+
+    def measured(window, buffer):
+        amounts.append(readinto(window, buffer))
+        return amounts[-1]
+
+    monkeypatch.setattr(compression, "_decompress_tile", counted)
+    monkeypatch.setattr(io_hdu._Window, "readinto", measured)
+    block = FitsPlane(hdu)[20:50, 30:40]
+    np.testing.assert_array_equal(block, expected)
+    assert len(tiles) == 3 * 2
+    rows = hdu.facts["NAXIS1"] * hdu.facts["NAXIS2"]
+    beside = 2880 * 2 + hdu.data - hdu.start + rows  # headers, and where each tile is
+    assert sum(amounts) <= beside + sum(map(len, tiles)) < hdu.stop - hdu.start
+
+
+def test_the_header_has_nothing_of_the_compression(tmp_path):
+    header = fits.Header({"EXPTIME": 30.0, "ZPMAG": 25.0, "TELESCOP": "T2", "BUNIT": "adu"})
+    for dtype in ("f4", "u2"):
+        hdu = fits.CompImageHDU(IMAGE.astype(dtype), header, name="SCI", quantize_level=16)
+        path = write(tmp_path / f"{dtype}.fits", hdu)
+        assert dict(read_exposure(path).meta) == dict(header)
+
+
+def test_characters_that_fits_does_not_have(tmp_path):
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE))
+    with fits.open(path, mode="update") as hdus:
+        hdus[1].header["OBSERVER"] = "Angstr0m"
+    path.write_bytes(path.read_bytes().replace(b"Angstr0m", "Angstr\xf6m".encode("latin-1")))
+    assert read_exposure(path).meta["OBSERVER"] == "Angstr?m"
+
+
+@pytest.mark.parametrize(
+    ("card", "value"),
+    [
+        ("NAXIS1  =                 2048 / columns", 2048),
+        ("NAXIS1  = -7", -7),
+        ("ZIMAGE  =                    T / it is", True),
+        ("ZIMAGE  =                    F", False),
+        ("EXTNAME = 'SCI     '           / a / b", "SCI"),
+        ("EXTNAME = 'O''Neil '", "O'Neil"),
+        ("EXTNAME = ''", ""),
+        ("BZERO   =              32768.0 / offset", 32768.0),
+        ("BSCALE  =                1D-02", 0.01),
+        ("EXTVER  =", None),
+    ],
+)
+def test_values_of_cards_are_what_astropy_says(card, value):
+    card = card.ljust(80)
+    known = fits.Card.fromstring(card).value
+    assert (None if isinstance(known, fits.card.Undefined) else known) == value
+    found = io_hdu._value(card.encode())
+    assert (None if isinstance(found, fits.card.Undefined) else found) == value
+    assert value is None or type(found) is type(value)
+
+
+def test_tables_as_they_are_in_the_file(tmp_path):
+    columns = [
+        fits.Column("flag", "L", array=[True, False]),
+        fits.Column("bits", "11X", array=np.zeros((2, 11), bool)),
+        fits.Column("name", "5A", array=["a", "bcd"]),
+        fits.Column("one", "K", array=[2**40, -1]),
+        fits.Column("many", "3E", array=np.arange(6, dtype="f4").reshape(2, 3)),
+        fits.Column("varying", "PD()", array=np.array([[1.0], [2.0, 3.0]], object)),
+    ]
+    path = write(tmp_path / "a.fits", fits.BinTableHDU.from_columns(columns))
+    rows = read_table(scan(path)[1])
+    assert rows["flag"].tolist() == [b"T", b"F"]
+    assert rows["bits"].shape == (2, 2)
+    assert rows["name"].tolist() == [b"a", b"bcd"]
+    assert rows["one"].tolist() == [2**40, -1]
+    np.testing.assert_array_equal(rows["many"], [[0, 1, 2], [3, 4, 5]])
+    assert rows["varying"][:, 0].tolist() == [1, 2]
+    with fits.open(path, mode="update") as hdus:
+        hdus[1].header["TFORM5"] = "2E"
+    with pytest.raises(
+        ValueError, match=r"a\.fits, HDU 1: the columns take 32 bytes of rows of 36"
+    ):
+        read_table(scan(path)[1])
 
 
 @pytest.mark.parametrize("opener", [gzip.open, bz2.open])
@@ -487,7 +596,9 @@ def test_options_and_formats_that_do_not_exist(tmp_path):
     path = write(tmp_path / "a.fits", ("SCI", IMAGE))
     with pytest.raises(TypeError, match=r"no option 'ccd' for reading .*a\.fits as 'fits'.*image"):
         read_exposure(path, ccd=3)
-    with pytest.raises(ValueError, match="cannot read the format 'tiff'; choose among lsst, decam"):
+    with pytest.raises(
+        ValueError, match="cannot read the format 'tiff'; choose among zarr, lsst, decam"
+    ):
         read_exposure(path, format="tiff")
 
 

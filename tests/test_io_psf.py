@@ -293,16 +293,28 @@ def test_equal_psfs_are_stored_once():
     assert len(psf_to_hdus(STORED["nested"])) == 4
 
 
+def test_models_of_one_class_and_shape_share_a_table():
+    sizes = [5] * 40 + [7] * 10
+    psf = CellPsf(component(i, KernelPsf(RNG.uniform(0, 1, (n, n)))) for i, n in enumerate(sizes))
+    small, large, cells = psf_to_hdus(psf)
+    assert small.data["array"].shape == (40, 5, 5)
+    assert large.data["array"].shape == (10, 7, 7)
+    assert cells.data["psf"].tolist() == [1] * 40 + [2] * 10
+    assert cells.data["row"].tolist() == [*range(40), *range(10)]
+    assert psf_from_hdus([small, large, cells]) == psf
+
+
 def test_stored_form_is_plain(tmp_path):
     path = tmp_path / "a.fits"
     through_file(STORED["mixed"], path)
     with fits.open(path) as hdus:
         assert hdus["PSF"].header["PSFMODEL"] == "CellPsf"
         table = hdus["PSF"].data
-        assert table.names == ["index", "x0", "y0", "width", "height", "weight", "psf"]
+        assert table.names == ["index", "x0", "y0", "width", "height", "weight", "psf", "row"]
         assert table["x0"].tolist() == [15, -5, 5, 45, 85]
         assert table["psf"].tolist() == [1, 2, 3, 4, 1]
-        np.testing.assert_array_equal(hdus["PSF1"].data, np.ones((3, 3)))
+        assert table["row"].tolist() == [0, 0, 0, 0, 0]
+        np.testing.assert_array_equal(hdus["PSF1"].data["array"], np.ones((1, 3, 3)))
         assert hdus["PSF4"].data["sigma"].tolist() == [2.0]
 
 

@@ -7,76 +7,27 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.wcs import WCS, WCSCOMPARE_ANCILLARY, DistortionLookupTable, Sip
+from astropy.wcs import WCS, DistortionLookupTable, Sip
 
 from mapreduce import (
     Box,
     CellPsf,
     Exposure,
     GaussianPsf,
-    MaskPlanes,
     Psf,
     PsfComponent,
     read_exposure,
     write_exposure,
 )
-
-
-def make_wcs(projection="TAN"):
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = f"RA---{projection}", f"DEC--{projection}"
-    wcs.wcs.crval = 123.45678901234567, -54.32109876543211
-    wcs.wcs.crpix = 1234.5678901234567, -3.3333333333333335
-    wcs.wcs.cd = np.array([[-1, 1 / 3], [1 / 7, 1]]) * 1e-4 / 3
-    wcs.wcs.set()
-    return wcs
-
-
-def make(**parts):
-    """Make an exposure of everything that could be lost."""
-    rng = np.random.default_rng(1)
-    image = rng.normal(100, 10, (70, 60)).astype("f4")
-    image[3, 4], image[5, 6], image[7, 8] = np.nan, np.inf, -0.0
-    image.view("u4")[9, 9] = 0x7FC12345  # a NaN with a payload
-    variance = rng.uniform(20, 30, (70, 60)).astype("f4")
-    variance[0, 0] = np.nan
-    mask = rng.integers(0, 2**31, (70, 60)).astype("i4")
-    planes = MaskPlanes({"BAD": 3, "SAT": 0, "DETECTED_NEGATIVE": 30, "mine": 7})
-    parts = {"variance": variance, "mask": mask, "mask_planes": planes, "wcs": make_wcs()} | parts
-    meta = {"EXPTIME": 30.0, "OBJECT": "M 1", "BUNIT": "nJy", "PHASE": -1 / 3e5, "FLAG": True}
-    meta |= {"a long keyword": 5, "NOTHING": None, "TEXT": "long text" * 30}
-    parts = {"meta": meta, "origin": (4000, -300), "psf": GaussianPsf(1.7)} | parts
-    return Exposure(parts.pop("image", image), **parts)
-
-
-def assert_same(found, expected):
-    """Check that two exposures are equal bit by bit."""
-    found = found.compute()
-    for name in ("image", "variance", "mask"):
-        one, other = getattr(found, name), getattr(expected, name)
-        assert (one is None) == (other is None)
-        if other is not None:
-            assert one.dtype == other.dtype
-            assert one.tobytes() == np.asarray(other).tobytes()
-    assert found.bbox == expected.bbox
-    assert (found.wcs is None) == (expected.wcs is None)
-    if found.wcs is not None:
-        # Dates are the header's.
-        assert found.wcs.wcs.compare(expected.wcs.wcs, cmp=WCSCOMPARE_ANCILLARY, tolerance=1e-11)
-        corners = [[expected.bbox.x0, expected.bbox.y0], [expected.bbox.x1, expected.bbox.y1]]
-        sky = expected.wcs.all_pix2world(corners, 0)
-        np.testing.assert_allclose(found.wcs.all_pix2world(corners, 0), sky, rtol=0, atol=1e-12)
-    assert found.psf == expected.psf
-    if expected.mask is not None:
-        assert found.mask_planes == expected.mask_planes
+from tests.support import assert_read_back, make_full, make_wcs
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
 def test_round_trip(tmp_path, compression):
-    exposure = make()
+    exposure = make_full()
     write_exposure(exposure, tmp_path / "a.fits", compression=compression)
     found = read_exposure(tmp_path / "a.fits")
-    assert_same(found, exposure)
+    assert_read_back(found, exposure)
     assert dict(found.meta) == {k.upper() if len(k) < 9 else k: v for k, v in exposure.meta.items()}
     part = found.cutout(Box(4010, -290, 20, 30))
     np.testing.assert_array_equal(part.image, exposure.image[10:40, 10:30])
@@ -86,16 +37,16 @@ def test_round_trip(tmp_path, compression):
 @pytest.mark.parametrize("compression", [None, "gzip", "rice"])
 def test_every_integer_dtype(tmp_path, dtype, compression):
     image = (np.arange(600).reshape(20, 30) % 120).astype(dtype)
-    exposure = make(image=image, variance=None, mask=None)
+    exposure = make_full(image=image, variance=None, mask=None)
     write_exposure(exposure, tmp_path / "a.fits", compression=compression, tile=16)
-    assert_same(read_exposure(tmp_path / "a.fits"), exposure)
+    assert_read_back(read_exposure(tmp_path / "a.fits"), exposure)
 
 
 def test_double_precision_everywhere(tmp_path):
     values = np.random.default_rng(0).normal(size=(9, 9))
     exposure = Exposure(values, values**2)
     write_exposure(exposure, tmp_path / "a.fits")
-    assert_same(read_exposure(tmp_path / "a.fits"), exposure)
+    assert_read_back(read_exposure(tmp_path / "a.fits"), exposure)
 
 
 def test_rice(tmp_path):
@@ -103,7 +54,7 @@ def test_rice(tmp_path):
     image[:9] = 0
     mask = (image % 7).astype("i4")
     image[20, 20], image[30, 30] = np.nan, np.inf
-    exposure = make(image=image, variance=image + 1, mask=mask)
+    exposure = make_full(image=image, variance=image + 1, mask=mask)
     write_exposure(exposure, tmp_path / "a.fits", compression="rice")
     found = read_exposure(tmp_path / "a.fits").compute()
     finite = np.isfinite(image)
@@ -119,15 +70,19 @@ def test_rice(tmp_path):
     np.testing.assert_array_equal(read_exposure(tmp_path / "b.fits").image, found.image)
 
 
-def test_what_lsst_readers_look_for(tmp_path):
-    exposure = make(meta=fits.Header([("BUNIT", "nJy", "unit of pixels")]))
-    write_exposure(exposure, tmp_path / "a.fits")
-    with fits.open(tmp_path / "a.fits") as hdus:
+@pytest.mark.parametrize("suffix", [".fits", ".fits.fz"])
+def test_what_lsst_readers_look_for(tmp_path, suffix):
+    exposure = make_full(meta=fits.Header([("BUNIT", "nJy", "unit of pixels")]))
+    path = tmp_path / f"a{suffix}"
+    write_exposure(exposure, path)
+    with fits.open(path) as hdus:
+        hdus.verify("exception")
         assert hdus[0].data is None
         assert [hdu.name for hdu in hdus[1:4]] == ["IMAGE", "MASK", "VARIANCE"]
         assert [hdu.header["EXTTYPE"] for hdu in hdus[1:4]] == ["IMAGE", "MASK", "VARIANCE"]
         assert [hdu.data.dtype.name for hdu in hdus[1:4]] == ["float32", "int32", "float32"]
-        assert hdus[1].tile_shape == (70, 60)
+        if suffix == ".fits.fz":
+            assert hdus[1].tile_shape == (70, 60)
         for hdu in hdus[1:4]:
             header = hdu.header
             assert (header["LTV1"], header["LTV2"]) == (-4000, 300)
@@ -157,16 +112,45 @@ def test_planes_that_are_missing_are_not_written(tmp_path):
     write_exposure(exposure, tmp_path / "a.fits")
     with fits.open(tmp_path / "a.fits") as hdus:
         assert [hdu.name for hdu in hdus] == ["PRIMARY", "IMAGE", "VARIANCE"]
-    assert_same(read_exposure(tmp_path / "a.fits"), exposure)
+    assert_read_back(read_exposure(tmp_path / "a.fits"), exposure)
 
 
 def test_tiles(tmp_path):
     exposure = Exposure(np.ones((300, 400)))
     for options, tiles in (({}, (256, 256)), ({"tile": 100}, (100, 100))):
-        write_exposure(exposure, tmp_path / "a.fits", overwrite=True, **options)
-        with fits.open(tmp_path / "a.fits") as hdus:
+        write_exposure(exposure, tmp_path / "a.fits.fz", overwrite=True, **options)
+        with fits.open(tmp_path / "a.fits.fz") as hdus:
             assert hdus[1].compression_type == "GZIP_2"
             assert hdus[1].tile_shape == tiles
+
+
+def test_the_suffix_says_whether_to_compress(tmp_path):
+    compressions = {
+        ("a.fits", "auto"): None,
+        ("a.fit", "auto"): None,
+        ("a.fits.fz", "auto"): "GZIP_2",
+        ("a.FZ", "auto"): "GZIP_2",
+        ("a.fits.fz", None): None,
+        ("a.fits", "gzip"): "GZIP_2",
+        ("a.fits", "rice"): "RICE_1",
+    }
+    exposure = Exposure(np.ones((30, 40), "f4"))
+    for (name, asked), found in compressions.items():
+        write_exposure(exposure, tmp_path / name, overwrite=True, compression=asked)
+        with fits.open(tmp_path / name) as hdus:
+            assert getattr(hdus[1], "compression_type", None) == found
+        assert_read_back(read_exposure(tmp_path / name), exposure)
+
+
+def test_an_uncompressed_file_is_what_astropy_would_write(tmp_path):
+    exposure = make_full(image=np.arange(600, dtype="u2").reshape(20, 30) * 100, variance=None,
+                         mask=np.arange(600).reshape(20, 30))  # fmt: skip
+    write_exposure(exposure, tmp_path / "a.fits")
+    with fits.open(tmp_path / "a.fits") as hdus:
+        for hdu in hdus:
+            assert hdu.data is None or hdu.data.size  # read, to be written anew
+        hdus.writeto(tmp_path / "b.fits")
+    assert (tmp_path / "a.fits").read_bytes() == (tmp_path / "b.fits").read_bytes()
 
 
 def test_header_of_another_file(tmp_path):
@@ -195,7 +179,7 @@ def test_psf_of_cells(tmp_path):
     psf = CellPsf(PsfComponent(i, box, GaussianPsf(i + 1.0)) for i, box in enumerate(boxes))
     exposure = Exposure(np.ones((10, 10)), psf=psf)
     write_exposure(exposure, tmp_path / "a.fits")
-    assert_same(read_exposure(tmp_path / "a.fits"), exposure)
+    assert_read_back(read_exposure(tmp_path / "a.fits"), exposure)
 
 
 def test_psf_that_cannot_be_stored(tmp_path):
@@ -214,7 +198,7 @@ def test_wcs_with_sip_terms(tmp_path):
     a, b = np.zeros((2, 4, 4))
     a[2, 0], b[1, 2] = 1 / 3e7, -1 / 7e9
     wcs.sip = Sip(a, b, None, None, wcs.wcs.crpix)
-    exposure = make(wcs=wcs)
+    exposure = make_full(wcs=wcs)
     write_exposure(exposure, tmp_path / "a.fits")
     found = read_exposure(tmp_path / "a.fits").wcs
     points = [[4000, -300], [4059, -231]]
@@ -230,14 +214,14 @@ def test_wcs_with_lookup_tables(tmp_path):
     table = np.linspace(-1, 1, 20, dtype="f4").reshape(4, 5)
     wcs.cpdis1 = DistortionLookupTable(table, (1, 1), (1, 1), (8, 12))
     wcs.cpdis2 = DistortionLookupTable(table * 2, (1, 1), (1, 1), (8, 12))
-    write_exposure(make(wcs=wcs, origin=(0, 0)), tmp_path / "a.fits")
+    write_exposure(make_full(wcs=wcs, origin=(0, 0)), tmp_path / "a.fits")
     found = read_exposure(tmp_path / "a.fits").wcs
     np.testing.assert_allclose(
         found.all_pix2world([[11, 22]], 0), wcs.all_pix2world([[11, 22]], 0), rtol=0, atol=1e-12
     )
 
     with pytest.raises(ValueError, match=r"lookup tables .* moved by its origin \(5, 0\)"):
-        write_exposure(make(wcs=wcs, origin=(5, 0)), tmp_path / "b.fits")
+        write_exposure(make_full(wcs=wcs, origin=(5, 0)), tmp_path / "b.fits")
 
 
 def test_wcs_with_pc_and_cdelt(tmp_path):
@@ -248,9 +232,9 @@ def test_wcs_with_pc_and_cdelt(tmp_path):
     wcs.wcs.crval = 10, 20
     wcs.wcs.set_pv([(2, 1, 1 + 1 / 3), (2, 3, -1 / 7)])
     wcs.wcs.set()
-    exposure = make(wcs=wcs)
+    exposure = make_full(wcs=wcs)
     write_exposure(exposure, tmp_path / "a.fits")
-    assert_same(read_exposure(tmp_path / "a.fits"), exposure)
+    assert_read_back(read_exposure(tmp_path / "a.fits"), exposure)
     with fits.open(tmp_path / "a.fits") as hdus:
         assert "CD1_1" not in hdus[1].header
 
@@ -259,18 +243,18 @@ def test_wcs_with_pc_and_cdelt(tmp_path):
 
 
 def test_lazy_exposures_are_computed_once(tmp_path):
-    exposure = make()
+    exposure = make_full()
     write_exposure(exposure.chunk(16), tmp_path / "a.fits")
     source = read_exposure(tmp_path / "a.fits")
     write_exposure(source, tmp_path / "b.fits")
     write_exposure(source, tmp_path / "a.fits", overwrite=True)  # the file that it is read from
     for name in ("a.fits", "b.fits"):
-        assert_same(read_exposure(tmp_path / name), exposure)
+        assert_read_back(read_exposure(tmp_path / name), exposure)
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
 def test_arrays_are_left_alone(tmp_path, compression):
-    exposure = make()
+    exposure = make_full()
     image = exposure.image.copy()
     for plane in (exposure.variance, exposure.mask):
         plane.flags.writeable = False
@@ -283,10 +267,10 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     path = tmp_path / "a.fits"
     path.write_text("mine")
     with pytest.raises(FileExistsError, match=r"a\.fits exists; overwrite=True .* replaces it"):
-        write_exposure(make(), path)
+        write_exposure(make_full(), path)
     assert path.read_text() == "mine"
-    write_exposure(make(), path, overwrite=True)
-    assert_same(read_exposure(path), make())
+    write_exposure(make_full(), path, overwrite=True)
+    assert_read_back(read_exposure(path), make_full())
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -301,18 +285,20 @@ def test_nothing_is_left_half_written(tmp_path, monkeypatch, error):
 
     monkeypatch.setattr(fits.HDUList, "writeto", half)
     with pytest.raises(error):
-        write_exposure(make(), path, overwrite=True)
+        write_exposure(make_full(), path, overwrite=True, compression="gzip")
     assert path.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_bad_arguments(tmp_path):
-    exposure = make()
+    exposure = make_full()
     with pytest.raises(FileNotFoundError, match="no folder"):
         write_exposure(exposure, tmp_path / "none" / "a.fits")
     with pytest.raises(ValueError, match=r"suffix of .*a\.tiff is none of \.fits"):
         write_exposure(exposure, tmp_path / "a.tiff")
-    with pytest.raises(ValueError, match="cannot write the format 'decam'; choose among fits"):
+    with pytest.raises(
+        ValueError, match="cannot write the format 'decam'; choose among zarr, fits"
+    ):
         write_exposure(exposure, tmp_path / "a.fits", format="decam")
     with pytest.raises(TypeError, match="no option 'level' .* there are overwrite, compression"):
         write_exposure(exposure, tmp_path / "a.fits", level=3)
@@ -350,5 +336,5 @@ def test_real_exposures(shared, tmp_path, path):
         exposure = exposure.cutout(Box(500, 600, 700, 300))
     write_exposure(exposure, tmp_path / "a.fits")
     found = read_exposure(tmp_path / "a.fits")
-    assert_same(found, exposure)
+    assert_read_back(found, exposure)
     assert [str(card) for card in found.meta.cards] == [str(card) for card in exposure.meta.cards]

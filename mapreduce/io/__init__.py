@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ..exposure import Exposure
-from .write import check_free
+from ..report import Report
+from .stream import check_free
 
 __all__ = ["check_target", "read_exposure", "write_exposure"]
 
-_FORMATS = ("lsst", "decam", "fits")
-_SUFFIXES = {".fits": "fits", ".fit": "fits", ".fts": "fits", ".fz": "fits"}
+_FORMATS = ("zarr", "lsst", "decam", "fits")
+_SUFFIXES = {".fits": "fits", ".fit": "fits", ".fts": "fits", ".fz": "fits", ".zarr": "zarr"}
 
 
 def read_exposure(
@@ -34,16 +35,17 @@ def read_exposure(
     Parameters
     ----------
     path : path
-        The file.
-    format : {"lsst", "decam", "fits"}, optional
-        By default found from the file's content: LSST exposures and what `write_exposure` wrote,
-        NOIRLab Community Pipeline exposures, any other FITS file.
+        The file, or the folder of a zarr store.
+    format : {"zarr", "lsst", "decam", "fits"}, optional
+        By default found from the file's content: zarr stores, LSST exposures and what
+        `write_exposure` wrote, NOIRLab Community Pipeline exposures, any other FITS file.
     chunks : int or (int, int), optional
         Make the planes dask arrays in chunks of this size, a number or an (x, y) pair. By default
         they are sources, of which every user reads the blocks it needs.
     **options
         The options of the format: see `mapreduce.io.lsst.read`, `mapreduce.io.decam.read` (such as
-        ``ccd=``) and `mapreduce.io.fits.read` (such as ``image=``, ``error=``, ``mask_planes=``).
+        ``ccd=``), `mapreduce.io.fits.read` (such as ``image=``, ``error=``, ``mask_planes=``) and
+        `mapreduce.io.zarr.read` (``image=``, ``variance=``, ``mask=``).
 
     Returns
     -------
@@ -53,6 +55,8 @@ def read_exposure(
     ------
     FileNotFoundError
         If there is no such file.
+    ImportError
+        If the format needs a package that is not installed.
     OSError
         If it is of no known format, or truncated. Later, when pixels are read, if the file is
         gone or has changed.
@@ -90,26 +94,36 @@ def write_exposure(
     format: str | None = None,
     overwrite: bool = False,
     **options: Any,
-) -> None:
+) -> Report | None:
     """Write an exposure to a file; nothing is left half-written.
 
     Parameters
     ----------
     exposure : Exposure
-        What to write; computed first if it is lazy.
+        What to write. If it is lazy it is computed now, and written by block wherever the blocks
+        are computed, so that it is never held whole; but a compressed FITS file is put together in
+        memory.
     path : path
-        The file.
-    format : {"fits"}, optional
-        By default from the file's suffix: .fits, .fit, .fts, .fits.fz.
+        The file, or the folder of a zarr store.
+    format : {"fits", "zarr"}, optional
+        By default from the suffix: .fits, .fit, .fts; .fz, which is compressed FITS; .zarr.
     overwrite : bool
-        Whether to replace what is there.
+        Whether to replace what is there; also the file that the exposure is read from.
     **options
-        The options of the format: see `mapreduce.io.write.write` (``compression=``).
+        The options of the format: see `mapreduce.io.write.write` (``compression=``) and
+        `mapreduce.io.zarr.write` (``chunks=``, ``compression=``).
+
+    Returns
+    -------
+    Report or None
+        What happened in the run, where the exposure is the lazy result of a `map_reduce`.
 
     Raises
     ------
     FileExistsError
         If the file exists, unless ``overwrite``.
+    ImportError
+        If the format needs a package that is not installed.
     TypeError
         If the format has no such option.
     ValueError
@@ -121,14 +135,14 @@ def write_exposure(
     >>> import numpy as np
     >>> exposure = Exposure(np.ones((20, 30)))
     >>> with TemporaryDirectory() as folder:
-    ...     write_exposure(exposure, f"{folder}/a.fits", compression="rice")
+    ...     write_exposure(exposure, f"{folder}/a.fits.fz", compression="rice")
     """
     if not isinstance(exposure, Exposure):
         raise TypeError(f"write_exposure writes an Exposure, got {type(exposure).__name__}")
     format = check_target(path, format=format, overwrite=overwrite)
     write = _function(format, "write")
     _check_options(write, options, f"writing {path} as {format!r}")
-    write(exposure, path, overwrite=overwrite, **options)
+    return write(exposure, path, overwrite=overwrite, **options)
 
 
 def check_target(
@@ -153,7 +167,7 @@ def check_target(
                 f"the suffix of {path} is none of {', '.join(_SUFFIXES)}; choose a format="
             )
         format = _SUFFIXES[suffix]
-    check_free(Path(path), overwrite)
+    check_free(Path(path), overwrite, folder=format == "zarr")
     return format
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from ..exposure import Exposure
 from ..mask import MaskPlanes
 from ..plane import Derived, Source
 from ..psf import Psf, PsfexPsf
-from .hdu import Hdu, listed, open_hdu, scan
+from .hdu import Hdu, listed, open_hdu, read_table, scan
 from .header import mask_planes_of, merged, origin_of, wcs_of
 from .source import FitsPlane
 from .values import mask_of
@@ -109,7 +109,9 @@ def read(path: str | os.PathLike[str], *, keep_planes: Sequence[str] | None = No
     meta = merged(None if roles["IMAGE"][0].index == 0 else primary, header)
     if psf_class is not None:
         meta["PSFCLASS"] = (psf_class, "the PSF in the file, which was not read")
-    return Exposure(meta=meta, **parts)
+    exposure = Exposure(**parts)
+    exposure.meta = meta  # the constructor would copy it
+    return exposure
 
 
 def _roles(hdus: Sequence[Hdu]) -> dict[str, list[Hdu]]:
@@ -180,24 +182,19 @@ def _psf(hdus: Sequence[Hdu], primary: fits.Header) -> tuple[Psf | None, str | N
     first = primary.get("AR_HDU", 0) - 1
     if number == 0 or not 0 < first < len(hdus):
         return None, None
-    with open_hdu(hdus[first]) as index:
-        rows = index.data[index.data["id"] == number]
-        parts = {
-            int(row["cat.persistable"]): (int(row["cat.archive"]), int(row["row0"])) for row in rows
-        }
-        names = {str(name).strip() for name in rows["name"]}
+    index = read_table(hdus[first])
+    rows = index[index["id"] == number]
+    names = {name.decode().strip() for name in rows["name"]}
     if names != {"PsfexPsf"}:
         return None, ", ".join(sorted(names)) or None
-    scalars, arrays = (_row(hdus[first + parts[part][0]], parts[part][1]) for part in (0, 1))
+    parts = {int(row["cat.persistable"]): row for row in rows}
+    scalars, arrays = (
+        read_table(hdus[first + row["cat.archive"]])[row["row0"]] for row in (parts[0], parts[1])
+    )
     return _psfex(scalars, arrays), None
 
 
-def _row(hdu: Hdu, number: int) -> Mapping[str, Any]:
-    with open_hdu(hdu) as table:
-        return {name: np.array(table.data[name][number]) for name in table.columns.names}
-
-
-def _psfex(scalars: Mapping[str, Any], arrays: Mapping[str, Any]) -> PsfexPsf:
+def _psfex(scalars: np.void, arrays: np.void) -> PsfexPsf:
     """Return the PSFEx model that afw stored, in parent coordinates as afw has it."""
     nx, ny, nterms = (int(n) for n in arrays["_size"])
     return PsfexPsf(

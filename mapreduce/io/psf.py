@@ -1,10 +1,11 @@
 """PSF models on disk: PSFEx files, and our own HDUs that keep any model of `mapreduce.psf`.
 
-A stored model is one HDU. `GaussianPsf`, `DoubleGaussianPsf` and `PsfexPsf` are tables of one row,
-a column per field (header cards would lose the last digits); `KernelPsf` is an image; `CellPsf` is
-a table of its cells (index, x0, y0, width, height, weight, psf), where psf = n means the model in
-HDU ``PSFn``. The model itself is in HDU ``PSF``, after those it needs. The card ``PSFMODEL`` names
-the class. Numbers are float64 and int64, so a model comes back equal to the last bit.
+`GaussianPsf`, `DoubleGaussianPsf`, `KernelPsf` and `PsfexPsf` are rows of a table, a column per
+field (header cards would lose the last digits), all models of one class and shape in one table.
+A `CellPsf` is a table of its own, a row per cell (index, x0, y0, width, height, weight, psf, row),
+where psf = n and row = i mean the model in row i, from 0, of HDU ``PSFn``. The model itself is in
+HDU ``PSF``, after those it needs. The card ``PSFMODEL`` names the class. Numbers are float64 and
+int64, so a model comes back equal to the last bit.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -29,8 +30,10 @@ from ..psf import (
 
 __all__ = ["psf_from_hdus", "psf_to_hdus", "read_psfex"]
 
-_ROW_MODELS = {model.__name__: model for model in (GaussianPsf, DoubleGaussianPsf, PsfexPsf)}
-_CELL_COLUMNS = ("index", "x0", "y0", "width", "height", "weight", "psf")
+_ROW_MODELS = {
+    model.__name__: model for model in (GaussianPsf, DoubleGaussianPsf, KernelPsf, PsfexPsf)
+}
+_CELL_COLUMNS = ("index", "x0", "y0", "width", "height", "weight", "psf", "row")
 
 
 def read_psfex(
@@ -103,17 +106,17 @@ def read_psfex(
         raise ValueError(f"{path}: {error}") from error
 
 
-def psf_to_hdus(psf: Psf) -> list[fits.BinTableHDU | fits.ImageHDU]:
+def psf_to_hdus(psf: Psf) -> list[fits.BinTableHDU]:
     """Store a model as HDUs, the model itself last; see the module for the form.
 
     Parameters
     ----------
     psf : Psf
-        Any model of `mapreduce.psf`; of a `CellPsf`, equal PSFs of cells are stored once.
+        Any model of `mapreduce.psf`, or a `CellPsf` of any; equal PSFs of cells are stored once.
 
     Returns
     -------
-    list of astropy HDUs
+    list of BinTableHDU
         With EXTNAMEs PSF1, PSF2, ..., PSF.
 
     Raises
@@ -126,9 +129,10 @@ def psf_to_hdus(psf: Psf) -> list[fits.BinTableHDU | fits.ImageHDU]:
     >>> [hdu.name for hdu in psf_to_hdus(GaussianPsf(2.0))]
     ['PSF']
     """
-    hdus: list[fits.BinTableHDU | fits.ImageHDU] = []
-    numbers: dict[Psf, int] = {}
-    _add(psf, numbers, hdus)
+    places: dict[Psf, Place] = {}
+    groups: dict[Any, Group] = {}
+    _add(psf, places, groups)
+    hdus = [_hdu(group, places) for group in groups.values()]
     hdus[-1].name = "PSF"
     return hdus
 
@@ -161,42 +165,64 @@ def psf_from_hdus(hdus: Iterable[Any]) -> Psf | None:
     stored = {hdu.name.upper(): hdu for hdu in hdus if "PSFMODEL" in hdu.header}
     if "PSF" not in stored:
         return None
-    # A model needs only models with smaller numbers, and PSF comes last.
-    models: dict[int, Psf] = {}
+    # A table needs only tables with smaller numbers, and PSF comes last.
+    models: dict[int, list[Psf]] = {}
     for number in range(1, len(stored)):
         if f"PSF{number}" not in stored:
             raise ValueError(f"HDU PSF{number} is missing; there are {', '.join(sorted(stored))}")
-        models[number] = _from_hdu(stored[f"PSF{number}"], models)
-    return _from_hdu(stored["PSF"], models)
+        models[number] = _models(stored[f"PSF{number}"], models)
+    return _models(stored["PSF"], models)[0]
 
 
-def _add(psf: Psf, numbers: dict[Psf, int], hdus: list[Any]) -> None:
-    """Append the HDU of a model, after those of the models it needs."""
-    if psf in numbers:
+Place = tuple[int, int]  # number of an HDU, and a row of it
+
+
+class Group(NamedTuple):
+    """What one HDU holds."""
+
+    number: int
+    models: list[Psf]
+
+
+def _add(psf: Psf, places: dict[Psf, Place], groups: dict[Any, Group]) -> None:
+    """Find a model its place, after those it needs."""
+    if psf in places:
         return
     if type(psf) is CellPsf:
         for component in psf.components:
-            _add(component.psf, numbers, hdus)
-        hdu = _table(_cell_columns(psf, numbers))
-    elif type(psf) is KernelPsf:
-        hdu = fits.ImageHDU(psf.array.copy())
+            _add(component.psf, places, groups)
+        kind = psf  # which has a table of its own
     elif type(psf) in _ROW_MODELS.values():
-        values = {f.name.lstrip("_"): getattr(psf, f.name) for f in fields(psf)}
-        hdu = _table({name: np.array(value)[np.newaxis] for name, value in values.items()})
+        kind = _kind(psf)
     else:
         raise TypeError(
             f"cannot store a {type(psf).__name__}; a KernelPsf of its image at one position can be"
         )
-    numbers[psf] = len(hdus) + 1
-    hdu.name = f"PSF{numbers[psf]}"
+    number, models = groups.setdefault(kind, Group(len(groups) + 1, []))
+    places[psf] = number, len(models)
+    models.append(psf)
+
+
+def _kind(psf: Psf) -> tuple[Any, ...]:
+    """Return what the models in one table agree in: class, and the shapes of the fields."""
+    return type(psf), *(np.shape(getattr(psf, field.name)) for field in fields(psf))
+
+
+def _hdu(group: Group, places: Mapping[Psf, Place]) -> fits.BinTableHDU:
+    """Return the HDU of a group of models."""
+    psf = group.models[0]
+    if type(psf) is CellPsf:
+        rows = [(c.index, *c.box, c.weight, *places[c.psf]) for c in psf.components]
+        columns = dict(zip(_CELL_COLUMNS, zip(*rows, strict=True), strict=True))
+    else:
+        columns = {
+            f.name.lstrip("_"): [getattr(model, f.name) for model in group.models]
+            for f in fields(psf)
+        }
+    hdu = _table({name: np.array(values) for name, values in columns.items()})
+    hdu.name = f"PSF{group.number}"
     hdu.header["PSFMODEL"] = (type(psf).__name__, "class of the PSF model")
-    hdus.append(hdu)
-
-
-def _cell_columns(psf: CellPsf, numbers: Mapping[Psf, int]) -> dict[str, np.ndarray]:
-    rows = [(c.index, *c.box, c.weight, numbers[c.psf]) for c in psf.components]
-    columns = zip(*rows, strict=True)
-    return {name: np.array(values) for name, values in zip(_CELL_COLUMNS, columns, strict=True)}
+    return hdu
 
 
 def _table(columns: Mapping[str, np.ndarray]) -> fits.BinTableHDU:
@@ -211,30 +237,30 @@ def _table(columns: Mapping[str, np.ndarray]) -> fits.BinTableHDU:
     return fits.BinTableHDU.from_columns(made)
 
 
-def _from_hdu(hdu: Any, models: Mapping[int, Psf]) -> Psf:
+def _models(hdu: Any, models: Mapping[int, list[Psf]]) -> list[Psf]:
+    """Return the models in an HDU, given those in the HDUs before it."""
     name = hdu.header["PSFMODEL"]
-    if name == "KernelPsf":
-        return KernelPsf(hdu.data)
     if name == "CellPsf":
-        return _cell_psf(hdu, models)
+        return [_cell_psf(hdu, models)]
     if name not in _ROW_MODELS:
-        known = ", ".join(["CellPsf", "KernelPsf", *_ROW_MODELS])
+        known = ", ".join(["CellPsf", *_ROW_MODELS])
         raise ValueError(f"HDU {hdu.name} holds a {name}, but the known models are {known}")
-    row = hdu.data[0]
-    values = {column: np.asarray(row[column]) for column in hdu.columns.names}
-    return _ROW_MODELS[name](
-        **{k: v if v.ndim > 1 else v.tolist() for k, v in values.items()}
-    )  # fmt: skip
+    columns = {column: np.asarray(hdu.data[column]) for column in hdu.columns.names}
+    # Images as arrays, numbers as Python's.
+    values = {k: v if v.ndim > 2 else v.tolist() for k, v in columns.items()}
+    return [
+        _ROW_MODELS[name](**dict(zip(values, row, strict=True)))
+        for row in zip(*values.values(), strict=True)
+    ]
 
 
-def _cell_psf(hdu: Any, models: Mapping[int, Psf]) -> CellPsf:
+def _cell_psf(hdu: Any, models: Mapping[int, list[Psf]]) -> CellPsf:
     columns = [hdu.data[name].tolist() for name in _CELL_COLUMNS]
-    missing = sorted({n for n in columns[-1] if n not in models})
-    if missing:
+    if missing := sorted({*columns[-2]} - models.keys()):
         raise ValueError(f"HDU {hdu.name} needs HDU PSF{missing[0]}, which is missing")
     return CellPsf(
-        PsfComponent(index, Box(x0, y0, width, height), models[number], weight)
-        for index, x0, y0, width, height, weight, number in zip(*columns, strict=True)
+        PsfComponent(index, Box(x0, y0, width, height), models[number][row], weight)
+        for index, x0, y0, width, height, weight, number, row in zip(*columns, strict=True)
     )
 
 

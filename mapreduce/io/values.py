@@ -21,6 +21,7 @@ __all__ = [
     "flag_bad",
     "flagged",
     "mask_of",
+    "named_mask",
     "nonzero",
     "undo_asinh",
     "variance_from",
@@ -120,9 +121,18 @@ def mask_of(hdu: Hdu, planes: Mapping[str, int] | None) -> tuple[Source, MaskPla
     TypeError
         If the HDU holds floats.
     """
-    plane = FitsPlane(hdu)
-    if plane.dtype.kind not in "iu":
-        raise TypeError(f"{hdu.where} holds {plane.dtype}; a mask is of integers")
+    return named_mask(FitsPlane(hdu), planes, hdu.where)
+
+
+def named_mask(
+    plane: Source, planes: Mapping[str, int] | None, where: str
+) -> tuple[Source, MaskPlanes]:
+    """Return a mask from any file as an int32 source, with its planes; see `mask_of`.
+
+    ``where`` is how error messages name it.
+    """
+    if plane.dtype.kind not in "iub":
+        raise TypeError(f"{where} holds {plane.dtype}; a mask is of integers")
     if planes is None and plane.dtype.itemsize == 1:
         planes = MaskPlanes.lsst()
         function = partial(nonzero, value=planes.bitmask("BAD"))

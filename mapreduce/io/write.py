@@ -1,22 +1,35 @@
-"""Writing an exposure as a FITS file that LSST's afw, lsst.images and any FITS reader can read."""
+"""Writing an exposure as a FITS file that LSST's afw, lsst.images and any FITS reader can read.
+
+An uncompressed file is written by block, from wherever the blocks are computed: its headers say
+where every pixel is. Astropy makes the headers, the PSF's HDUs, and compressed files as a whole.
+"""
 
 from __future__ import annotations
 
+import io
 import os
-import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dask
 import numpy as np
 from astropy.io import fits
+from dask.base import is_dask_collection
 
 from ..exposure import Exposure
+from ..report import Report
+from ..result import MappedExposure
 from .header import as_header, bare, mask_cards, origin_cards, wcs_cards
+from .stream import check_free, complete_first, final_meta, stream
 
-__all__ = ["check_free", "write"]
+__all__ = ["FitsTarget", "hdus_to_bytes", "psf_hdus", "unit_of", "write"]
 
 _ALGORITHMS = {"gzip": "GZIP_2", "rice": "RICE_1"}
+_PLANES = ("image", "mask", "variance")  # in the order in which afw expects them
+_BLOCK = 2880
+_BAND = 2**24  # bytes that are brought into the file's byte order at a time
 
 
 def write(
@@ -24,10 +37,10 @@ def write(
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-    compression: str | None = "gzip",
+    compression: str | None = "auto",
     tile: int = 256,
     quantize: float = 16.0,
-) -> None:
+) -> Report | None:
     """Write an exposure to a FITS file; the file appears under its name when it is complete.
 
     After a primary HDU with the header come IMAGE, MASK and VARIANCE as afw has them, those that
@@ -39,24 +52,33 @@ def write(
     Parameters
     ----------
     exposure : Exposure
-        What to write; computed first if it is lazy.
+        What to write. If it is lazy it is computed now, on threads or on the current Client.
+        Without compression its blocks are written where they are computed, into a file that all
+        workers must see under the same path, and it is never held whole. A compressed file is put
+        together in the memory of this process.
     path : path
         The file.
     overwrite : bool
-        Whether to replace a file of that name.
-    compression : {"gzip", "rice"} or None
-        Tile compression. "gzip" is lossless, and slow to write: of noise some 10 MB a second.
-        "rice" rounds floats to a fraction of the noise in each tile, with dithering whose seed is
-        recorded in the file; integers stay as they are.
+        Whether to replace a file of that name; also the one that the exposure is read from.
+    compression : {"auto", "gzip", "rice"} or None
+        Tile compression. None is none. "gzip" is lossless, and slow to write: of noise some 10 MB
+        a second. "rice" rounds floats to a fraction of the noise in each tile, with dithering whose
+        seed is recorded in the file; integers stay as they are. "auto" is "gzip" where the name
+        ends with .fz, and else None.
     tile : int
-        Width and height of a tile in pixels.
+        Of a compressed file: width and height of a tile in pixels.
     quantize : float
         For "rice": the noise in a tile is this many of its steps.
+
+    Returns
+    -------
+    Report or None
+        What happened in the run, where the exposure is the lazy result of a `map_reduce`.
 
     Raises
     ------
     FileExistsError
-        If the file exists, unless ``overwrite``.
+        If the file exists, unless ``overwrite``; or if it is a folder.
     FileNotFoundError
         If the folder does not exist.
     TypeError
@@ -73,33 +95,161 @@ def write(
     'IMAGE'
     """
     path = Path(path)
+    if compression == "auto":
+        compression = "gzip" if path.suffix.lower() == ".fz" else None
     if compression not in (None, *_ALGORITHMS):
-        raise ValueError(f'compression is "gzip", "rice" or None, got {compression!r}')
+        raise ValueError(f'compression is "auto", "gzip", "rice" or None, got {compression!r}')
     if tile < 1:
         raise ValueError(f"a tile is at least one pixel wide, got {tile}")
     check_free(path, overwrite)
-    primary = fits.PrimaryHDU(header=bare(as_header(exposure.meta)))
-    cards, tables = _plane_header(exposure)
-    (exposure,) = dask.compute(exposure)
-    hdus = [primary]
-    for name in ("image", "mask", "variance"):
-        if (plane := getattr(exposure, name)) is not None:
-            header = cards.copy()
-            header.extend(_own_cards(name, exposure), end=True)
-            hdus.append(_hdu(name, plane, header, compression, tile, quantize))
-    if exposure.psf is not None:
-        from .psf import psf_to_hdus
-
-        hdus += psf_to_hdus(exposure.psf)
-    _write(fits.HDUList([*hdus, *tables]), path, overwrite)
+    _check_dtypes(exposure)
+    _primary(exposure)
+    common, tables = _plane_header(exposure)
+    psf = None if is_dask_collection(exposure.psf) else psf_hdus(exposure.psf)
+    with complete_first(path, overwrite) as temporary:
+        if compression is None:
+            return _stream(exposure, temporary, common, tables, psf)
+        how = compression, tile, quantize
+        return _compress(exposure, temporary, common, tables, psf, how)
 
 
-def check_free(path: Path, overwrite: bool) -> None:
-    """Refuse a file that exists, unless it is to be replaced, and a folder that does not."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; overwrite=True (--overwrite) replaces it")
+@dataclass(frozen=True)
+class FitsTarget:
+    """The pixels of an uncompressed image HDU that is being written, by block.
+
+    Any number of tasks may write at the same time, each its own pixels.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a").write_bytes(bytes(6))
+    ...     FitsTarget(f"{folder}/a", 0, (1, 3), np.dtype("u2"))[0:1, 1:2] = np.array([[32769]])
+    ...     Path(folder, "a").read_bytes().hex()
+    '000000010000'
+    """
+
+    path: str
+    offset: int
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    chunks = (1, 1)
+
+    def __setitem__(self, slices: tuple[slice, slice], block: np.ndarray) -> None:
+        rows, columns = slices
+        pixel = self.dtype.itemsize
+        row = self.shape[1] * pixel
+        whole = len(range(*columns.indices(self.shape[1]))) == self.shape[1]
+        band = max(1, _BAND // (block.shape[1] * pixel))
+        with open(self.path, "r+b", buffering=0) as file:
+            for first in range(0, block.shape[0], band):
+                raw = as_stored(block[first : first + band], self.dtype)
+                start = self.offset + (rows.start + first) * row + columns.start * pixel
+                for i, piece in enumerate([raw] if whole else raw):
+                    _write_at(file.fileno(), piece, start + i * row)
+
+
+def as_stored(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return pixels as FITS has them: big-endian; unsigned integers, but for bytes, with an offset.
+
+    Of 8-bit integers those with a sign have the offset.
+    """
+    block = np.ascontiguousarray(block, dtype)
+    if dtype.kind == "i" and dtype.itemsize == 1 or dtype.kind == "u" and dtype.itemsize > 1:
+        unsigned = block.view(f"u{dtype.itemsize}")
+        block = unsigned ^ unsigned.dtype.type(1 << (8 * dtype.itemsize - 1))
+    return block.astype(block.dtype.newbyteorder(">"), copy=False)
+
+
+def _write_at(file: int, piece: np.ndarray, offset: int) -> None:
+    written = os.pwrite(file, piece, offset)
+    if written != piece.nbytes:
+        raise OSError(f"only {written} of {piece.nbytes} bytes could be written; the disk is full?")
+
+
+def _stream(
+    exposure: Exposure,
+    path: Path,
+    common: fits.Header,
+    tables: list[fits.ImageHDU],
+    hdus: list[Any] | None,
+) -> Report | None:
+    """Write headers, then blocks, then what is known at the end."""
+    targets = {}
+    with open(path, "xb") as file:
+        file.write(_primary(exposure))
+        for name in (name for name in _PLANES if name in exposure.planes):
+            plane = exposure.planes[name]
+            dtype = np.dtype(plane.dtype).newbyteorder("=")
+            # Astropy makes the header of an array that takes no memory.
+            nothing = np.broadcast_to(np.zeros((), dtype), plane.shape)
+            hdu = fits.ImageHDU(nothing, _header(name, exposure, common), name=name.upper())
+            file.write(hdu.header.tostring().encode("ascii"))
+            targets[name] = FitsTarget(str(path.absolute()), file.tell(), plane.shape, dtype)
+            file.seek(-(-nothing.nbytes // _BLOCK) * _BLOCK, io.SEEK_CUR)
+        file.truncate()
+    psf, report = stream(exposure, targets)
+    with open(path, "r+b") as file:
+        file.write(_primary(exposure, report))
+        file.seek(0, io.SEEK_END)
+        hdus = psf_hdus(psf) if hdus is None else hdus
+        file.write(hdus_to_bytes([*hdus, *tables])[_BLOCK:])
+    return report
+
+
+def _compress(
+    exposure: Exposure,
+    path: Path,
+    common: fits.Header,
+    tables: list[fits.ImageHDU],
+    hdus: list[Any] | None,
+    how: tuple[str, int, float],
+) -> Report | None:
+    """Compute the exposure and write it as compressed HDUs."""
+    (done,) = dask.compute(exposure)
+    planes = [
+        _compressed(name, getattr(done, name), _header(name, done, common), *how)
+        for name in _PLANES
+        if name in done.planes
+    ]
+    hdus = psf_hdus(done.psf) if hdus is None else hdus
+    primary = fits.PrimaryHDU(header=bare(as_header(done.meta)))
+    fits.HDUList([primary, *planes, *hdus, *tables]).writeto(path)
+    return done.report if isinstance(exposure, MappedExposure) else None
+
+
+def _primary(exposure: Exposure, report: Report | None = None) -> bytes:
+    """Return the primary HDU, which has the same size before and after the run."""
+    header = bare(as_header(final_meta(exposure, report)))
+    hdus = fits.HDUList([fits.PrimaryHDU(header=header), fits.ImageHDU()])
+    hdus.update_extend()
+    return hdus[0].header.tostring().encode("ascii")
+
+
+def hdus_to_bytes(hdus: list[Any]) -> bytes:
+    """Return extension HDUs as a FITS file, after a primary HDU of one block."""
+    file = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(file)
+    return file.getvalue()
+
+
+def psf_hdus(psf: Any) -> list[Any]:
+    """Return the HDUs of a PSF, if there is one."""
+    if psf is None:
+        return []
+    from .psf import psf_to_hdus
+
+    return psf_to_hdus(psf)
+
+
+def _check_dtypes(exposure: Exposure) -> None:
+    for name, plane in exposure.planes.items():
+        dtype = np.dtype(plane.dtype)
+        if dtype.kind == "f" and dtype.itemsize not in (4, 8):
+            raise ValueError(
+                f"{name} is {dtype}; FITS holds float32 and float64, convert it with astype"
+            )
 
 
 def _plane_header(exposure: Exposure) -> tuple[fits.Header, list[fits.ImageHDU]]:
@@ -114,39 +264,44 @@ def _plane_header(exposure: Exposure) -> tuple[fits.Header, list[fits.ImageHDU]]
     return header, tables
 
 
-def _own_cards(name: str, exposure: Exposure) -> list[tuple[str, Any, str]]:
-    """Return the cards of one plane."""
+def _header(name: str, exposure: Exposure, common: fits.Header) -> fits.Header:
+    """Return the cards of one plane, after those that all have."""
     cards: list[tuple[str, Any, str]] = [("EXTTYPE", name.upper(), "")]
     meta = exposure.meta
-    unit = meta.get("BUNIT")
-    comment = meta.comments["BUNIT"] if unit and isinstance(meta, fits.Header) else ""
     if name == "mask":
         cards += mask_cards(exposure.mask_planes)
-    elif isinstance(unit, str) and unit:
-        squared = f"{unit}**2" if unit.isalpha() else f"({unit})**2"
-        cards.append(("BUNIT", unit if name == "image" else squared, comment))
-    return cards
+    elif unit := unit_of(name, meta):
+        comment = meta.comments["BUNIT"] if isinstance(meta, fits.Header) else ""
+        cards.append(("BUNIT", unit, comment))
+    header = common.copy()
+    header.extend(cards, end=True)
+    return header
 
 
-def _hdu(
-    name: str,
-    plane: np.ndarray,
-    header: fits.Header,
-    compression: str | None,
-    tile: int,
-    quantize: float,
-) -> fits.ImageHDU | fits.CompImageHDU:
-    """Return the HDU of a plane."""
-    if plane.dtype.kind == "f" and plane.dtype.itemsize not in (4, 8):
-        raise ValueError(
-            f"{name} is {plane.dtype}; FITS holds float32 and float64, convert it with astype"
-        )
+def unit_of(name: str, meta: Mapping[str, Any]) -> str:
+    """Return the unit of the image or the variance; empty where the header gives none.
+
+    Examples
+    --------
+    >>> unit_of("variance", {"BUNIT": "nJy"})
+    'nJy**2'
+    """
+    unit = meta.get("BUNIT")
+    if name == "mask" or not isinstance(unit, str) or not unit:
+        return ""
+    if name == "image":
+        return unit
+    return f"{unit}**2" if unit.isalpha() else f"({unit})**2"
+
+
+def _compressed(
+    name: str, plane: np.ndarray, header: fits.Header, compression: str, tile: int, quantize: float
+) -> fits.CompImageHDU:
+    """Return the compressed HDU of a plane."""
     # Astropy swaps the bytes of a writeable array in place while it writes, under the eyes of
     # whoever else uses it.
     plane = plane.view()
     plane.flags.writeable = False
-    if compression is None:
-        return fits.ImageHDU(plane, header, name=name.upper())
     lossy = compression == "rice" and plane.dtype.kind == "f"
     if compression == "rice" and plane.dtype.itemsize == 8 and not lossy:
         compression = "gzip"  # Rice is defined for up to 32 bits
@@ -161,15 +316,3 @@ def _hdu(
         quantize_method=fits.hdu.compressed.SUBTRACTIVE_DITHER_2 if lossy else -1,
         dither_seed=fits.hdu.compressed.DITHER_SEED_CHECKSUM,
     )
-
-
-def _write(hdus: fits.HDUList, path: Path, overwrite: bool) -> None:
-    """Write under a temporary name in the same folder, then rename."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        hdus.writeto(temporary)
-        check_free(path, overwrite)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -1,0 +1,231 @@
+"""Writing plane by plane and block by block, on any scheduler; and under a temporary name first.
+
+A *target* is a plane of a file that is being written: anything with ``shape``, ``dtype``,
+``chunks`` and ``__setitem__`` that takes a block. It is small and picklable, and opens the file in
+the task that has a block to write, so that no plane is ever held whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping, MutableMapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.system import CPU_COUNT
+from distributed import default_client
+
+from ..exposure import Exposure
+from ..plane import Plane, lazy
+from ..report import Report
+from ..result import MappedExposure
+
+__all__ = ["Target", "check_free", "complete_first", "final_meta", "is_store", "stream"]
+
+_SIDE = 2048  # pixels, of the blocks in which a source is copied
+_AHEAD = 4  # tiles in work for each thread: enough that none is idle, be some slow
+_STORE_FILES = ("zarr.json", ".zgroup", ".zarray")
+
+
+class Target(Protocol):
+    """A plane that is being written.
+
+    Attributes
+    ----------
+    shape : (int, int)
+    dtype : numpy.dtype
+    chunks : (int, int)
+        Rows and columns of the pieces that only one task at a time may write to.
+    """
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+    chunks: tuple[int, int]
+
+    def __setitem__(self, slices: tuple[slice, slice], block: np.ndarray) -> None:
+        """Write a block."""
+
+
+def stream(exposure: Exposure, targets: Mapping[str, Target]) -> tuple[Any, Report | None]:
+    """Write the planes of an exposure, and compute its other lazy parts, all in one computation.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Its lazy planes are written where their blocks are computed, its others from here.
+    targets : mapping of str to Target
+        Where each of its planes goes.
+
+    Returns
+    -------
+    Psf or None
+        The exposure's PSF, computed.
+    Report or None
+        Of the run, where the exposure is the lazy result of one.
+    """
+    planes = exposure.planes
+    writes = [
+        _write_lazily(name, plane, targets[name])
+        for name, plane in planes.items()
+        if not isinstance(plane, np.ndarray)
+    ]
+    if isinstance(exposure, MappedExposure):
+        everything = exposure.in_order(
+            [*writes, exposure.psf, exposure.report], _AHEAD * _threads()
+        )
+        *_, (psf,), (report,) = everything.compute()
+        return psf, report
+    *_, psf = dask.compute(*writes, exposure.psf, traverse=False)
+    for name, plane in planes.items():
+        if isinstance(plane, np.ndarray):
+            targets[name][slice(0, plane.shape[0]), slice(0, plane.shape[1])] = plane
+    return psf, None
+
+
+def _threads() -> int:
+    """Return how many tasks may run at the same time."""
+    try:
+        return max(1, sum(default_client().nthreads().values()))
+    except ValueError:
+        return dask.config.get("num_workers", None) or CPU_COUNT
+
+
+def final_meta(exposure: Exposure, report: Report | None = None) -> MutableMapping:
+    """Return the header that an exposure has when it is computed; before the run, one as long."""
+    if not isinstance(exposure, MappedExposure):
+        return exposure.meta
+    meta = exposure.meta.copy()
+    meta["MRFAILED"] = 0 if report is None else len(report.failures)
+    return meta
+
+
+def _write_lazily(name: str, plane: Plane, target: Target) -> da.Array:
+    """Return an array of which every element, when computed, has written a block."""
+    if not isinstance(plane, da.Array):
+        sides = (max(1, _SIDE // chunk) * chunk for chunk in target.chunks)
+        plane = lazy(plane, name, tuple(map(min, sides, plane.shape)))
+    plane = _aligned(plane, target.chunks)
+    return plane.map_blocks(
+        _put,
+        target=target,
+        name=f"write-{name}-{uuid.uuid4().hex}",
+        chunks=tuple((1,) * count for count in plane.numblocks),
+        dtype=bool,
+        meta=np.empty((0, 0), bool),
+    )
+
+
+def _put(block: np.ndarray, target: Target, block_info: Any = None) -> np.ndarray:
+    rows, columns = (slice(*edges) for edges in block_info[0]["array-location"])
+    expected = rows.stop - rows.start, columns.stop - columns.start
+    if block.shape != expected:
+        raise ValueError(f"a block of the exposure has shape {block.shape}, it said {expected}")
+    target[rows, columns] = block
+    return np.ones((1, 1), bool)
+
+
+def _aligned(plane: da.Array, chunks: tuple[int, int]) -> da.Array:
+    """Move the edges between blocks to edges between chunks, so that no two write to the same."""
+    wanted = tuple(map(_snapped, plane.chunks, chunks))
+    # Not by way of distributed's shuffle, which holds everything before it gives out anything.
+    return plane if wanted == plane.chunks else plane.rechunk(wanted, method="tasks")
+
+
+def _snapped(sizes: tuple[int, ...], chunk: int) -> tuple[int, ...]:
+    """Return sizes whose edges are multiples of ``chunk``.
+
+    >>> _snapped((1000, 1000, 1000), 256)
+    (1024, 1024, 952)
+    """
+    *inner, end = np.cumsum(sizes).tolist()
+    snapped = {(edge + chunk // 2) // chunk * chunk for edge in inner}
+    return tuple(b - a for a, b in pairwise([0, *sorted(e for e in snapped if 0 < e < end), end]))
+
+
+# The file as a whole
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a zarr store."""
+    return any((path / name).is_file() for name in _STORE_FILES)
+
+
+def check_free(path: Path, overwrite: bool, *, folder: bool = False) -> None:
+    """Refuse a target that exists, unless it is of the kind and to be replaced, or has no folder.
+
+    Raises
+    ------
+    FileExistsError
+        If it exists and ``overwrite`` is false, or it is not a file, or with ``folder`` not a zarr
+        store: those are never replaced.
+    FileNotFoundError
+        If the folder it is to lie in does not exist.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    if not path.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{path} exists; overwrite=True (--overwrite) replaces it")
+    if path.is_dir() != folder or (folder and not is_store(path)):
+        kind = "a zarr store" if folder else "a file"
+        raise FileExistsError(f"{path} exists and is not {kind}; remove it, or choose another name")
+
+
+@contextlib.contextmanager
+def complete_first(path: Path, overwrite: bool, *, folder: bool = False) -> Iterator[Path]:
+    """Give out a temporary name in the same folder; rename when all is done, remove when it fails.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as place:
+    ...     with complete_first(Path(place, "a.txt"), overwrite=False) as temporary:
+    ...         _ = temporary.write_text("done")
+    ...     Path(place, "a.txt").read_text()
+    'done'
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        check_free(path, overwrite, folder=folder)
+        if folder and path.exists():
+            _exchange(temporary, path)
+        else:
+            os.replace(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Put a folder in the place of another, which then has its name."""
+    old = new.with_suffix(".old")
+    path.rename(old)
+    try:
+        new.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    old.rename(new)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, in which a task that was not told yet may still be writing."""
+    for _ in range(10):
+        if path.is_dir():
+            for name in _STORE_FILES:  # which tasks look for before they write
+                (path / name).unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        if not path.exists():
+            return
+        time.sleep(0.05)

@@ -1,0 +1,420 @@
+"""Zarr stores: an exposure as a group of arrays in chunks, which many tasks can write at once.
+
+A store is a folder with a zarr (version 3) group in it:
+
+``image``, ``variance``, ``mask``
+    The planes that there are, (ny, nx) with the dimension names y and x; the mask is int32. The
+    attribute ``units`` of image and variance says their unit, if the header does; ``mask_planes``
+    of the mask gives the bit of each mask plane by name.
+attributes of the group
+    ``origin`` is the parent coordinates [x, y] of the first pixel; ``header`` the exposure's FITS
+    header and ``wcs`` the cards of its WCS in array pixels, each a list of lines of 80 characters.
+``fits``
+    Where there is more to keep, the bytes of a FITS file, uint8: the HDUs of the PSF (see
+    `mapreduce.io.psf`) and the lookup tables of the WCS.
+
+Other stores are read, too: a group with two-dimensional arrays of any names, or a single array.
+Needs the package zarr: ``pip install 'skyfold[zarr]'``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+from dask.base import is_dask_collection
+
+from ..exposure import Exposure
+from ..plane import Source
+from ..report import Report
+from ..wcs import shift_wcs
+from .header import as_header, bare, wcs_cards
+from .stream import check_free, complete_first, final_meta, is_store, stream
+from .values import named_mask
+from .write import hdus_to_bytes, psf_hdus, unit_of
+
+__all__ = ["ZarrPlane", "ZarrTarget", "read", "recognizes", "write"]
+
+_CHUNK = 512
+_COMPRESSORS = {"lz4": {"cname": "lz4", "clevel": 5}, "zstd": {"cname": "zstd", "clevel": 3}}
+
+
+def recognizes(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a zarr store."""
+    return is_store(Path(path))
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    image: str = "image",
+    variance: str = "variance",
+    mask: str = "mask",
+) -> Exposure:
+    """Open a zarr store as an exposure; its pixels stay on disk until they are used.
+
+    Parameters
+    ----------
+    path : path
+        The folder: a group that `write` made, any other group, or one array, which is the image.
+    image, variance, mask : str
+        Names of the arrays in the group. Variance and mask are optional.
+
+    Returns
+    -------
+    Exposure
+        With `ZarrPlane` sources as planes. A mask that does not name its planes is taken as in
+        `mapreduce.io.fits.read`: 8 bits or less are BAD where not zero, other bits BIT0, BIT1, ...
+
+    Raises
+    ------
+    ImportError
+        Without the package zarr.
+    OSError
+        If the store is missing or damaged.
+    TypeError
+        If the arrays are not of numbers that the planes can have.
+    ValueError
+        If there is no such image, or the arrays differ in shape or are not two-dimensional.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write(Exposure(np.ones((2, 3)), origin=(100, 200)), f"{folder}/a.zarr")
+    ...     read(f"{folder}/a.zarr").bbox
+    Box(x0=100, y0=200, width=3, height=2)
+    """
+    path = os.path.abspath(path)
+    arrays, attributes = _opened_store(path)
+    if None in arrays:
+        arrays = {image: arrays[None]}
+    if image not in arrays:
+        there = ", ".join(arrays) or "no arrays"
+        raise ValueError(f"{path} has no array {image!r}; there are {there}; choose with image=")
+    parts: dict[str, Any] = {"image": _plane(path, arrays[image])}
+    if variance in arrays:
+        parts["variance"] = _plane(path, arrays[variance])
+    if mask in arrays:
+        planes = arrays[mask].attrs.get("mask_planes")
+        where = f"{path}, array {mask!r}"
+        parts["mask"], parts["mask_planes"] = named_mask(_plane(path, arrays[mask]), planes, where)
+    try:
+        if "header" in attributes:
+            parts |= _described(attributes, arrays.get("fits"))
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise OSError(f"{path}: what the group says of the exposure is damaged: {error}") from error
+    return Exposure(**parts)
+
+
+def write(
+    exposure: Exposure,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    chunks: int | tuple[int, int] | None = None,
+    compression: str | None = "lz4",
+) -> Report | None:
+    """Write an exposure to a zarr store; the folder appears under its name when it is complete.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        What to write. If it is lazy it is computed now, on threads or on the current Client; its
+        blocks are written where they are computed, into a folder that all workers must see under
+        the same path, and it is never held whole.
+    path : path
+        The folder.
+    overwrite : bool
+        Whether to replace a store of that name; also the one that the exposure is read from.
+    chunks : int or (int, int), optional
+        Size in pixels, a number or an (x, y) pair, of the pieces that are one file each, and are
+        read as a whole. By default 512, or of that order where the exposure has blocks of another
+        size. Blocks whose edges are not edges of chunks have to be put together before they are
+        written.
+    compression : {"lz4", "zstd"} or None
+        Both are lossless. "lz4" takes a quarter off the noise of floats, nearly all off a mask, and
+        little time; "zstd" takes off some more, at half the speed.
+
+    Returns
+    -------
+    Report or None
+        What happened in the run, where the exposure is the lazy result of a `map_reduce`.
+
+    Raises
+    ------
+    FileExistsError
+        If the store exists, unless ``overwrite``; or what exists is not a zarr store.
+    FileNotFoundError
+        If the folder it is to lie in does not exist.
+    ImportError
+        Without the package zarr.
+    TypeError
+        If ``chunks`` is not a size, or the PSF of a class that cannot be stored.
+    ValueError
+        If ``chunks`` is below 1, or the store cannot hold a plane, a card of the header, or the
+        WCS.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write(Exposure(np.ones((20, 30), "f4")), f"{folder}/a.zarr", chunks=(30, 10))
+    ...     read(f"{folder}/a.zarr").image.shape
+    (20, 30)
+    """
+    zarr, path = _zarr(), Path(path)
+    if compression not in (None, *_COMPRESSORS):
+        raise ValueError(f'compression is "lz4", "zstd" or None, got {compression!r}')
+    asked = None if chunks is None else _checked_chunks(chunks)
+    check_free(path, overwrite, folder=True)
+    _check_dtypes(exposure)
+    _description(exposure)
+    hdus = None if is_dask_collection(exposure.psf) else psf_hdus(exposure.psf)
+    with complete_first(path, overwrite, folder=True) as temporary:
+        group = zarr.create_group(temporary.absolute())
+        targets = {
+            name: _created(group, name, exposure, asked or _default_chunks(plane), compression)
+            for name, plane in exposure.planes.items()
+        }
+        psf, report = stream(exposure, targets)
+        attributes, tables = _description(exposure, report)
+        group.update_attributes(attributes)
+        hdus = [*(psf_hdus(psf) if hdus is None else hdus), *tables]
+        if hdus:
+            data = np.frombuffer(hdus_to_bytes(hdus), np.uint8)
+            group.create_array("fits", data=data, chunks=data.shape)
+    return report
+
+
+@dataclass(frozen=True)
+class ZarrPlane:
+    """An array of a zarr store as a source: a handle that opens it when a block is read.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write(Exposure(np.eye(40)), f"{folder}/a.zarr")
+    ...     plane = read(f"{folder}/a.zarr").planes["image"]
+    ...     plane[10:12, 10:13]
+    array([[1., 0., 0.],
+           [0., 1., 0.]])
+    """
+
+    path: str
+    stamp: tuple[int, ...]
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    ndim = 2
+
+    def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
+        if _stamp(self.path) != self.stamp:
+            raise OSError(f"{self.path} has changed since it was opened; open it again")
+        try:
+            return np.asarray(_opened_array(self.path, self.stamp)[slices], self.dtype)
+        except MemoryError:
+            raise
+        except Exception as error:  # every codec has exceptions of its own
+            raise OSError(f"{self.path} cannot be read: {error}") from error
+
+    def __dask_tokenize__(self) -> tuple:
+        return "ZarrPlane", self.path, self.stamp
+
+
+@dataclass(frozen=True)
+class ZarrTarget:
+    """An array of a zarr store that is being written, by block; see `mapreduce.io.stream.Target`.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        Of a store on disk. Where that is gone, because the run has failed, nothing is written.
+    """
+
+    array: Any
+
+    shape = property(lambda self: self.array.shape)
+    dtype = property(lambda self: self.array.dtype)
+    chunks = property(lambda self: self.array.chunks)
+
+    def __setitem__(self, slices: tuple[slice, slice], block: np.ndarray) -> None:
+        if not is_store(Path(self.array.store.root)):
+            raise FileNotFoundError(f"{self.array.store.root} has vanished")
+        self.array[slices] = np.asarray(block, self.dtype)
+
+
+def _zarr() -> Any:
+    try:
+        import zarr
+    except ImportError as error:
+        raise ImportError("zarr stores need zarr 3: pip install 'skyfold[zarr]'") from error
+    return zarr
+
+
+# Reading
+
+
+def _opened_store(path: str) -> tuple[dict[str | None, Any], Mapping[str, Any]]:
+    """Return the arrays in a group by name, or one array under None, and the group's attributes."""
+    zarr = _zarr()
+    try:
+        node = zarr.open(path, mode="r")
+        if isinstance(node, zarr.Array):
+            return {None: node}, {}
+        return dict(node.arrays()), dict(node.attrs)
+    except Exception as error:  # what is wrong with metadata comes as any of many
+        raise OSError(f"{path} is not a zarr store that can be read: {error}") from error
+
+
+def _plane(path: str, array: Any) -> Source:
+    folder = os.path.join(path, array.path)
+    dtype = np.dtype(array.dtype).newbyteorder("=")
+    return ZarrPlane(folder, _stamp(folder), tuple(array.shape), dtype)
+
+
+def _stamp(folder: str) -> tuple[int, ...]:
+    """Return what changes when an array is written to: chunks are replaced by new files."""
+    try:
+        stamps = [_time(folder)]
+        for name in ("zarr.json", ".zarray"):
+            if os.path.exists(file := os.path.join(folder, name)):
+                stamps.append(_time(file))
+        if os.path.isdir(chunks := os.path.join(folder, "c")):
+            with os.scandir(chunks) as rows:
+                stamps += [_time(chunks), max((_time(row) for row in rows), default=0)]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} has vanished since it was opened") from None
+    return tuple(stamps)
+
+
+def _time(path: Any) -> int:
+    return os.stat(path).st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _opened_array(path: str, stamp: tuple[int, ...]) -> Any:
+    return _zarr().open_array(path, mode="r")
+
+
+def _described(attributes: Mapping[str, Any], tables: Any) -> dict[str, Any]:
+    """Return what a group says of an exposure beside its pixels."""
+    x0, y0 = attributes["origin"]
+    parts: dict[str, Any] = {"origin": (x0, y0), "meta": _header(attributes["header"])}
+    hdus = fits.HDUList()
+    if tables is not None:
+        hdus = fits.open(io.BytesIO(tables[:].tobytes()), lazy_load_hdus=False)
+        from .psf import psf_from_hdus
+
+        parts["psf"] = psf_from_hdus(hdus)
+    if "wcs" in attributes:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FITSFixedWarning)
+            parts["wcs"] = shift_wcs(WCS(_header(attributes["wcs"]), hdus), x0, y0)
+    return parts
+
+
+def _header(lines: list[str]) -> fits.Header:
+    return fits.Header.fromstring("".join(line.ljust(80) for line in lines))
+
+
+# Writing
+
+
+def _checked_chunks(chunks: Any) -> tuple[int, int]:
+    """Return a size as (rows, columns)."""
+    size = chunks if isinstance(chunks, tuple) else (chunks, chunks)
+    if len(size) != 2 or any(
+        isinstance(n, bool) or not isinstance(n, int | np.integer) for n in size
+    ):
+        raise TypeError(f"chunks is a whole number or an (x, y) pair of them, got {chunks!r}")
+    if min(size) < 1:
+        raise ValueError(f"chunks must be above zero, got {chunks!r}")
+    return int(size[1]), int(size[0])
+
+
+def _default_chunks(plane: Any) -> tuple[int, int]:
+    """Return chunks that blocks of one size are made of, if there are."""
+    blocks = getattr(plane, "chunks", ((1,), (1,)))
+    return tuple(map(_default_chunk, blocks, plane.shape))
+
+
+def _default_chunk(sizes: tuple[int, ...], length: int) -> int:
+    """Return a divisor of the size of all blocks but the last, near to the usual size.
+
+    >>> _default_chunk((1000, 1000, 600), 2600), _default_chunk((300, 200, 500), 1000)
+    (500, 512)
+    """
+    size, *others = sizes[:-1] or sizes
+    parts = max(1, round(size / _CHUNK))
+    if len(sizes) > 1 and {size} == {size, *others} and size % parts == 0 and size >= _CHUNK // 2:
+        return size // parts
+    return min(_CHUNK, length)
+
+
+def _check_dtypes(exposure: Exposure) -> None:
+    for name, plane in exposure.planes.items():
+        if (dtype := np.dtype(plane.dtype)).itemsize > 8:
+            raise ValueError(f"{name} is {dtype}, which zarr cannot hold; convert it with astype")
+
+
+def _description(
+    exposure: Exposure, report: Report | None = None
+) -> tuple[dict[str, Any], list[Any]]:
+    """Return the attributes of the group, and the lookup tables of the WCS."""
+    header, tables = bare(as_header(final_meta(exposure, report))), []
+    attributes: dict[str, Any] = {"origin": list(exposure.origin), "header": _lines(header)}
+    if exposure.wcs is not None:
+        cards, tables = wcs_cards(exposure.wcs, exposure.origin)
+        attributes["wcs"] = _lines(cards)
+    return attributes, tables
+
+
+def _lines(header: fits.Header) -> list[str]:
+    text = header.tostring(sep="", endcard=False, padding=False)
+    return [text[i : i + 80] for i in range(0, len(text), 80)]
+
+
+def _created(
+    group: Any, name: str, exposure: Exposure, chunks: tuple[int, int], compression: str | None
+) -> ZarrTarget:
+    """Make an array for a plane."""
+    plane = exposure.planes[name]
+    dtype = np.dtype(plane.dtype).newbyteorder("=")
+    chunks = tuple(map(min, chunks, plane.shape))
+    attributes: dict[str, Any] = {}
+    if name == "mask":
+        attributes["mask_planes"] = dict(exposure.mask_planes)
+    elif unit := unit_of(name, exposure.meta):
+        attributes["units"] = unit
+    array = group.create_array(
+        name,
+        shape=plane.shape,
+        dtype=dtype,
+        chunks=chunks,
+        compressors=_compressor(compression, dtype),
+        fill_value=np.nan if dtype.kind == "f" else 0,
+        dimension_names=("y", "x"),
+        attributes=attributes,
+        # To find out whether there is anything to write takes as long as writing it.
+        config={"write_empty_chunks": True},
+    )
+    return ZarrTarget(array)
+
+
+def _compressor(compression: str | None, dtype: np.dtype) -> Any:
+    if compression is None:
+        return None
+    from zarr.codecs import BloscCodec
+
+    return BloscCodec(**_COMPRESSORS[compression], shuffle="shuffle", typesize=dtype.itemsize)
