@@ -1,29 +1,26 @@
 """Ways to add a constant to every cell of three planes and to put the cells together again.
 
-Each contestant is a function (planes, grid, reducer) -> planes, where the reducer is "average" or
-"copy", and its docstring says in its first line what it is. The ideal and `map_overlap` know no
-reducer: they can only work on a partition.
+Each contestant's docstring says in its first line what it is. Those here follow the same rules
+for missing values and overlapping cells: functions (planes, grid, reducer) -> planes, where the
+reducer is "average" or "copy". Those of `benchmarks.peers` know no such rules.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from importlib.util import find_spec
 
-import dask
-import dask.array as da
 import numpy as np
-from dask.system import CPU_COUNT
 
 import mapreduce as mr
 
+from . import peers
 from .helpers import Planes
+from .peers import CONSTANT
 
-__all__ = ["CONTESTANTS", "lazy_map_overlap", "lazy_skyfold"]
+__all__ = ["LIBRARIES", "PEERS", "REDUCING", "absent", "lazy_skyfold"]
 
-CONSTANT = np.float32(3)
 BAD_BITS = np.int32(
     mr.MaskPlanes.lsst().add("INVALID_MAPREDUCE").bitmask("INVALID_MAPREDUCE", "BAD", "NO_DATA")
 )
@@ -52,26 +49,6 @@ def skyfold(planes: Planes, grid: mr.Grid, reducer: str) -> Planes:
 def skyfold_sync(planes: Planes, grid: mr.Grid, reducer: str) -> Planes:
     """Our engine on dask's synchronous scheduler."""
     return Planes(**lazy_skyfold(planes, grid, reducer).compute(scheduler="synchronous").planes)
-
-
-# The ideal
-
-
-def ideal(planes: Planes, grid: mr.Grid, reducer: str) -> Planes:
-    """One thread a core; slice, map, write; no checks, no reducer, plain numpy."""
-    out = Planes(*(np.empty_like(plane) for plane in planes))
-
-    def work(cells: list[mr.Cell]) -> None:
-        for cell in cells:
-            where = cell.core.slices(grid.box)
-            out.image[where] = planes.image[where] + CONSTANT
-            out.variance[where] = planes.variance[where]
-            out.mask[where] = planes.mask[where]
-
-    edges = [len(grid) * n // CPU_COUNT for n in range(CPU_COUNT + 1)]
-    with ThreadPoolExecutor(CPU_COUNT) as pool:
-        list(pool.map(work, [grid.cells[start:stop] for start, stop in pairwise(edges)]))
-    return out
 
 
 # The original's manner
@@ -182,49 +159,24 @@ def _finish(out: Planes, count: np.ndarray | None) -> None:
         out.mask[~valid] |= BAD_BITS
 
 
-# dask.array.map_overlap
-
-
-def add_to_block(block: np.ndarray) -> np.ndarray:
-    return block + CONSTANT
-
-
-def same_block(block: np.ndarray) -> np.ndarray:
-    return block
-
-
-def lazy_map_overlap(planes: Planes, grid: mr.Grid) -> tuple[da.Array, ...]:
-    """Build map_overlap's graph of the three planes, a chunk where the grid has a cell."""
-    starts = {cell.core.y0 for cell in grid}, {cell.core.x0 for cell in grid}
-    ends = grid.box.y1, grid.box.x1
-    chunks = tuple(
-        tuple(stop - start for start, stop in pairwise([*sorted(edges), end]))
-        for edges, end in zip(starts, ends, strict=True)
-    )
-    border = max(cell.core.x0 - cell.expanded.x0 for cell in grid)
-    return tuple(
-        da.map_overlap(
-            function,
-            da.from_array(plane, chunks=chunks, name=False),  # which spares it hashing the pixels
-            depth=border,
-            boundary="none",
-            dtype=plane.dtype,
-            meta=np.empty((0, 0), plane.dtype),
-        )
-        for function, plane in zip((add_to_block, same_block, same_block), planes, strict=True)
-    )
-
-
-def map_overlap(planes: Planes, grid: mr.Grid, reducer: str) -> Planes:
-    """dask.array.map_overlap on threads, a plane each, computed together; no reducer."""
-    return Planes(*dask.compute(*lazy_map_overlap(planes, grid), scheduler="threads"))
-
-
-CONTESTANTS: dict[str, Callable[[Planes, mr.Grid, str], Planes]] = {
+REDUCING: dict[str, Callable[[Planes, mr.Grid, str], Planes]] = {
     "skyfold": skyfold,
     "skyfold_sync": skyfold_sync,
-    "ideal": ideal,
     "original": original,
     "lean": lean,
-    "map_overlap": map_overlap,
 }
+PEERS: dict[str, Callable[[Planes, mr.Grid], Planes]] = {
+    "ideal": peers.ideal,
+    "thread_pool": peers.thread_pool,
+    "joblib": peers.joblib_threads,
+    "map_overlap": peers.map_overlap,
+    "apply_parallel": peers.apply_parallel,
+    "ray": peers.ray_tasks,
+    "daisy": peers.daisy_blocks,
+}
+LIBRARIES = {"joblib": "joblib", "apply_parallel": "skimage", "ray": "ray", "daisy": "daisy"}
+
+
+def absent() -> list[str]:
+    """Return the peers whose library is not installed."""
+    return [name for name, library in LIBRARIES.items() if find_spec(library) is None]
