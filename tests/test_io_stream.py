@@ -166,7 +166,7 @@ def test_no_two_tasks_write_to_one_chunk(tmp_path, monkeypatch):
 
     def watched(self, slices, block):
         ours = {
-            (self.array.path, y // self.chunks[0], x // self.chunks[1])
+            (self.path, y // self.chunks[0], x // self.chunks[1])
             for y in range(slices[0].start, slices[0].stop)
             for x in range(slices[1].start, slices[1].stop)
         }

@@ -45,6 +45,8 @@ from .write import hdus_to_bytes, psf_hdus, unit_of
 __all__ = ["ZarrPlane", "ZarrTarget", "read", "recognizes", "write"]
 
 _CHUNK = 512
+# To find out whether there is anything to write takes as long as writing it.
+_CONFIG = {"write_empty_chunks": True}
 _COMPRESSORS = {"lz4": {"cname": "lz4", "clevel": 5}, "zstd": {"cname": "zstd", "clevel": 3}}
 
 
@@ -236,22 +238,25 @@ class ZarrPlane:
 class ZarrTarget:
     """An array of a zarr store that is being written, by block; see `mapreduce.io.stream.Target`.
 
-    Parameters
+    It holds no zarr object: a worker would import zarr while it unpickles one, in two threads at a
+    time.
+
+    Attributes
     ----------
-    array : zarr.Array
-        Of a store on disk. Where that is gone, because the run has failed, nothing is written.
+    path : str
+        The array's folder. Where that is gone, because the run has failed, nothing is written.
     """
 
-    array: Any
-
-    shape = property(lambda self: self.array.shape)
-    dtype = property(lambda self: self.array.dtype)
-    chunks = property(lambda self: self.array.chunks)
+    path: str
+    shape: tuple[int, int]
+    dtype: np.dtype
+    chunks: tuple[int, int]
 
     def __setitem__(self, slices: tuple[slice, slice], block: np.ndarray) -> None:
-        if not is_store(Path(self.array.store.root)):
-            raise FileNotFoundError(f"{self.array.store.root} has vanished")
-        self.array[slices] = np.asarray(block, self.dtype)
+        if not is_store(Path(self.path).parent):
+            raise FileNotFoundError(f"{Path(self.path).parent} has vanished")
+        array = _zarr().open_array(self.path, mode="r+").with_config(_CONFIG)
+        array[slices] = np.asarray(block, self.dtype)
 
 
 def _zarr() -> Any:
@@ -406,10 +411,9 @@ def _created(
         fill_value=np.nan if dtype.kind == "f" else 0,
         dimension_names=("y", "x"),
         attributes=attributes,
-        # To find out whether there is anything to write takes as long as writing it.
-        config={"write_empty_chunks": True},
     )
-    return ZarrTarget(array)
+    path = os.path.join(array.store.root, array.path)
+    return ZarrTarget(path, array.shape, array.dtype, array.chunks)
 
 
 def _compressor(compression: str | None, dtype: np.dtype) -> Any:
