@@ -112,15 +112,16 @@ def _tile_a_rectangle(boxes: np.ndarray) -> bool:
 
 
 class Fold:
-    """A region of the output, filled by one piece after the other."""
+    """A region of the output, filled by one piece after the other.
+
+    To be used with NumPy's warnings off, as data may hold what overflows or is not a number.
+    """
 
     def __init__(self, job: Job, box: Box, parent: Box, planes: Planes) -> None:
         self.job = job
         self.box = box
         self.failed: list[Box] = []
         self.exact = True  # no value was changed by a conversion
-        if not box.area:
-            return
         where = box.slices(parent)
         self.image = planes["image"][where]
         self.variance = planes["variance"][where] if "variance" in planes else None
@@ -142,8 +143,7 @@ class Fold:
         patch = Patch(piece.box, piece.part, image, variance, valid)
         self.exact &= image.dtype == self.image.dtype
         self.exact &= variance is None or variance.dtype == self.variance.dtype
-        with np.errstate(invalid="ignore", over="ignore"):
-            self.job.reducer.fold(self.state, where, patch)
+        self.job.reducer.fold(self.state, where, patch)
         self._add_mask(where, piece.planes.get("mask"), valid)
 
     def _add_mask(
@@ -159,10 +159,7 @@ class Fold:
 
     def finish(self) -> None:
         """Leave the result in the region's planes, flagged where it is missing."""
-        if not self.box.area:
-            return
-        with np.errstate(invalid="ignore", over="ignore"):
-            complete = self.job.reducer.finish(self.state)
+        complete = self.job.reducer.finish(self.state)
         bits = np.int32(self.job.bad_bits)
         for box in self.failed:
             where = box.slices(self.box)
@@ -187,6 +184,5 @@ def valid_pixels(image: np.ndarray, variance: np.ndarray | None) -> np.ndarray |
     total = image.sum() if variance is None else np.einsum("ij,ij->", image, variance)
     if total == total:  # no NaN among the terms: the quick answer for most
         return None
-    with np.errstate(invalid="ignore", over="ignore"):
-        missing = np.isnan(image if variance is None else image * variance)
+    missing = np.isnan(image if variance is None else image * variance)
     return ~missing if missing.any() else None

@@ -156,7 +156,7 @@ def _blocks(layout: Layout, arrays: tuple) -> tuple[dict[str, Blocks], Blocks | 
 
 
 def map_cells(run: Run, tile: Tile, layout: Layout, *arrays: Any) -> MappedTile:
-    """Read a tile's blocks, map its cells and fold its interior."""
+    """Read a tile's blocks, map its cells and fold the results."""
     return map_tile(run.job, tile, *_blocks(layout, arrays), run.planes(tile.box))
 
 
@@ -171,7 +171,7 @@ def send_spill(mapped: MappedTile, run: Run) -> dict:
 
 
 def reduce_strips(run: Run, tile: Tile, mapped: MappedTile, spills: list[dict]) -> FinishedTile:
-    """Fold the strips of a tile, with what its neighbours sent."""
+    """Do the strips of a tile again, with what its neighbours sent."""
     received = [spill.get(tile.index, []) for spill in spills]
     finished = reduce_tile(run.job, tile, mapped, received)
     if tile.index == (0, 0):

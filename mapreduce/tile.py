@@ -1,8 +1,8 @@
 """What one task does: run the mapper on the cells of a tile, and fold the results.
 
 NumPy only; nothing here knows dask. Every pixel gets its contributions in the order of the cells'
-indices. In a tile's interior they all come from its own cells, and are folded at once. In its
-strips they may come from neighbours too, so pieces of results are kept until all are there.
+indices. A tile is done as if its own cells were all. In its strips results may come from neighbours
+too: where some came, a strip is done again, with the pieces of its own results that were kept.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ class SamePsf:
 class MappedTile:
     """What the map task of a tile leaves for the reduce task."""
 
-    planes: Planes  # over the tile; done in the interior, the input's mask in the strips
-    own: list[Piece]
+    planes: Planes  # over the tile, as they are if no other tile reaches in
+    masks: list[np.ndarray]  # the input's, over the strips
+    own: list[Piece]  # what lies in the strips
     spill: dict[TileIndex, list[Piece]]
     records: list[CellRecord]
     peak_bytes: int
@@ -83,7 +84,7 @@ def map_tile(
     own: list[Piece] = []
     spill: dict[TileIndex, list[Piece]] = {}
     exposures, planes["mask"][...] = cell_input(job, tile, blocks, mask)
-    interior = Fold(job, tile.interior, tile.box, planes)
+    masks = [planes["mask"][strip.slices(tile.box)].copy() for strip in tile.strips]
     pieces = []
     for cell in tile.cells:
         piece, record = _run_cell(job, cell, exposures)
@@ -91,32 +92,27 @@ def map_tile(
         records.append(record)
     if job.reducer.joins:
         pieces = put_together(pieces, exposures.whole and exposures.whole[MAIN])
+    _fold(job, tile.box, tile.box, pieces, planes)
     for piece in pieces:
-        interior.add(piece)
-        if not tile.interior.contains(piece.box):
-            _share(piece, tile, own, spill)
-    interior.finish()
-    return MappedTile(planes, own, spill, records, _peak_bytes())
+        _share(piece, tile, own, spill)
+    return MappedTile(planes, masks, own, spill, records, _peak_bytes())
 
 
 def reduce_tile(
     job: Job, tile: Tile, mapped: MappedTile, received: list[list[Piece]]
 ) -> FinishedTile:
-    """Fold the strips of a tile, of its own pieces and those of its neighbours.
+    """Do the strips of a tile again, if its neighbours sent anything.
 
     It overwrites and never adds, so that it can be run again on the same input.
     """
-    pieces = mapped.own
+    planes = {name: _writeable(plane) for name, plane in mapped.planes.items()}
     if any(received):
         pieces = [*mapped.own, *(piece for spill in received for piece in spill)]
         pieces = [single for piece in pieces for single in piece.taken_apart()]
         pieces.sort(key=lambda piece: piece.index)
-    planes = {name: _writeable(plane) for name, plane in mapped.planes.items()}
-    for box in tile.strips:
-        strip = Fold(job, box, tile.box, planes)
-        for piece in pieces:
-            strip.add(piece)
-        strip.finish()
+        for strip, mask in zip(tile.strips, mapped.masks, strict=True):
+            planes["mask"][strip.slices(tile.box)] = mask
+            _fold(job, strip, tile.box, pieces, planes)
     return FinishedTile(planes, mapped.records, max(mapped.peak_bytes, _peak_bytes()))
 
 
@@ -260,8 +256,19 @@ def _translated(job: Job, value: Exposure) -> np.ndarray:
     return mask
 
 
+def _fold(job: Job, box: Box, parent: Box, pieces: list[Piece], planes: Planes) -> None:
+    """Fold pieces into a region of planes over ``parent``."""
+    region = Fold(job, box, parent, planes)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for piece in pieces:
+            region.add(piece)
+        region.finish()
+
+
 def _share(piece: Piece, tile: Tile, own: list[Piece], spill: dict[TileIndex, list[Piece]]) -> None:
-    """Give every tile its part of a piece that leaves the interior."""
+    """Keep what others may lie over, and give every other tile its part of a piece."""
+    if tile.interior.contains(piece.box):
+        return
     for strip in tile.strips:
         if piece.box.overlaps(strip):
             own.append(piece.cut(strip).copy())
