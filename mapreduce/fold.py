@@ -13,7 +13,7 @@ from .reducer import Patch
 
 __all__ = ["Fold", "Piece", "put_together", "valid_pixels"]
 
-_SMALL = 2**14  # pixels of a piece; below, NumPy's calls take longer than their work
+_SMALL = 2**17  # pixels of a piece; below, few long calls of NumPy are better than many short ones
 
 
 class Piece(NamedTuple):
@@ -74,8 +74,9 @@ class Piece(NamedTuple):
 def put_together(pieces: list[Piece], source: Exposure | None) -> list[Piece]:
     """Make one piece of small ones that tile a rectangle, as the cores of a partition do.
 
-    For small cells the calls of NumPy would take longer than their work. What the mapper left as
-    it was is taken from the ``source`` of all cells, if there is one.
+    NumPy lets go of Python's global lock in every call, and the shorter the calls, the more time is
+    lost in handing it from thread to thread. What the mapper left as it was is taken from the
+    ``source`` of all cells, if there is one.
     """
     area = sum(piece.part.area for piece in pieces)
     if len(pieces) < 2 or area > len(pieces) * _SMALL:

@@ -71,7 +71,7 @@ def test_a_joined_piece_can_be_taken_apart():
         make_piece(1, Box(3, -2, 4, 2)),  # the same again
         make_piece(1, Box(3, 0, 4, 2), dtype="f8"),
         make_piece(1, Box(3, 0, 4, 2), planes=("image",)),
-        make_piece(1, Box(3, 0, 4, 20_000)),  # not small
+        make_piece(1, Box(3, 0, 4, 80_000)),  # not small
         Piece(1, Box(3, 0, 4, 2), Box(3, 0, 4, 2), None),
     ],
 )
