@@ -26,6 +26,7 @@ from .helpers import (
     make_parser,
     race,
     ratio,
+    square,
     table,
     timed,
 )
@@ -144,7 +145,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("bench_psf", __doc__)
     parser.add_argument(
         "--cells",
-        type=count,
+        type=square,
         nargs="+",
         default=[100, 10_000, 102_400],
         help="numbers of cells, squares of whole numbers (%(default)s)",
@@ -153,10 +154,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--positions", type=count, default=100, help="positions in a run (%(default)s)"
     )
     parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
-    options = parser.parse_args(argv)
-    if odd := [n for n in options.cells if math.isqrt(n) ** 2 != n]:
-        parser.error(f"--cells {odd[0]} is not the square of a whole number")
-    return options
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from .helpers import (
     make_parser,
     make_planes,
     race,
+    square,
     table,
 )
 from .peers import CONSTANT, ideal
@@ -172,7 +173,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("bench_scaling", __doc__)
     parser.add_argument(
         "--cells",
-        type=count,
+        type=square,
         nargs="+",
         default=[1024, 10_000, 102_400],
         help="numbers of cells, squares of whole numbers (%(default)s)",
@@ -186,8 +187,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
     options = parser.parse_args(argv)
-    if odd := [n for n in options.cells if math.isqrt(n) ** 2 != n]:
-        parser.error(f"--cells {odd[0]} is not the square of a whole number")
     for name in ("cells", "sizes"):
         if len(set(getattr(options, name))) < 2:
             parser.error(f"--{name} needs two numbers or more")

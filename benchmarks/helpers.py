@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import os
 import platform
 import random
@@ -33,6 +34,7 @@ __all__ = [
     "new_file",
     "race",
     "ratio",
+    "square",
     "summary",
     "table",
     "timed",
@@ -230,6 +232,14 @@ def count(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} runs tell nothing; 1 is the least")
+    return number
+
+
+def square(text: str) -> int:
+    """Return the square of a whole number from the command line."""
+    number = count(text)
+    if math.isqrt(number) ** 2 != number:
+        raise argparse.ArgumentTypeError(f"{number} is not the square of a whole number")
     return number
 
 

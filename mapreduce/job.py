@@ -131,9 +131,8 @@ def _read_for(
     job: Job, cell: Cell, blocks: Mapping[str, Blocks], mask: Blocks | None
 ) -> dict[str, Exposure]:
     own = {name: _part(block, cell.expanded) for name, block in blocks.items()}
-    return _read(job, own, None if mask is None else _part(mask, cell.expanded), table_of([cell]))[
-        0
-    ]
+    own_mask = None if mask is None else _part(mask, cell.expanded)
+    return _read(job, own, own_mask, table_of([cell]))[0]
 
 
 def _mask_or_zero(mask: Blocks | None, tile: Tile) -> np.ndarray | int:

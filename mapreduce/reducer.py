@@ -287,12 +287,13 @@ class _Totals:
     def add(self, where: _Slices, values: Sequence[np.ndarray], valid: np.ndarray | None) -> None:
         """Add values where they are valid, in the dtypes of the planes."""
         before = self.cover.add(where, valid)
+        first = None if before is None else before == 0
         for plane, terms in zip(self.planes, values, strict=True):
             total = plane[where]
-            if before is None:
+            if first is None:
                 np.add(terms, total.dtype.type(0), out=total, casting="same_kind")
             else:
-                np.copyto(total, 0, where=before == 0)
+                np.copyto(total, 0, where=first)
                 where_valid = True if valid is None else valid
                 np.add(total, terms, out=total, where=where_valid, casting="same_kind")
 
