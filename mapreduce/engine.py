@@ -200,10 +200,9 @@ class _Replay:
         self.sources = sources
 
     def replay(self, index: int) -> Any:
-        found = cells_of(self.grid.table[self.grid.table[:, 0] == index])
-        if not found:
+        cell = next(cells_of(self.grid.table[self.grid.table[:, 0] == index]), None)
+        if cell is None:
             raise IndexError(f"there is no cell {index}; the run had {len(self.grid)}")
-        cell = found[0]
         cutouts = {name: source.cutout(cell.expanded) for name, source in self.sources.items()}
         loaded = {name: c.compute(scheduler="synchronous") for name, c in cutouts.items()}
         shells = {name: {**self.job.shells[name], "psf": e.psf} for name, e in loaded.items()}

@@ -256,7 +256,7 @@ class Exposure(DaskMethodsMixin):
         """
         if not isinstance(box, Box):
             raise TypeError(f"cutout takes a Box, got {type(box).__name__}")
-        if not box.area:
+        if not (box[2] and box[3]):
             raise ValueError(f"{box} is empty")
         slices = box.slices(self._bbox)
         variance, mask = self._variance, self._mask

@@ -7,13 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .box import Box
-from .exposure import Exposure
 from .job import Job, Planes
 from .reducer import Patch
 
-__all__ = ["Fold", "Piece", "put_together", "valid_pixels"]
-
-_SMALL = 2**17  # pixels of a piece; below, few long calls of NumPy are better than many short ones
+__all__ = ["Fold", "Piece", "valid_pixels"]
 
 
 class Piece(NamedTuple):
@@ -69,47 +66,6 @@ class Piece(NamedTuple):
             if box.overlaps(self.part):
                 pieces.append(self.cut(box)._replace(index=index, box=box, members=None))
         return pieces
-
-
-def put_together(pieces: list[Piece], source: Exposure | None) -> list[Piece]:
-    """Make one piece of small ones that tile a rectangle, as the cores of a partition do.
-
-    NumPy lets go of Python's global lock in every call, and the shorter the calls, the more time is
-    lost in handing it from thread to thread. What the mapper left as it was is taken from the
-    ``source`` of all cells, if there is one.
-    """
-    area = sum(piece.part.area for piece in pieces)
-    if len(pieces) < 2 or area > len(pieces) * _SMALL:
-        return pieces
-    if any(piece.planes is None for piece in pieces):
-        return pieces
-    kinds = {tuple((name, plane.dtype) for name, plane in p.planes.items()) for p in pieces}
-    boxes = np.array([piece.part for piece in pieces])
-    if len(kinds) > 1 or not _tile_a_rectangle(boxes):
-        return pieces
-    whole = Box.union(piece.part for piece in pieces)
-    given = set.intersection(*(set(piece.given) for piece in pieces)) if source else ()
-    new = {name: np.empty(whole.shape, dtype) for name, dtype in kinds.pop() if name not in given}
-    for piece in pieces:
-        where = piece.part.slices(whole)
-        for name, plane in new.items():
-            plane[where] = piece.planes[name]
-    planes = {**new, **{name: source.planes[name][whole.slices(source.bbox)] for name in given}}
-    members = np.column_stack([[piece.index for piece in pieces], boxes])
-    return [Piece(pieces[0].index, whole, whole, planes, members=members)]
-
-
-def _tile_a_rectangle(boxes: np.ndarray) -> bool:
-    """Whether boxes are all of the products of adjoining intervals in x and in y."""
-    spans = []
-    for axis in (0, 1):
-        starts, ends = boxes[:, axis], boxes[:, axis] + boxes[:, axis + 2]
-        edges, place = np.unique(starts, return_inverse=True)
-        if not np.array_equal(ends, np.append(edges[1:], ends.max())[place]):
-            return False
-        spans.append((place, len(edges)))
-    (columns, width), (rows, height) = spans
-    return len(boxes) == width * height == len(np.unique(columns * height + rows))
 
 
 class Fold:

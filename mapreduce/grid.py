@@ -94,7 +94,7 @@ expanded=Box(x0=0, y0=46, width=54, height=54)))
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """All cells."""
-        return cells_of(self.table)
+        return tuple(cells_of(self.table))
 
     def __getitem__(self, index: int) -> Cell:
         return self.cells[index]
@@ -146,7 +146,7 @@ expanded=Box(x0=0, y0=46, width=54, height=54)))
             raise ValueError(f"skip must be 1 or more, got {skip}")
         _, columns = np.unique(self.table[:, 1], return_inverse=True)
         _, rows = np.unique(self.table[:, 2], return_inverse=True)
-        shown = cells_of(self.table[(columns % skip == 0) & (rows % skip == 0)])
+        shown = list(cells_of(self.table[(columns % skip == 0) & (rows % skip == 0)]))
         return draw_boxes(
             [cell.core for cell in shown],
             [cell.expanded for cell in shown],
@@ -162,12 +162,11 @@ def table_of(cells: Iterable[Cell]) -> np.ndarray:
     return np.array(rows, np.int64).reshape(-1, 9)
 
 
-def cells_of(table: np.ndarray) -> tuple[Cell, ...]:
-    """Return the cells of a table like `Grid.table`."""
+def cells_of(table: np.ndarray) -> Iterator[Cell]:
+    """Yield the cells of a table like `Grid.table`."""
     new = tuple.__new__  # the numbers need no checks, and there are many
-    return tuple(
-        new(Cell, (row[0], new(Box, row[1:5]), new(Box, row[5:9]))) for row in table.tolist()
-    )
+    for row in table.tolist():
+        yield new(Cell, (row[0], new(Box, row[1:5]), new(Box, row[5:9])))
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,10 @@ class Tile:
     sends: dict[TileIndex, Box]
     receives: tuple[TileIndex, ...]
 
-    @cached_property
+    @property
     def cells(self) -> tuple[Cell, ...]:
         """The cells that it owns, in the order of their indices."""
-        return cells_of(self.table)
+        return tuple(cells_of(self.table))
 
     @cached_property
     def strips(self) -> list[Box]:

@@ -17,7 +17,7 @@ and sigma = sqrt(v), the reducers that combine offer three rules by name:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -114,7 +114,9 @@ class PixelReducer:
     undefined values, and returns whatever ``fold`` and ``finish`` need.
     ``fold(state, where, patch)`` adds one patch, whose place in the region is ``where``.
     A reducer with ``joins = True`` may get the results of several cells that lie side by side as
-    one patch, whose ``box`` is that of all of them.
+    one patch, whose ``box`` is that of all of them. If valid values that are alone at their pixels
+    come out one by one, whatever their neighbours, ``place`` may be a function (out, values) that
+    writes what becomes of them. The engine then needs nothing else for cells that tile the output.
     ``finish(state)`` must leave the result in the planes that ``begin`` got, NaN where there is
     none; it may return True where every pixel has a single valid value as it was given, which
     spares a look for NaN. ``variance`` is None throughout for an exposure without it. An attribute
@@ -153,6 +155,7 @@ class PixelReducer:
     holds_nan: ClassVar[bool] = True
     keeps_psf: ClassVar[bool] = False
     joins: ClassVar[bool] = False
+    place: ClassVar[Callable[[np.ndarray, np.ndarray], Any] | None] = None
 
     def __post_init__(self) -> None:
         bad = (self.bad,) if isinstance(self.bad, str) else tuple(self.bad)
@@ -191,6 +194,7 @@ class Copy(PixelReducer):
 
     name: ClassVar[str] = "copy"
     joins: ClassVar[bool] = True
+    place: ClassVar[Callable] = staticmethod(np.copyto)
     keeps_psf: ClassVar[bool] = True
 
     def begin(self, image, variance):
@@ -277,6 +281,11 @@ class _Cover:
         return False
 
 
+def _add_to_zero(out: np.ndarray, values: np.ndarray) -> None:
+    """Write values as sums that began with zero: -0.0 becomes 0.0."""
+    np.add(values, out.dtype.type(0), out=out, casting="same_kind")
+
+
 class _Totals:
     """Sums of the valid values of a region; undefined where there is none."""
 
@@ -291,7 +300,7 @@ class _Totals:
         for plane, terms in zip(self.planes, values, strict=True):
             total = plane[where]
             if first is None:
-                np.add(terms, total.dtype.type(0), out=total, casting="same_kind")
+                _add_to_zero(total, terms)
             else:
                 np.copyto(total, 0, where=first)
                 where_valid = True if valid is None else valid
@@ -304,6 +313,7 @@ class Sum(PixelReducer):
 
     name: ClassVar[str] = "sum"
     joins: ClassVar[bool] = True
+    place: ClassVar[Callable] = staticmethod(_add_to_zero)
     variance_rule: ClassVar[str] = "sum"
     holds_nan: ClassVar[bool] = False
 
@@ -336,6 +346,11 @@ class Average(PixelReducer):
     variance_rule: str = "mean"
     name: ClassVar[str] = "average"
     joins: ClassVar[bool] = True
+
+    @property
+    def place(self) -> Callable | None:
+        """As for a sum; but the square of a root is not to the last bit what it was made of."""
+        return None if self.variance_rule == "correlated" else _add_to_zero
 
     def begin(self, image, variance):
         """Start without values."""

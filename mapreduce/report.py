@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import traceback
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,11 @@ from .box import Box
 from .display import facts_table
 from .grid import Cell
 
-__all__ = ["CellFailure", "CellRecord", "Report"]
+__all__ = ["INPUT_PSF", "CellFailure", "CellRecords", "Report"]
 
 _MEBIBYTE = 2**20
+
+INPUT_PSF = object()  # in place of the input's PSF
 
 #: Runs whose lazy results are alive in this process, by token; a report finds its run here again
 #: after a journey from a worker, so that a failed cell can be replayed.
@@ -56,26 +58,60 @@ class CellFailure:
         return f"cell {self.index}, core {self.core}: {self.error}"
 
 
-class CellRecord(NamedTuple):
-    """What is known of a cell after the run.
+class CellRecords:
+    """What is known of some cells after the run, in arrays: there may be very many.
+
+    Parameters
+    ----------
+    table : (n, 9) int64 array
+        The cells, rows of `Grid.table`.
 
     Attributes
     ----------
-    index : int
-    seconds : float
-        Time in the mapper.
-    box : Box or None
-        Where its result lies; None where there is none.
-    psf : object
-        PSF of its result; None where it has none.
-    failure : CellFailure or None
+    index : (n,) int64 array
+    seconds : list of n float
+        Time in the mapper; added to cell by cell.
+    boxes : (n, 4) int64 array
+        Where the results lie: on the cores, if nothing else is set; without area where there is
+        none.
+    psfs : dict of int to object
+        By place, the results' PSFs that are not the input's.
+    failures : list of CellFailure
     """
 
-    index: int
-    seconds: float
-    box: Box | None
-    psf: Any
-    failure: CellFailure | None
+    __slots__ = ("boxes", "failures", "index", "psfs", "seconds")
+
+    def __init__(self, table: np.ndarray) -> None:
+        self.index = table[:, 0]
+        self.boxes = table[:, 1:5].copy()
+        self.seconds: list[float] = []
+        self.psfs: dict[int, Any] = {}
+        self.failures: list[CellFailure] = []
+
+    def add(self, cell: Cell, seconds: float, box: Box, psf: Any = INPUT_PSF) -> None:
+        """Record the next cell's result."""
+        if box is not cell.core:
+            self.boxes[len(self.seconds)] = box
+        if psf is not INPUT_PSF:
+            self.psfs[len(self.seconds)] = psf
+        self.seconds.append(seconds)
+
+    def add_failure(self, failure: CellFailure, seconds: float) -> None:
+        """Record that the next cell failed."""
+        self.boxes[len(self.seconds)] = 0
+        self.failures.append(failure)
+        self.seconds.append(seconds)
+
+    def components(self, input_psf: Any) -> Iterator[tuple[int, Box, Any]]:
+        """Yield index, box and PSF of the results that have one."""
+        if input_psf is None and not self.psfs:
+            return
+        for place, (index, box) in enumerate(
+            zip(self.index.tolist(), self.boxes.tolist(), strict=True)
+        ):
+            psf = self.psfs.get(place, input_psf)
+            if psf is not None and box[2] and box[3]:
+                yield index, Box(*box), psf
 
 
 @dataclass(frozen=True)
@@ -112,7 +148,7 @@ class Report:
     @classmethod
     def of(
         cls,
-        records: Sequence[CellRecord],
+        records: Sequence[CellRecords],
         *,
         token: str,
         n_tiles: int,
@@ -120,12 +156,13 @@ class Report:
         peak_bytes: int,
     ) -> Report:
         """Make the report of a run's records, which may come in any order."""
-        records = sorted(records, key=lambda record: record.index)
-        failures = tuple(r.failure for r in records if r.failure is not None)
+        order = np.argsort(np.concatenate([part.index for part in records]), kind="stable")
+        seconds = np.array([time for part in records for time in part.seconds], float)
+        failures = sorted((f for part in records for f in part.failures), key=lambda f: f.index)
         return cls(
-            n_cells=len(records),
-            failures=failures,
-            seconds=np.array([r.seconds for r in records], float),
+            n_cells=len(order),
+            failures=tuple(failures),
+            seconds=seconds[order],
             n_tiles=n_tiles,
             predicted_bytes=predicted_bytes,
             peak_bytes=peak_bytes,

@@ -18,7 +18,7 @@ from .cell_psf import CellPsf, PsfComponent
 from .exposure import Exposure
 from .report import Report, runs
 from .tasks import Sealed, SharedTask, Summary, start_run, summarise, take_plane
-from .tile import FinishedTile, SamePsf
+from .tile import FinishedTile
 
 __all__ = ["MappedExposure"]
 
@@ -294,24 +294,18 @@ def _psf_of(summaries: list[Summary], sealed: Sealed) -> Any:
     facts = sealed.open()
     known = [facts["input_psf"], *(summary.input_psf for summary in summaries)]
     input_psf = next((psf for psf in known if psf is not None), None)
-    records = [record for summary in summaries for record in summary.records]
-    records.sort(key=lambda record: record.index)
-    given = [record for record in records if record.box is not None]
-    same = all(record.psf is SamePsf for record in given)
-    if facts["keeps_psf"] and same:
+    records = [summary.records for summary in summaries]
+    if facts["keeps_psf"] and not any(part.psfs for part in records):
         return input_psf
-    components = []
-    for record in given:
-        psf = input_psf if record.psf is SamePsf else record.psf
-        if psf is not None:
-            components.append(PsfComponent(record.index, record.box, psf))
+    components = [PsfComponent(*found) for part in records for found in part.components(input_psf)]
+    components.sort(key=lambda component: component.index)
     return CellPsf(components) if components else None
 
 
 def _report_of(summaries: list[Summary], sealed: Sealed) -> Report:
     facts = sealed.open()
     return Report.of(
-        [record for summary in summaries for record in summary.records],
+        [summary.records for summary in summaries],
         token=facts["token"],
         n_tiles=len(summaries),
         predicted_bytes=facts["predicted_bytes"],

@@ -15,8 +15,9 @@ from distributed import get_worker
 from .box import Box
 from .job import MAIN, Blocks, Job, Planes
 from .plan import Tile
-from .report import CellRecord
+from .report import CellRecords
 from .tile import FinishedTile, MappedTile, collect_tile, map_tile, reduce_tile
+from .turns import Turns
 
 __all__ = [
     "TILE_MASK",
@@ -97,6 +98,7 @@ class Run:
     def __init__(self, sealed: Sealed, canvas: bool = False, psf: Any = None) -> None:
         self._sealed = sealed
         self.psf = psf
+        self.turns = Turns()
         self._lock = threading.Lock() if canvas else None
         self._canvas: Planes | None = None
 
@@ -157,12 +159,18 @@ def _blocks(layout: Layout, arrays: tuple) -> tuple[dict[str, Blocks], Blocks | 
 
 def map_cells(run: Run, tile: Tile, layout: Layout, *arrays: Any) -> MappedTile:
     """Read a tile's blocks, map its cells and fold the results."""
-    return map_tile(run.job, tile, *_blocks(layout, arrays), run.planes(tile.box))
+    with run.turns.take(tile.table):
+        mapped = map_tile(run.job, tile, *_blocks(layout, arrays), run.planes(tile.box))
+    run.turns.learn(mapped.records.seconds)
+    return mapped
 
 
 def collect_cells(run: Run, tile: Tile, layout: Layout, *arrays: Any) -> tuple:
     """Read a tile's blocks, map its cells and keep what comes."""
-    return collect_tile(run.job, tile, _blocks(layout, arrays)[0])
+    with run.turns.take(tile.table):
+        collected = collect_tile(run.job, tile, _blocks(layout, arrays)[0])
+    run.turns.learn(collected[1].seconds)
+    return collected
 
 
 def send_spill(mapped: MappedTile, run: Run) -> dict:
@@ -187,7 +195,7 @@ def take_plane(finished: FinishedTile, name: str, run: Run | None) -> np.ndarray
 class Summary(NamedTuple):
     """What is known of a tile, without its pixels."""
 
-    records: list[CellRecord]
+    records: CellRecords
     peak_bytes: int
     input_psf: Any
 

@@ -18,28 +18,24 @@ import numpy as np
 
 from .box import Box
 from .exposure import Exposure
-from .fold import Fold, Piece, put_together
-from .grid import Cell, table_of
+from .fold import Fold, Piece
+from .grid import Cell, cells_of, table_of
 from .job import MAIN, Blocks, CellInput, Job, Planes, cell_input, exposure_over
+from .mosaic import Mosaic
 from .plan import Tile, TileIndex
 from .psf import Psf
 from .reducer import CellResult, PixelReducer
-from .report import CellFailure, CellRecord
+from .report import INPUT_PSF, CellFailure, CellRecords
 from .wcs import same_wcs
 
 __all__ = [
     "FinishedTile",
     "MappedTile",
-    "SamePsf",
     "collect_tile",
     "map_tile",
     "reduce_tile",
     "replay_cell",
 ]
-
-
-class SamePsf:
-    """Stands for the input's PSF in a record, so that it does not travel with every cell."""
 
 
 @dataclass
@@ -48,9 +44,9 @@ class MappedTile:
 
     planes: Planes  # over the tile, as they are if no other tile reaches in
     masks: list[np.ndarray]  # the input's, over the strips
-    own: list[Piece]  # what lies in the strips
+    own: list[Piece]  # what lies in the strips; may be views of the planes
     spill: dict[TileIndex, list[Piece]]
-    records: list[CellRecord]
+    records: CellRecords
     peak_bytes: int
 
 
@@ -59,7 +55,7 @@ class FinishedTile:
     """A block of the result."""
 
     planes: Planes
-    records: list[CellRecord] = field(repr=False)
+    records: CellRecords = field(repr=False)
     peak_bytes: int = 0
     input_psf: Any = None  # on the first tile, where it was not known before the run
 
@@ -80,21 +76,23 @@ def map_tile(
     planes : dict of arrays
         Where the result over the tile goes; contents undefined.
     """
-    records: list[CellRecord] = []
-    own: list[Piece] = []
-    spill: dict[TileIndex, list[Piece]] = {}
+    records = CellRecords(tile.table)
     exposures, planes["mask"][...] = cell_input(job, tile, blocks, mask)
     masks = [planes["mask"][strip.slices(tile.box)].copy() for strip in tile.strips]
+    mosaic = Mosaic(job, tile, exposures.whole and exposures.whole[MAIN], planes)
     pieces = []
-    for cell in tile.cells:
-        piece, record = _run_cell(job, cell, exposures)
-        pieces.append(piece)
-        records.append(record)
-    if job.reducer.joins:
-        pieces = put_together(pieces, exposures.whole and exposures.whole[MAIN])
-    _fold(job, tile.box, tile.box, pieces, planes)
-    for piece in pieces:
-        _share(piece, tile, own, spill)
+    for cell in cells_of(tile.table):
+        piece = _run_cell(job, cell, exposures, records)
+        if not mosaic.add(cell, piece):
+            pieces.append(piece)
+    with np.errstate(invalid="ignore", over="ignore"):
+        done = mosaic.settle()
+        if done:
+            own = [done.cut(strip) for strip in tile.strips]
+            return MappedTile(planes, masks, own, {}, records, _peak_bytes())
+        pieces = sorted([*mosaic.pieces(), *pieces], key=lambda piece: piece.index)
+        _fold(job, tile.box, tile.box, pieces, planes)
+    own, spill = _shared(pieces, tile)
     return MappedTile(planes, masks, own, spill, records, _peak_bytes())
 
 
@@ -107,25 +105,29 @@ def reduce_tile(
     """
     planes = {name: _writeable(plane) for name, plane in mapped.planes.items()}
     if any(received):
+        mapped.own = [piece.copy() for piece in mapped.own]  # before the planes change under them
         pieces = [*mapped.own, *(piece for spill in received for piece in spill)]
         pieces = [single for piece in pieces for single in piece.taken_apart()]
         pieces.sort(key=lambda piece: piece.index)
-        for strip, mask in zip(tile.strips, mapped.masks, strict=True):
-            planes["mask"][strip.slices(tile.box)] = mask
-            _fold(job, strip, tile.box, pieces, planes)
+        with np.errstate(invalid="ignore", over="ignore"):
+            for strip, mask in zip(tile.strips, mapped.masks, strict=True):
+                planes["mask"][strip.slices(tile.box)] = mask
+                _fold(job, strip, tile.box, pieces, planes)
     return FinishedTile(planes, mapped.records, max(mapped.peak_bytes, _peak_bytes()))
 
 
 def collect_tile(
     job: Job, tile: Tile, blocks: Mapping[str, Blocks]
-) -> tuple[list[CellResult], list[CellRecord], int]:
+) -> tuple[list[CellResult], CellRecords, int]:
     """Run the mapper on a tile's cells and keep what it returns."""
     exposures, _ = cell_input(job, tile, blocks)
-    results, records = [], []
-    for cell in tile.cells:
+    results, records = [], CellRecords(tile.table)
+    for cell in cells_of(tile.table):
         value, seconds, inputs = _call(job, cell, exposures, _check_collected)
-        failure = value if isinstance(value, CellFailure) else None
-        records.append(CellRecord(cell.index, seconds, None, None, failure))
+        if isinstance(value, CellFailure):
+            records.add_failure(value, seconds)
+        else:
+            records.add(cell, seconds, cell.core)
         kept = inputs if job.return_sub_exposures else (None, None)
         results.append(CellResult(cell, value, *kept))
     return results, records, _peak_bytes()
@@ -144,22 +146,22 @@ def replay_cell(job: Job, cell: Cell, planes: Mapping[str, Planes]) -> Any:
 # Mapping
 
 
-def _run_cell(job: Job, cell: Cell, exposures: CellInput) -> tuple[Piece, CellRecord]:
-    """Return what a cell gives to the pixels, and the record of it."""
+def _run_cell(job: Job, cell: Cell, exposures: CellInput, records: CellRecords) -> Piece:
+    """Return what a cell gives to the pixels; record the rest."""
     value, seconds, inputs = _call(job, cell, exposures, _check)
     if isinstance(value, CellFailure):
-        piece = Piece(cell.index, cell.core, cell.core, None)
-        return piece, CellRecord(cell.index, seconds, None, None, value)
+        records.add_failure(value, seconds)
+        return Piece(cell.index, cell.core, cell.core, None)
     sub, expanded = inputs
-    box, planes = value.bbox, value.planes
+    box, planes, given = value.bbox, value.planes, ()
     if value._mask is sub._mask or value._mask is expanded._mask:
         if job.reducer.mask != "replace":
             planes.pop("mask", None)  # these bits are in the output already
-    same = value._variance is sub._variance or value._variance is expanded._variance
-    given = ("variance",) if same and "variance" in planes else ()
-    psf = SamePsf if value.psf is sub.psf else value.psf
-    piece = Piece(cell.index, box, box, planes, given)
-    return piece, CellRecord(cell.index, seconds, box, psf, None)
+    if "variance" in planes:
+        if value._variance is sub._variance or value._variance is expanded._variance:
+            given = ("variance",)
+    records.add(cell, seconds, box, INPUT_PSF if value.psf is sub.psf else value.psf)
+    return Piece(cell.index, box, box, planes, given)
 
 
 def _call(job: Job, cell: Cell, exposures: CellInput, check: Callable) -> tuple[Any, float, tuple]:
@@ -170,14 +172,9 @@ def _call(job: Job, cell: Cell, exposures: CellInput, check: Callable) -> tuple[
         sources = exposures.of(cell)
         main = sources[MAIN]
         inputs = main.cutout(cell.core), main.cutout(cell.expanded)
-        kwargs = dict(job.kwargs)
-        for name, exposure in sources.items():
-            if name != MAIN:
-                kwargs[name] = exposure.cutout(cell.expanded)
-        if "cell" in job.extras:
-            kwargs["cell"] = cell
-        if "rng" in job.extras:
-            kwargs["rng"] = np.random.default_rng((job.seed, cell.index))
+        kwargs = job.kwargs
+        if job.extras or len(sources) > 1:
+            kwargs = {**kwargs, **_extras(job, cell, sources)}
         value = check(job, cell, main, job.mapper(*inputs, job.box, **kwargs))
     except Exception as error:
         if job.on_error == "raise":
@@ -185,6 +182,16 @@ def _call(job: Job, cell: Cell, exposures: CellInput, check: Callable) -> tuple[
             raise
         value = CellFailure.of(cell, error)
     return value, time.perf_counter() - start, inputs
+
+
+def _extras(job: Job, cell: Cell, sources: Mapping[str, Exposure]) -> dict[str, Any]:
+    """Return what the engine adds to the mapper's keyword arguments."""
+    extras = {n: source.cutout(cell.expanded) for n, source in sources.items() if n != MAIN}
+    if "cell" in job.extras:
+        extras["cell"] = cell
+    if "rng" in job.extras:
+        extras["rng"] = np.random.default_rng((job.seed, cell.index))
+    return extras
 
 
 def _check(job: Job, cell: Cell, main: Exposure, value: Any) -> Exposure:
@@ -259,24 +266,24 @@ def _translated(job: Job, value: Exposure) -> np.ndarray:
 def _fold(job: Job, box: Box, parent: Box, pieces: list[Piece], planes: Planes) -> None:
     """Fold pieces into a region of planes over ``parent``."""
     region = Fold(job, box, parent, planes)
-    with np.errstate(invalid="ignore", over="ignore"):
-        for piece in pieces:
-            region.add(piece)
-        region.finish()
+    for piece in pieces:
+        region.add(piece)
+    region.finish()
 
 
-def _share(piece: Piece, tile: Tile, own: list[Piece], spill: dict[TileIndex, list[Piece]]) -> None:
-    """Keep what others may lie over, and give every other tile its part of a piece."""
-    if tile.interior.contains(piece.box):
-        return
-    for strip in tile.strips:
-        if piece.box.overlaps(strip):
-            own.append(piece.cut(strip).copy())
-    if tile.box.contains(piece.box):
-        return
-    for index, box in tile.sends.items():
-        if piece.box.overlaps(box):
-            spill.setdefault(index, []).append(piece.cut(box).copy())
+def _shared(pieces: list[Piece], tile: Tile) -> tuple[list[Piece], dict[TileIndex, list[Piece]]]:
+    """Return what lies where others may reach, and every other tile's part of the pieces."""
+    own: list[Piece] = []
+    spill: dict[TileIndex, list[Piece]] = {}
+    for piece in pieces:
+        if tile.interior.contains(piece.box):
+            continue
+        own += [piece.cut(strip).copy() for strip in tile.strips if piece.box.overlaps(strip)]
+        if not tile.box.contains(piece.box):
+            for index, box in tile.sends.items():
+                if piece.box.overlaps(box):
+                    spill.setdefault(index, []).append(piece.cut(box).copy())
+    return own, spill
 
 
 def _writeable(plane: np.ndarray) -> np.ndarray:

@@ -2,16 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mapreduce import Box, Exposure, MaskPlanes
-from mapreduce.fold import Fold, Piece, put_together, valid_pixels
+from mapreduce.fold import Fold, Piece, valid_pixels
 from mapreduce.job import Job
 from mapreduce.reducer import get_reducer
 
 BOX = Box(3, -2, 12, 10)
-PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 def make_piece(index, box, seed=None, dtype="f4", planes=("image", "variance")):
@@ -19,85 +16,18 @@ def make_piece(index, box, seed=None, dtype="f4", planes=("image", "variance")):
     return Piece(index, box, box, {n: rng.uniform(1, 9, box.shape).astype(dtype) for n in planes})
 
 
-def grid_of_pieces(columns, rows, width=4, height=2):
-    """Pieces that tile a box, y fastest."""
-    return [
-        make_piece(x * rows + y, Box(3 + x * width, -2 + y * height, width, height))
-        for x in range(columns)
-        for y in range(rows)
+@pytest.mark.parametrize("part", [Box(6, -2, 2, 3), Box(3, -2, 2, 4)])
+def test_a_joined_piece_is_taken_apart_into_what_lies_there(part):
+    rows = [(n, BOX.x0 + 4 * (n // 2), BOX.y0 + 5 * (n % 2), 4, 5) for n in range(6)]
+    whole = make_piece(0, BOX)._replace(members=np.array(rows))
+    apart = whole.cut(part).copy().taken_apart()
+    assert [(p.index, p.box) for p in apart] == [
+        (n, Box(*edges)) for n, *edges in rows if Box(*edges).overlaps(part)
     ]
-
-
-# Putting together
-
-
-@pytest.mark.parametrize(("columns", "rows"), [(1, 3), (3, 1), (3, 5)])
-def test_pieces_that_tile_a_rectangle_become_one(columns, rows):
-    pieces = grid_of_pieces(columns, rows)
-    (one,) = put_together(pieces, None)
-    assert one.box == one.part == Box(3, -2, 4 * columns, 2 * rows)
-    for piece in pieces:
-        for name, plane in piece.planes.items():
-            np.testing.assert_array_equal(one.planes[name][piece.part.slices(one.part)], plane)
-
-
-def test_order_does_not_matter():
-    pieces = grid_of_pieces(3, 5)
-    (one,) = put_together(pieces, None)
-    (other,) = put_together(pieces[::-1], None)
-    np.testing.assert_array_equal(one.planes["image"], other.planes["image"])
-
-
-def test_a_joined_piece_can_be_taken_apart():
-    pieces = grid_of_pieces(2, 2)
-    (one,) = put_together(pieces, None)
-    region = Box(6, -2, 2, 3)  # two columns of pixels, one of each column of pieces
-    apart = one.cut(region).copy().taken_apart()
-    assert [(piece.index, piece.box) for piece in apart] == [(p.index, p.box) for p in pieces]
-    for piece, whole in zip(apart, pieces, strict=True):
-        assert piece.part == whole.part.clip(region)
-        np.testing.assert_array_equal(piece.planes["image"], whole.cut(region).planes["image"])
-    (left, _) = one.cut(Box(3, -2, 2, 4)).taken_apart()
-    assert left.index == 0
-
-
-@pytest.mark.parametrize(
-    "second",
-    [
-        make_piece(1, Box(3, 1, 4, 2)),  # a gap of a row
-        make_piece(1, Box(3, -1, 4, 2)),  # overlaps
-        make_piece(1, Box(4, 0, 4, 2)),  # to the side
-        make_piece(1, Box(3, 0, 5, 2)),  # wider
-        make_piece(1, Box(3, -2, 4, 2)),  # the same again
-        make_piece(1, Box(3, 0, 4, 2), dtype="f8"),
-        make_piece(1, Box(3, 0, 4, 2), planes=("image",)),
-        make_piece(1, Box(3, 0, 4, 80_000)),  # not small
-        Piece(1, Box(3, 0, 4, 2), Box(3, 0, 4, 2), None),
-    ],
-)
-def test_what_stays_apart(second):
-    pieces = [make_piece(0, Box(3, -2, 4, 2)), second]
-    assert put_together(pieces, None) is pieces
-
-
-def test_overlaps_do_not_make_up_for_holes():
-    boxes = [Box(0, 0, 2, 2), Box(2, 0, 2, 2), Box(0, 2, 2, 2), Box(2, 0, 2, 2)]
-    pieces = [make_piece(n, box) for n, box in enumerate(boxes)]
-    assert put_together(pieces, None) is pieces
-
-
-def test_what_is_given_is_taken_from_the_source():
-    source = Exposure(np.zeros((30, 30), "f4"), np.ones((30, 30), "f4"), origin=(0, -9))
-    pieces = [piece._replace(given=("variance",)) for piece in grid_of_pieces(2, 2)]
-    (one,) = put_together(pieces, source)
-    assert np.shares_memory(one.planes["variance"], source.variance)
-    pieces[1] = pieces[1]._replace(given=())
-    (one,) = put_together(pieces, source)
-    assert (one.planes["variance"] != 1).any()
-
-
-def test_nothing_to_put_together():
-    assert put_together([], None) == []
+    for piece in apart:
+        assert piece.part == piece.box.clip(part)
+        expected = whole.planes["image"][piece.part.slices(BOX)]
+        np.testing.assert_array_equal(piece.planes["image"], expected)
 
 
 # Folding
@@ -130,40 +60,6 @@ def fold(job, pieces):
             region.add(piece)
         region.finish()
     return Exposure(**planes, origin=BOX[:2], mask_planes=job.mask_planes)
-
-
-boxes = st.builds(
-    Box.from_edges,
-    st.integers(0, 8),
-    st.integers(-4, 4),
-    st.integers(9, 17),
-    st.integers(5, 12),
-)
-
-
-@PROPERTY
-@given(
-    st.lists(st.tuples(boxes, st.sampled_from(["plain", "nan", "inf"])), max_size=6),
-    st.sampled_from(["copy", "sum", "average", "weighted_average", "median"]),
-)
-def test_putting_together_does_not_change_a_bit(parts, reducer):
-    """Cut into rows and put together again, pieces give what they give whole."""
-    whole, joined = [], []
-    for number, (box, kind) in enumerate(parts):
-        piece = make_piece(number, box)
-        if kind == "nan":
-            piece.planes["image"][0, 0] = np.nan
-        elif kind == "inf":
-            piece.planes["variance"][-1, -1] = np.inf
-            piece.planes["image"][-1, -1] = 0
-        whole.append(piece)
-        rows = [piece.cut(Box(box.x0, y, box.width, 1)) for y in range(box.y0, box.y1)]
-        joined += put_together(rows, None)
-    job = make_job(reducer)
-    expected, result = fold(job, whole), fold(job, joined)
-    assert len(joined) == len(whole)
-    for name, plane in expected.planes.items():
-        np.testing.assert_array_equal(result.planes[name], plane)
 
 
 def test_a_result_that_overflows_in_the_output_is_flagged():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mapreduce import Box, Cell, CellFailure, Report
-from mapreduce.report import CellRecord
+from mapreduce.report import CellRecords
 
 CELL = Cell(3, Box(10, 20, 4, 5), Box(8, 18, 8, 9))
 
@@ -17,12 +17,20 @@ def failure():
         return CellFailure.of(CELL, error)
 
 
+def make_records(*indices):
+    table = [[n, *CELL.core, *CELL.expanded] for n in indices]
+    return CellRecords(np.array(table, int).reshape(-1, 9))
+
+
 def make_report(failure=None, n=4):
-    records = [CellRecord(i, 0.25 * (i + 1), CELL.core, None, None) for i in reversed(range(n))]
+    late, early = make_records(*range(n)[:-3:-1]), make_records(*range(n - 2))
     if failure is not None:
-        records[0] = CellRecord(n - 1, 0.5, None, None, failure)
+        late.add_failure(failure, 0.5)
+    for records in (late, early):
+        for index in records.index[len(records.seconds) :].tolist():
+            records.add(CELL, 0.25 * (index + 1), CELL.core)
     return Report.of(
-        records, token="run-1", n_tiles=2, predicted_bytes=3 * 2**20, peak_bytes=200 * 2**20
+        [late, early], token="run-1", n_tiles=2, predicted_bytes=3 * 2**20, peak_bytes=200 * 2**20
     )
 
 
@@ -41,6 +49,17 @@ def test_records_in_any_order():
     np.testing.assert_array_equal(report.seconds, [0.25, 0.5, 0.75, 1])
     assert report.predicted_bytes == 3 * 2**20
     assert report.peak_bytes == 200 * 2**20
+
+
+def test_psfs_of_the_cells(failure):
+    records = make_records(7, 8, 9)
+    records.add(CELL, 0.1, CELL.expanded)
+    records.add_failure(failure, 0.2)
+    records.add(CELL, 0.3, CELL.core, "own")
+    own = (9, CELL.core, "own")
+    assert list(records.components("input")) == [(7, CELL.expanded, "input"), own]
+    assert list(records.components(None)) == [own]
+    assert list(pickle.loads(pickle.dumps(records)).components(None)) == [own]
 
 
 def test_text(failure):

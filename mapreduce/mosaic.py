@@ -1,0 +1,126 @@
+"""The results of cells that lie side by side, written into one canvas as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .box import Box
+from .exposure import Exposure
+from .fold import Piece, valid_pixels
+from .grid import Cell
+from .job import Job, Planes
+from .plan import Tile
+
+__all__ = ["Mosaic"]
+
+
+class Mosaic:
+    """Results of cells whose cores tile a box.
+
+    NumPy lets go of Python's global lock in every call, and the shorter the calls, the more time is
+    lost in handing it from thread to thread: one large piece is folded in less time than many small
+    ones. Where the reducer has a ``place`` and the cores tile the output, results are written there
+    at once, and need no folding if all fit and are valid. What the mapper left as it was is taken
+    from the ``source`` of all cells at the end.
+    """
+
+    def __init__(self, job: Job, tile: Tile, source: Exposure | None, output: Planes) -> None:
+        self._job = job
+        self._tile = tile
+        self._source = source
+        self._output = output
+        joins = source is not None and job.reducer.joins
+        self._box = _tiled(tile.table[:, 1:5]) if joins else None
+        self._in_place = job.reducer.place is not None and self._box == tile.box
+        self._first: Piece | None = None
+        self._canvas: Planes = {}
+        self._places: list[tuple[str, np.ndarray, Callable]] = []
+        self._fits: list[bool] = []
+
+    def add(self, cell: Cell, piece: Piece) -> bool:
+        """Write a cell's result if it fits: on its core, of the same kind as the first one."""
+        fits = self._box is not None and piece.planes is not None and piece.box == cell.core
+        fits = fits and self._write(piece)
+        self._fits.append(fits)
+        return fits
+
+    def _write(self, piece: Piece) -> bool:
+        if self._first is None:
+            self._begin(piece)
+        if piece.given != self._first.given or len(piece.planes) != len(self._first.planes):
+            return False
+        where = piece.box.slices(self._box)
+        for name, plane, place in self._places:
+            values = piece.planes.get(name)
+            if values is None or values.dtype != plane.dtype:
+                return False
+            place(plane[where], values)
+        return True
+
+    def _begin(self, first: Piece) -> None:
+        kinds = {name: plane.dtype for name, plane in first.planes.items()}
+        self._first = first._replace(planes=kinds)
+        pixels = kinds.keys() - {"mask"}
+        self._in_place &= all(kinds[name] == self._output[name].dtype for name in pixels)
+        for name in kinds.keys() - set(first.given):
+            in_place = self._in_place and name != "mask"
+            plane = self._output[name] if in_place else np.empty(self._box.shape, kinds[name])
+            place = self._job.reducer.place if in_place else np.copyto
+            self._canvas[name] = plane
+            self._places.append((name, plane, place))
+
+    def _planes(self) -> Planes:
+        """Return the planes over the box, with what was given."""
+        where = self._box.slices(self._source.bbox)
+        given = {name: self._source.planes[name][where] for name in self._first.given}
+        return {**self._canvas, **given}
+
+    def settle(self) -> Piece | None:
+        """Make the results the output, if they are: return them as one piece of views of it."""
+        if not (self._fits and all(self._fits) and self._in_place):
+            return None
+        planes = self._planes()
+        if valid_pixels(planes["image"], planes.get("variance")) is not None:
+            return None
+        for name in self._first.given:
+            self._job.reducer.place(self._output[name], planes[name])
+            planes[name] = self._output[name]
+        if self._job.reducer.mask == "replace":
+            self._output["mask"][...] = 0
+        if "mask" in planes:
+            self._output["mask"] |= planes["mask"]
+        return self._piece(planes)
+
+    def pieces(self) -> list[Piece]:
+        """Return what was written, to be folded: as one piece, if nothing was left out."""
+        if not any(self._fits):
+            return []
+        piece = self._piece(self._planes())
+        if self._in_place:
+            piece = piece.copy()  # the output is where it will be folded to
+        return [piece] if all(self._fits) else piece.taken_apart()
+
+    def _piece(self, planes: Planes) -> Piece:
+        members = self._tile.table[self._fits, :5]
+        return Piece(int(members[0, 0]), self._box, self._box, planes, members=members)
+
+
+def _tiled(boxes: np.ndarray) -> Box | None:
+    """Return what boxes (n, 4) tile, if they are all products of adjoining intervals in x and y."""
+    if not len(boxes):
+        return None
+    spans, outer = [], []
+    for axis in (0, 1):
+        starts, ends = boxes[:, axis], boxes[:, axis] + boxes[:, axis + 2]
+        edges, place = np.unique(starts, return_inverse=True)
+        if not np.array_equal(ends, np.append(edges[1:], ends.max())[place]):
+            return None
+        spans.append((place, len(edges)))
+        outer.append((int(edges[0]), int(ends.max())))
+    (columns, width), (rows, height) = spans
+    if not len(boxes) == width * height == len(np.unique(columns * height + rows)):
+        return None
+    (x0, x1), (y0, y1) = outer
+    return Box.from_edges(x0, y0, x1, y1)

@@ -1,0 +1,195 @@
+"""Results side by side in one canvas: the same bits as one by one."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import mapreduce as mr
+from mapreduce import Average, Box, Copy, Exposure, GridConfig, Median, Sum, WeightedAverage
+from mapreduce.fold import Fold, Piece
+from mapreduce.mosaic import Mosaic
+from mapreduce.plan import make_plan
+from tests.test_fold import make_job
+
+GRID = GridConfig((5, 4), border=2)
+BOX = Box(3, -2, 23, 17)
+
+
+def make_exposure():
+    rng = np.random.default_rng(4)
+    shape = BOX.shape
+    mask = rng.integers(0, 4, shape, dtype="i4")
+    image = rng.normal(0, 9, shape).astype("f4")
+    image[rng.random(shape) < 0.1] = -0.0
+    return Exposure(
+        image,
+        rng.uniform(1, 2, shape).astype("f4"),
+        mask,
+        origin=BOX[:2],
+        mask_planes={"A": 0, "BAD": 1},
+    )
+
+
+# Mappers; each does something else than the others do to some of the cells
+
+
+def plain(sub, expanded, full_bbox, cell):
+    return sub.replace(image=-sub.image)
+
+
+def unchanged(sub, expanded, full_bbox, cell):
+    return sub
+
+
+def negative_zero(sub, expanded, full_bbox, cell):
+    return sub.replace(image=np.full(sub.shape, -0.0, "f4"))
+
+
+def nan(sub, expanded, full_bbox, cell):
+    image = sub.image.copy()
+    image[0, 0] = np.nan if cell.index == 7 else 3
+    return sub.replace(image=image)
+
+
+def infinite(sub, expanded, full_bbox, cell):
+    variance = np.where(sub.image > 5, np.inf, sub.variance).astype("f4")
+    return sub.replace(variance=variance)
+
+
+def wider(sub, expanded, full_bbox, cell):
+    return expanded * 2 if cell.index % 5 == 3 else sub * 2
+
+
+def double(sub, expanded, full_bbox, cell):
+    return sub.replace(image=sub.image.astype("f8") / 3)
+
+
+def mixed(sub, expanded, full_bbox, cell):
+    return sub.replace(image=sub.image.astype("f8" if cell.index == 4 else "f4"))
+
+
+def variance_at_times(sub, expanded, full_bbox, cell):
+    return sub.replace(variance=sub.variance * 2) if cell.index == 6 else sub
+
+
+def variance_mostly(sub, expanded, full_bbox, cell):
+    return sub.replace(variance=sub.variance * 2) if cell.index != 6 else sub
+
+
+def bits(sub, expanded, full_bbox, cell):
+    return sub.replace(mask=sub.mask ^ 1)
+
+
+def bits_at_times(sub, expanded, full_bbox, cell):
+    return sub.replace(mask=sub.mask ^ 1) if cell.index > 9 else sub
+
+
+def failing(sub, expanded, full_bbox, cell):
+    if cell.index in (0, 8):
+        raise ValueError("no luck")
+    return sub * 2
+
+
+MAPPERS = (
+    *(plain, unchanged, negative_zero, nan, infinite, wider, double, mixed, variance_at_times),
+    *(variance_mostly, bits, bits_at_times, failing),
+)
+REDUCERS = [
+    kind(mask=mask)
+    for kind in (Copy, Sum, Average, WeightedAverage, Median)
+    for mask in ("or", "valid", "replace")
+] + [Average(variance_rule="correlated"), Average(variance_rule="independent")]
+
+
+def one_by_one(reducer):
+    """The same reducer, which gets every result alone."""
+    kind = type(reducer)
+    alone = type(kind.__name__, (kind,), {"joins": False, "place": None})
+    return alone(**{f.name: getattr(reducer, f.name) for f in dataclasses.fields(reducer)})
+
+
+@pytest.mark.parametrize("tile", [1000, (10, 8), 7])
+@pytest.mark.parametrize("mapper", MAPPERS)
+def test_the_same_bits(mapper, tile):
+    exposure = make_exposure()
+    options = {"grid": GRID, "tile": tile, "on_error": "mask"}
+    for reducer in REDUCERS:
+        result, expected = (
+            mr.map_reduce(exposure, mapper, reducer=r, **options).compute(scheduler="synchronous")
+            for r in (reducer, one_by_one(reducer))
+        )
+        for name, plane in expected.planes.items():
+            assert plane.tobytes() == result.planes[name].tobytes(), (reducer, name)
+        assert result.report.failures == expected.report.failures
+        assert not np.may_share_memory(result.image, exposure.image)
+
+
+def mosaic_of(cells, reducer="average"):
+    """A mosaic over one tile, its output, and the pieces of its cells."""
+    job = dataclasses.replace(make_job(reducer), box=BOX)
+    (tile,) = make_plan(cells, tile=1000).tiles
+    source = Exposure(np.ones(BOX.shape, "f4"), np.ones(BOX.shape, "f4"), origin=BOX[:2])
+    output = {name: np.zeros(BOX.shape, dtype) for name, dtype in job.dtypes.items()}
+    return Mosaic(job, tile, source, output), output
+
+
+def piece_of(cell, value=5.0, dtype="f4"):
+    planes = {name: np.full(cell.core.shape, value, dtype) for name in ("image", "variance")}
+    return Piece(cell.index, cell.core, cell.core, planes)
+
+
+def test_results_that_fit_are_the_output(monkeypatch):
+    monkeypatch.setattr(Fold, "add", None)
+    cells = GRID.build(BOX)
+    mosaic, output = mosaic_of(cells)
+    assert all(mosaic.add(cell, piece_of(cell, cell.index)) for cell in cells)
+    piece = mosaic.settle()
+    assert np.shares_memory(piece.planes["image"], output["image"])
+    for cell in cells:
+        assert (output["image"][cell.core.slices(BOX)] == cell.index).all()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda cell: piece_of(cell, dtype="f8"),
+        lambda cell: piece_of(cell)._replace(planes=None),
+        lambda cell: piece_of(cell)._replace(given=("variance",)),
+        lambda cell: piece_of(cell)._replace(box=cell.core.grow(1)),
+    ],
+)
+def test_what_does_not_fit_leaves_the_others_whole(odd):
+    cells = GRID.build(BOX)
+    mosaic, output = mosaic_of(cells)
+    fits = [
+        mosaic.add(cell, odd(cell) if cell.index == 6 else piece_of(cell, cell.index))
+        for cell in cells
+    ]
+    assert [n for n, fit in enumerate(fits) if not fit] == [6]
+    assert mosaic.settle() is None
+    pieces = mosaic.pieces()
+    output["image"][...] = 0  # as folding may do
+    assert [piece.index for piece in pieces] == [cell.index for cell in cells if cell.index != 6]
+    for piece in pieces:
+        assert (piece.planes["image"] == piece.index).all()
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [(3, -2, 4, 4), (3, 3, 4, 4)],  # a gap of a row
+        [(3, -2, 4, 4), (3, 1, 4, 4)],  # overlap
+        [(3, -2, 4, 4), (4, 2, 4, 4)],  # to the side
+        [(3, -2, 4, 4), (3, 2, 5, 4)],  # wider
+        [(3, -2, 4, 4), (3, -2, 4, 4)],  # the same again
+        [(3, -2, 2, 2), (5, -2, 2, 2), (3, 0, 2, 2), (5, -2, 2, 2)],  # overlap and a hole
+        [],
+    ],
+)
+def test_cells_that_are_no_tiling(boxes):
+    cells = mr.Grid(BOX, [mr.Cell(n, Box(*box), Box(*box)) for n, box in enumerate(boxes)])
+    mosaic, _ = mosaic_of(cells)
+    assert not any(mosaic.add(cell, piece_of(cell)) for cell in cells)
+    assert mosaic.settle() is None
+    assert mosaic.pieces() == []
