@@ -157,6 +157,12 @@ class PixelReducer:
     joins: ClassVar[bool] = False
     place: ClassVar[Callable[[np.ndarray, np.ndarray], Any] | None] = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let a class that folds in its own way not inherit the short cut of another."""
+        super().__init_subclass__(**kwargs)
+        if {"begin", "fold", "finish"} & vars(cls).keys() and "place" not in vars(cls):
+            cls.place = None
+
     def __post_init__(self) -> None:
         bad = (self.bad,) if isinstance(self.bad, str) else tuple(self.bad)
         object.__setattr__(self, "bad", bad)

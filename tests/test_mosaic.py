@@ -125,6 +125,19 @@ def test_the_same_bits(mapper, tile):
         assert not np.may_share_memory(result.image, exposure.image)
 
 
+class Doubled(Copy):
+    """A reducer of one's own that is derived from another."""
+
+    def fold(self, state, where, patch):
+        super().fold(state, where, patch._replace(image=2 * patch.image))
+
+
+def test_a_reducer_that_folds_otherwise_is_asked():
+    exposure = make_exposure()
+    result = mr.map_reduce(exposure, unchanged, grid=GRID, reducer=Doubled()).compute()
+    np.testing.assert_array_equal(result.image, 2 * exposure.image)
+
+
 def mosaic_of(cells, reducer="average"):
     """A mosaic over one tile, its output, and the pieces of its cells."""
     job = dataclasses.replace(make_job(reducer), box=BOX)
