@@ -20,7 +20,10 @@ endif
 	$(BIN)/skyfold map $(or $(INPUT),$(DEMO)/input.fits) $(DEMO)/output.fits $(OPTIONS) \
 		--mapper background --set trim=False --cell 256 --border 128 --reducer feather \
 		--picture $(DEMO)/before_after.png --overwrite
-	@echo "look at $(DEMO)/before_after.png and $(DEMO)/grid.png; the exposure is $(DEMO)/output.fits"
+	$(BIN)/skyfold simulate-run $(DEMO)/fgcm_run --overwrite
+	$(BIN)/skyfold products $(DEMO)/fgcm_run $(DEMO)/products --pictures $(DEMO) --overwrite
+	@echo "look at before_after.png, grid.png, focal_plane.png and transmissions.png in $(DEMO)/;"
+	@echo "the exposure is $(DEMO)/output.fits, the products are in $(DEMO)/products/"
 
 test: lint
 	$(BIN)/python -m pytest -q

@@ -27,13 +27,13 @@ from .mappers import describe
 from .reducer import REDUCERS, PixelReducer, get_reducer
 from .simulate import simulate_exposure
 
-__all__ = ["main"]
+__all__ = ["INTERRUPTED", "SOME_FAILED", "computed_on", "main", "scheduler_option"]
 
 _PIXEL_REDUCERS = [name for name, kind in REDUCERS.items() if issubclass(kind, PixelReducer)]
 _LOCAL = ("threads", "synchronous", "processes")
 CONNECT_TIMEOUT = "10s"
-_SOME_CELLS_FAILED = 3
-_INTERRUPTED = 130
+SOME_FAILED = 3
+INTERRUPTED = 130
 
 
 class _Size(click.ParamType):
@@ -81,7 +81,7 @@ class _OneLineErrors(click.Group):
             raise
         except KeyboardInterrupt:
             click.echo("interrupted; nothing was written", err=True)
-            context.exit(_INTERRUPTED)
+            context.exit(INTERRUPTED)
         except Exception as error:
             if context.params.get("traceback"):
                 raise
@@ -137,10 +137,19 @@ def _read_options(command: Any) -> Any:
     return command
 
 
+scheduler_option = click.option(
+    "--scheduler",
+    default="threads",
+    show_default=True,
+    help=f"{', '.join(_LOCAL)}, or the address of a dask scheduler (tcp://host:port).",
+)
+
+
 @click.group(
     cls=_OneLineErrors,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but cells failed, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but cells or visits failed, "
+    "130 interrupted.",
 )
 @click.version_option(package_name="skyfold")
 @click.option("--traceback", is_flag=True, help="Show where an error happened.")
@@ -198,10 +207,7 @@ def _list_mappers(context: click.Context, _: Any, value: bool) -> None:
     help="Stop at a failing cell, or mask it and go on.",
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="For mappers that draw.")
-@click.option(
-    "--scheduler", default="threads", show_default=True,
-    help=f"{', '.join(_LOCAL)}, or the address of a dask scheduler (tcp://host:port).",
-)  # fmt: skip
+@scheduler_option
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Write a before/after picture.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
@@ -253,14 +259,14 @@ def map_command(
         seed=seed,
     )
     click.echo(f"about {result.predicted_bytes / 2**20:.0f} MiB a task", err=True)
-    with _computed_on(scheduler, progress):
+    with computed_on(scheduler, progress):
         report = write_exposure(result, target, overwrite=overwrite)
     if picture is not None:
         titles = _short(source.name), _short(mapper_name)
         before_after(exposure, read_exposure(target), picture, titles=titles)
     click.echo(f"wrote {target}\n{report}")
     if report.failures:
-        click.get_current_context().exit(_SOME_CELLS_FAILED)
+        click.get_current_context().exit(SOME_FAILED)
 
 
 @main.command("grid")
@@ -356,7 +362,7 @@ def _whole(size: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _computed_on(scheduler: str, progress: bool) -> Iterator[None]:
+def computed_on(scheduler: str, progress: bool) -> Iterator[None]:
     """Let everything be computed there, with a progress bar or without."""
     if scheduler in _LOCAL:
         bar = ProgressBar(out=sys.stderr) if progress else contextlib.nullcontext()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["before_after", "draw_boxes", "facts_table", "thumbnail"]
+__all__ = ["before_after", "draw_boxes", "facts_table", "new_figure", "thumbnail"]
 
 _NEEDS = "needs matplotlib: pip install skyfold[plot]"
 _NAN_COLOUR = "#5b8db8"
@@ -216,14 +216,25 @@ def before_after(
     return figure
 
 
-def _new_figure(box: Box, panels: int = 1, size: float = 6.0) -> Figure:
-    """Figure for panels side by side that show a box, and room for what goes below."""
+def new_figure(size: tuple[float, float]) -> Figure:
+    """Return an empty figure, width and height in inches.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError(f"a plot {_NEEDS}") from None
+    return Figure(figsize=size, layout="compressed")
+
+
+def _new_figure(box: Box, panels: int = 1, size: float = 6.0) -> Figure:
+    """Figure for panels side by side that show a box, and room for what goes below."""
     height = size * min(max(box.height / max(box.width, 1), 0.2), 2.0) + 1.2
-    return Figure(figsize=(size * panels, height), layout="compressed")
+    return new_figure((size * panels, height))
 
 
 def _rgb(colour: str) -> tuple[float, float, float]:

@@ -96,7 +96,7 @@ class Fold:
             return
         where = piece.part.slices(self.box)
         image, variance = piece.planes["image"], piece.planes.get("variance")
-        valid = valid_pixels(image, variance)
+        valid = valid_pixels(image, variance) if self.job.reducer.looks_for_nan else None
         patch = Patch(piece.box, piece.part, image, variance, valid)
         self.exact &= image.dtype == self.image.dtype
         self.exact &= variance is None or variance.dtype == self.variance.dtype

@@ -117,6 +117,7 @@ class PixelReducer:
     one patch, whose ``box`` is that of all of them. If valid values that are alone at their pixels
     come out one by one, whatever their neighbours, ``place`` may be a function (out, values) that
     writes what becomes of them. The engine then needs nothing else for cells that tile the output.
+    With ``looks_for_nan = False`` every pixel of a patch counts as valid, and nobody looks.
     ``finish(state)`` must leave the result in the planes that ``begin`` got, NaN where there is
     none; it may return True where every pixel has a single valid value as it was given, which
     spares a look for NaN. ``variance`` is None throughout for an exposure without it. An attribute
@@ -156,6 +157,7 @@ class PixelReducer:
     keeps_psf: ClassVar[bool] = False
     joins: ClassVar[bool] = False
     place: ClassVar[Callable[[np.ndarray, np.ndarray], Any] | None] = None
+    looks_for_nan: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Let a class that folds in its own way not inherit the short cut of another."""

@@ -1,0 +1,68 @@
+"""Photometric products of a global calibration: per visit, as dask delayed graphs.
+
+The catalogs of one FGCM run become, visit by visit, spatially varying calibrations of every
+detector's fluxes, transmission curves of the atmosphere, and shards of the standard stars.
+"""
+
+from .atmosphere import AtmosphereTable
+from .camera import Camera
+from .catalogs import FgcmRun
+from .config import ColourTerm, ProductsConfig
+from .detector import Detector, WcsDetector
+from .display import draw_focal_plane, draw_transmissions
+from .fields import ChebyshevField
+from .focal_plane import Boresight, RadialTransform
+from .matching import match_sky
+from .offsets import ReferenceOffsets
+from .photocalib import PhotoCalib, VisitPhotoCalib
+from .problems import RunWarning
+from .products import FgcmProducts, build_products
+from .refcat import MissingBandError, ReferenceCatalog, ReferenceWarning
+from .reference import reference_offsets
+from .simulate import simulate_camera, simulate_run
+from .skymap import HealpixSkyMap, RingsSkyMap, SkyMap, sky_map_of
+from .stars import TractStars, tract_stars
+from .transmission import BandIntegrals, TransmissionCurve, band_integrals
+from .write import WriteReport
+from .zeropoints import CalibrationWarning, NoZeropointError, visit_photo_calib
+
+__all__ = [
+    "AtmosphereTable",
+    "BandIntegrals",
+    "Boresight",
+    "CalibrationWarning",
+    "Camera",
+    "ChebyshevField",
+    "ColourTerm",
+    "Detector",
+    "FgcmProducts",
+    "FgcmRun",
+    "HealpixSkyMap",
+    "MissingBandError",
+    "NoZeropointError",
+    "PhotoCalib",
+    "ProductsConfig",
+    "RadialTransform",
+    "ReferenceCatalog",
+    "ReferenceOffsets",
+    "ReferenceWarning",
+    "RingsSkyMap",
+    "RunWarning",
+    "SkyMap",
+    "TractStars",
+    "TransmissionCurve",
+    "VisitPhotoCalib",
+    "WcsDetector",
+    "WriteReport",
+    "band_integrals",
+    "build_products",
+    "draw_focal_plane",
+    "draw_transmissions",
+    "match_sky",
+    "reference_offsets",
+    "simulate_camera",
+    "simulate_run",
+    "sky_map_of",
+    "tract_stars",
+    "visit_photo_calib",
+]

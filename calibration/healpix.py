@@ -1,0 +1,134 @@
+"""HEALPix pixels of the sky. Needs hpgeom: ``pip install 'skyfold[healpix]'``.
+
+Angles are in degrees everywhere, pixels are nested unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = ["centre", "corners", "hpgeom", "neighbours", "overlapping", "pixel_of", "radius"]
+
+
+def hpgeom() -> ModuleType:
+    """Return the package hpgeom.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
+    try:
+        import hpgeom
+    except ImportError as error:
+        message = "HEALPix pixels need the package hpgeom; pip install 'skyfold[healpix]'"
+        raise ImportError(message) from error
+    return hpgeom
+
+
+def pixel_of(ra: ArrayLike, dec: ArrayLike, nside: int, nested: bool = True) -> np.ndarray:
+    """Return the pixels that positions are in.
+
+    Parameters
+    ----------
+    ra, dec : array_like
+        deg, of shapes that go together; any right ascension.
+    nside : int
+        Resolution; a power of two where pixels are nested.
+    nested : bool, optional
+        Whether pixels are numbered in nested or in ring order.
+
+    Returns
+    -------
+    array of int64
+        -1 where a position is not finite.
+
+    Raises
+    ------
+    ImportError
+        Without the package hpgeom.
+    ValueError
+        If a declination is beyond the poles, or there is no such resolution.
+
+    Examples
+    --------
+    >>> pixel_of([45.0, np.nan, -315.0], 1.0, 64)
+    array([ 0, -1,  0])
+    """
+    ra, dec = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
+    # Of what is not finite, hpgeom makes a pixel like any other.
+    bad = ~(np.isfinite(ra) & np.isfinite(dec))
+    if not bad.any():
+        return np.asarray(hpgeom().angle_to_pixel(nside, ra, dec, nest=nested))
+    ra, dec = np.where(bad, 0.0, ra), np.where(bad, 0.0, dec)
+    return np.where(bad, -1, hpgeom().angle_to_pixel(nside, ra, dec, nest=nested))
+
+
+def centre(pixels: ArrayLike, nside: int, nested: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Return the right ascensions and declinations of the centres of pixels, deg.
+
+    Examples
+    --------
+    >>> centre([4, 3], 1)
+    (array([  0., 315.]), array([-0.       , 41.8103149]))
+    """
+    return hpgeom().pixel_to_angle(nside, pixels, nest=nested)
+
+
+def corners(
+    pixels: ArrayLike, nside: int, nested: bool = True, step: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return right ascensions and declinations along the edges of pixels, (..., 4 * step) deg.
+
+    ``step`` points on each edge, anticlockwise from the north.
+
+    Examples
+    --------
+    >>> corners(3, 1)[1].round(6)
+    array([90.      , 41.810315, -0.      , 41.810315])
+    """
+    return hpgeom().boundaries(nside, pixels, step=step, nest=nested)
+
+
+def neighbours(pixels: ArrayLike, nside: int, nested: bool = True) -> np.ndarray:
+    """Return the eight pixels around pixels, (..., 8); -1 where there is none at a corner.
+
+    Examples
+    --------
+    >>> neighbours(4, 2)
+    array([21, 23,  6,  7,  5, 27, 26, 39])
+    """
+    return hpgeom().neighbors(nside, pixels, nest=nested)
+
+
+def overlapping(
+    ra: float, dec: float, radius: float, nside: int, nested: bool = True
+) -> np.ndarray:
+    """Return the pixels that overlap a circle on the sky, in ascending order, and maybe some more.
+
+    Parameters
+    ----------
+    ra, dec, radius : float
+        deg.
+
+    Examples
+    --------
+    >>> overlapping(45.0, 0.5, 0.1, 64)
+    array([0])
+    """
+    circle = hpgeom().query_circle
+    return np.sort(circle(nside, ra, dec, radius, inclusive=True, nest=nested))
+
+
+def radius(nside: int) -> float:
+    """Return how far a corner of a pixel is from its centre at most, deg.
+
+    Examples
+    --------
+    >>> round(radius(64), 6)
+    0.954148
+    """
+    return float(hpgeom().max_pixel_radius(nside))

@@ -1,0 +1,239 @@
+"""ReferenceOffsets: the offset of each band, and what was found in each pixel."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from astropy.table import Table
+
+from .clipping import mad_scatter, median_error
+from .config import ProductsConfig
+from .refcat import ReferenceWarning
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["EDGES", "Comparison", "PixelOffset", "ReferenceOffsets", "combine"]
+
+EDGES = np.linspace(-0.3, 0.3, 151)
+"""Bins of differences from the zero point of their pixel, mag."""
+
+_UNITS = {"ra": "deg", "dec": "deg"} | dict.fromkeys(("zero_point", "scatter", "error"), "mag")
+
+
+class PixelOffset(NamedTuple):
+    """What was found in one pixel and band: a row of the report.
+
+    Parameters
+    ----------
+    pixel : int
+        HEALPix, nested.
+    ra, dec : float
+        Its centre, deg.
+    band : str
+    n_stars : int
+        Stars with a good observation in every band.
+    n_selected : int
+        Those of them with a magnitude and a high enough signal-to-noise ratio.
+    n_reference : int
+        Reference stars of which the same can be said, in and around the pixel.
+    n_matches, n_clipped : int
+        Pairs, and those of them that were clipped.
+    zero_point : float
+        Clipped median of reference minus star, mag; NaN without a match.
+    scatter : float
+        Of what was not clipped, mag.
+    error : float
+        Standard error of the zero point, from the errors of stars and reference stars, mag.
+    """
+
+    pixel: int
+    ra: float
+    dec: float
+    band: str
+    n_stars: int
+    n_selected: int
+    n_reference: int
+    n_matches: int
+    n_clipped: int
+    zero_point: float
+    scatter: float
+    error: float
+
+
+class Comparison(NamedTuple):
+    """What was found in some pixels.
+
+    Parameters
+    ----------
+    rows : list of PixelOffset
+    residuals : (n_bands, 2, n_bins) int array
+        How many differences are how far from the zero point of their pixel (`EDGES`; the outer bins
+        have all beyond): of all matches, and of those that were not clipped.
+    notes : frozenset of str
+        What was left out.
+    """
+
+    rows: list[PixelOffset]
+    residuals: np.ndarray
+    notes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ReferenceOffsets(Mapping):
+    """Offsets of a run's magnitudes: a mapping from bands to what has to be added, in mag.
+
+    Parameters
+    ----------
+    offsets : dict of str to float
+        By band, the median of the zero points of the pixels with enough matches, mag.
+    scatter : dict of str to float
+        1.4826 times the median absolute deviation of these zero points, mag.
+    errors : dict of str to float
+        Standard error of the offset, mag: what follows from the scatter, or from the errors of the
+        zero points if that is more.
+    n_pixels : dict of str to int
+        Pixels with enough matches.
+    pixels : astropy Table
+        A row for each pixel and band, with the columns of `PixelOffset`, and ``used``: whether it
+        has enough matches.
+    residuals : dict of str to (2, n_bins) int array
+        See `Comparison`.
+    warnings : tuple of str
+        What was left out.
+    """
+
+    offsets: dict[str, float]
+    scatter: dict[str, float]
+    errors: dict[str, float]
+    n_pixels: dict[str, int]
+    pixels: Table
+    residuals: dict[str, np.ndarray]
+    warnings: tuple[str, ...] = ()
+
+    def __getitem__(self, band: str) -> float:
+        try:
+            return self.offsets[band]
+        except KeyError:
+            there = ", ".join(self.offsets)
+            raise KeyError(f"there is no offset of band {band!r}, but of {there}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __repr__(self) -> str:
+        texts = (f"{b} {o:+.4f} ± {self.errors[b]:.4f}" for b, o in self.offsets.items())
+        return f"<ReferenceOffsets in mag: {', '.join(texts)}>"
+
+    def to_table(self) -> Table:
+        """Return a row for each band: offset, scatter, error, pixels and matches used."""
+        used = self.pixels[np.asarray(self.pixels["used"])]
+        columns = {
+            "band": list(self.offsets),
+            "offset": [*self.offsets.values()],
+            "scatter": [*self.scatter.values()],
+            "error": [*self.errors.values()],
+            "n_pixels": [*self.n_pixels.values()],
+            "n_matches": [int(np.sum(used["n_matches"][used["band"] == b])) for b in self],
+        }
+        units = dict.fromkeys(("offset", "scatter", "error"), "mag")
+        return Table(columns, units=units, meta=dict(self.pixels.meta))
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw the pixels on the sky, coloured by zero point, and histograms of the differences.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where to save the figure, too; the suffix says the format.
+
+        Raises
+        ------
+        ImportError
+            Without the package matplotlib.
+        """
+        from .offsets_plot import plot_offsets
+
+        return plot_offsets(self, path)
+
+
+def combine(
+    compared: Sequence[Comparison], bands: Sequence[str], config: ProductsConfig
+) -> ReferenceOffsets:
+    """Make offsets of what was found in pixels.
+
+    Raises
+    ------
+    ValueError
+        If there is a band in which no pixel has enough matches.
+
+    Warns
+    -----
+    ReferenceWarning
+        For each note.
+    """
+    notes = tuple(sorted(set().union(*(part.notes for part in compared))))
+    for note in notes:
+        warnings.warn(note, ReferenceWarning, stacklevel=2)
+    pixels = _report(row for part in compared for row in part.rows)
+    pixels["used"] = pixels["n_matches"] >= config.reference_min_match
+    pixels.meta = {
+        "NSIDE": config.reference_pixelization_nside,
+        "ORDERING": "NESTED",
+        "MINMATCH": config.reference_min_match,
+        "SEED": config.seed,
+    }
+    of_band = {band: pixels[pixels["band"] == band] for band in bands}
+    _check_matches(of_band, config)
+    zero_points, errors = (
+        {band: np.asarray(rows[name][rows["used"]]) for band, rows in of_band.items()}
+        for name in ("zero_point", "error")
+    )
+    scatter = {band: mad_scatter(values) for band, values in zero_points.items()}
+    residuals = np.sum([part.residuals for part in compared], axis=0)
+    return ReferenceOffsets(
+        offsets={band: float(np.median(values)) for band, values in zero_points.items()},
+        scatter=scatter,
+        errors={band: _error(scatter[band], errors[band]) for band in bands},
+        n_pixels={band: len(values) for band, values in zero_points.items()},
+        pixels=pixels,
+        residuals=dict(zip(bands, residuals, strict=True)),
+        warnings=notes,
+    )
+
+
+def _report(rows: Iterable[PixelOffset]) -> Table:
+    table = Table(rows=list(rows), names=PixelOffset._fields, units=_UNITS)
+    for name in ("zero_point", "scatter", "error"):
+        table[name].info.format = ".5f"
+    return table
+
+
+def _check_matches(of_band: Mapping[str, Table], config: ProductsConfig) -> None:
+    """Refuse bands in which no pixel has enough matches."""
+    poor = {
+        band: f"{band} (at most {max(rows['n_matches'])} of {max(rows['n_selected'])} stars and "
+        f"{max(rows['n_reference'])} reference stars)"
+        for band, rows in of_band.items()
+        if not any(rows["used"])
+    }
+    if poor:
+        count = len(next(iter(of_band.values())))
+        raise ValueError(
+            f"none of {count} pixels has the {config.reference_min_match} matches that it takes "
+            f"within {config.reference_match_radius:g} arcsec, in bands {', '.join(poor.values())};"
+            " does the reference catalog cover the stars? Otherwise lower reference_min_match"
+        )
+
+
+def _error(scatter: float, errors: np.ndarray) -> float:
+    """Return the standard error of a median over pixels."""
+    return max(median_error(np.full(len(errors), scatter)), median_error(errors))

@@ -1,0 +1,346 @@
+"""ReferenceCatalog: stars of known magnitudes, of which those near some places are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.spatial import KDTree
+
+from .catalog import SUFFIXES, Catalog
+from .fits_table import fits_tables
+from .flux import AB_MAGNITUDE
+from .hats import HatsTable
+from .matching import chord, unit_vectors
+from .parquet import ParquetTable
+from .problems import listed
+from .schema import Column, Schema, bind
+from .table import MemoryTable, Source
+
+__all__ = [
+    "MAG",
+    "NO_MAGNITUDE",
+    "MissingBandError",
+    "ReferenceCatalog",
+    "ReferenceStars",
+    "ReferenceWarning",
+    "placed",
+]
+
+MAG = 2.5 / math.log(10)
+"""Error of a magnitude over the relative error of its flux."""
+
+NO_MAGNITUDE = 90.0
+"""From where on a magnitude means that there is none."""
+
+_UNITS = {"nJy": "nJy", "AB": "mag"}
+
+
+class MissingBandError(ValueError):
+    """A reference catalog has no magnitudes of a band."""
+
+
+class ReferenceWarning(UserWarning):
+    """A part of the stars, of the pixels or of the configuration is not used for the offsets."""
+
+
+class ReferenceStars(NamedTuple):
+    """Stars of a reference catalog.
+
+    Parameters
+    ----------
+    vectors : (n, 3) float64 array
+        Unit vectors of their positions.
+    magnitudes, errors : dict of str to (n,) float64 array
+        By band, AB mag; NaN where there is none.
+    notes : frozenset of str
+        What was left out.
+    """
+
+    vectors: np.ndarray
+    magnitudes: dict[str, np.ndarray]
+    errors: dict[str, np.ndarray]
+    notes: frozenset[str] = frozenset()
+
+    def near(self, ra: ArrayLike, dec: ArrayLike, radius: float) -> ReferenceStars:
+        """Return those within a radius (deg) of one of the positions (deg)."""
+        return self.take(_near(self.vectors, unit_vectors(ra, dec), radius))
+
+    def take(self, rows: np.ndarray) -> ReferenceStars:
+        """Return some of them."""
+        magnitudes, errors = (
+            {band: values[rows] for band, values in columns.items()}
+            for columns in (self.magnitudes, self.errors)
+        )
+        return self._replace(vectors=self.vectors[rows], magnitudes=magnitudes, errors=errors)
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceCatalog:
+    """Stars of known magnitudes, of which nothing is held.
+
+    Made by `open`, and then small, picklable and safe to share between threads; tables in memory
+    travel with it.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        By the table's own names of columns.
+    bands : tuple of str
+        Those of which there are magnitudes.
+    names : (str, str, str, str)
+        Columns of right ascension, declination, and of values and errors with ``{band}`` in them.
+    unit : {"nJy", "AB"}
+        Of values and errors.
+
+    Examples
+    --------
+    >>> table = {"ra": [10.0], "dec": [0.0], "i_flux": [3631.0], "i_fluxErr": [36.31]}
+    >>> reference = ReferenceCatalog.open(table)
+    >>> reference
+    <ReferenceCatalog: the reference catalog, 1 star, bands i>
+    >>> stars = reference.read(["i"], ra=10.0, dec=0.5, radius=1.0)
+    >>> stars.magnitudes["i"].round(3), stars.errors["i"].round(3)
+    (array([22.5]), array([0.011]))
+    """
+
+    catalog: Catalog
+    bands: tuple[str, ...]
+    names: tuple[str, str, str, str]
+    unit: str
+
+    @classmethod
+    def open(
+        cls,
+        data: Any,
+        *,
+        flux: str = "{band}_flux",
+        error: str = "{band}_fluxErr",
+        unit: str = "nJy",
+        ra: str | None = None,
+        dec: str | None = None,
+    ) -> ReferenceCatalog:
+        """Open a reference catalog.
+
+        Parameters
+        ----------
+        data : path, astropy Table, mapping of arrays, or Catalog
+            A path is that of a FITS or Parquet file, or of the directory of a HATS catalog.
+        flux, error : str
+            Columns with fluxes or magnitudes, and with their errors; ``{band}`` stands for the
+            band. Every band that has both can be used.
+        unit : {"nJy", "AB"}
+            Fluxes in nJy, or in what the table says if that can be converted; or AB magnitudes.
+            NaN, fluxes that are not above 0, and magnitudes from 90 on mean that there is none.
+        ra, dec : str, optional
+            Columns with the position, in deg if the table does not say. Default what a HATS catalog
+            says of itself, or ``ra`` and ``dec``, or else ``coord_ra`` and ``coord_dec`` (in rad).
+
+        Raises
+        ------
+        ImportError
+            Where a package is not installed that is needed: pyarrow for Parquet and HATS.
+        OSError
+            If a file is missing or can't be read.
+        TypeError, ValueError
+            If it is not a table, lacks columns, or holds something else in them.
+
+        Warns
+        -----
+        ReferenceWarning
+            If a unit is not known.
+        """
+        if unit not in _UNITS:
+            raise ValueError(f"unit is {' or '.join(_UNITS)}, got {unit!r}")
+        for name, template in {"flux": flux, "error": error}.items():
+            if template.count("{band}") != 1:
+                raise ValueError(f"{name} names columns by their {{band}}, got {template!r}")
+        found = [(source, _bands(source, flux, error)) for source in _sources(data)]
+        source, bands = max(found, key=lambda pair: len(pair[1]))
+        if not bands:
+            raise ValueError(
+                f"{source.where} has no band with columns {flux} and {error}; there are "
+                f"{listed(source.columns, 20)}"
+            )
+        places = _place_columns(source, ra, dec)
+        values = [_named(name, band) for band in bands for name in (flux, error)]
+        columns = (*places, *(Column(name, unit=_UNITS[unit]) for name in values))
+        schema = Schema("reference_catalog", "reference catalog", columns)
+        findings = bind(schema, source.columns)
+        if findings.errors:
+            raise ValueError("\n".join(f"{source.where}: {text}" for text in findings.errors))
+        for text in findings.warnings:
+            warnings.warn(f"{source.where}: {text}", ReferenceWarning, stacklevel=2)
+        names = (places[0].name, places[1].name, flux, error)
+        return cls(Catalog(schema, source, findings.bindings), bands, names, unit)
+
+    @property
+    def where(self) -> str:
+        """How messages name it."""
+        return self.catalog.where
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether reading a part of the sky takes but a part of the files."""
+        return isinstance(self.catalog.source, HatsTable)
+
+    def __len__(self) -> int:
+        return len(self.catalog)
+
+    def __repr__(self) -> str:
+        stars = f"{len(self)} star{'s'[: len(self) != 1]}"
+        return f"<ReferenceCatalog: {self.where}, {stars}, bands {', '.join(self.bands)}>"
+
+    def check(self, bands: Iterable[str]) -> None:
+        """Check that there are stars, and magnitudes of these bands.
+
+        Raises
+        ------
+        MissingBandError
+            If there are none.
+        ValueError
+            If the catalog is empty.
+        """
+        if not len(self):
+            raise ValueError(f"{self.where} is empty: it has no star to compare with")
+        if missing := [band for band in dict.fromkeys(bands) if band not in self.bands]:
+            columns = listed(_named(name, band) for band in missing for name in self.names[2:])
+            raise MissingBandError(
+                f"{self.where} has no magnitudes of {', '.join(missing)} ({columns}); it has "
+                f"{', '.join(self.bands)}. A colour term can say which of these to take: "
+                "colour_terms={band: ColourTerm(primary=..., secondary=...)}"
+            )
+
+    def read(
+        self, bands: Iterable[str], ra: ArrayLike, dec: ArrayLike, radius: float
+    ) -> ReferenceStars:
+        """Read the stars within a radius of one of several positions, all in deg.
+
+        They are in the catalog's order. It is read a few megabytes at a time; of a HATS catalog
+        the partitions that overlap.
+
+        Raises
+        ------
+        OSError
+            If a file is gone, was changed or is damaged.
+        """
+        bands, catalog, centres = tuple(bands), self.catalog, unit_vectors(ra, dec)
+        if self.partitioned:
+            catalog = dataclasses.replace(catalog, source=catalog.source.near(ra, dec, radius))
+        columns = [*self.names[:2], *(_named(n, b) for b in bands for n in self.names[2:])]
+        parts, lost = [self._stars(bands, {name: np.zeros(0) for name in columns})], 0
+        for block in catalog.blocks(columns):
+            there = placed(block[columns[0]], block[columns[1]])
+            lost += np.count_nonzero(~there)
+            block = {name: values[there] for name, values in block.items()}
+            vectors = unit_vectors(block[columns[0]], block[columns[1]])
+            rows = np.flatnonzero(_near(vectors, centres, radius))
+            parts.append(self._stars(bands, {name: v[rows] for name, v in block.items()}))
+        note = f"{self.where}: {lost} stars without a position are left out"
+        return _joined(parts, frozenset([note] if lost else []))
+
+    def _stars(self, bands: tuple[str, ...], columns: dict[str, np.ndarray]) -> ReferenceStars:
+        """Make stars of columns by the table's names."""
+        ra, dec, value, error = self.names
+        pairs = {b: (columns[_named(value, b)], columns[_named(error, b)]) for b in bands}
+        magnitudes = {band: _magnitudes(*pair, self.unit) for band, pair in pairs.items()}
+        return ReferenceStars(
+            unit_vectors(columns[ra], columns[dec]),
+            {band: pair[0] for band, pair in magnitudes.items()},
+            {band: pair[1] for band, pair in magnitudes.items()},
+        )
+
+    def fingerprint(self) -> str:
+        """Return a checksum of its file or its arrays; of a HATS catalog, of names and sizes."""
+        return self.catalog.fingerprint()
+
+    def __dask_tokenize__(self) -> tuple:
+        source = self.catalog.source.__dask_tokenize__()
+        return "ReferenceCatalog", source, self.bands, self.names, self.unit
+
+
+def placed(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Whether numbers are positions on the sky, in deg.
+
+    Examples
+    --------
+    >>> placed(np.array([0.0, np.nan, 0.0]), np.array([90.0, 0.0, -9999.0]))
+    array([ True, False, False])
+    """
+    return np.isfinite(ra) & (np.abs(dec) <= 90)
+
+
+def _near(vectors: np.ndarray, centres: np.ndarray, radius: float) -> np.ndarray:
+    """Whether vectors, (n, 3), are within a radius (deg) of one of the centres, (..., 3)."""
+    centres = centres.reshape(-1, 3)
+    if not len(centres):
+        return np.zeros(len(vectors), bool)
+    reach = np.nextafter(chord(min(radius, 180.0)), 3)
+    return np.isfinite(KDTree(centres).query(vectors, distance_upper_bound=reach)[0])
+
+
+def _magnitudes(values: np.ndarray, errors: np.ndarray, unit: str) -> tuple:
+    """Return AB magnitudes with their errors, NaN where there is none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if unit == "nJy":
+            known = (values > 0) & (errors >= 0)
+            errors = MAG * errors / values
+            values = AB_MAGNITUDE - 2.5 * np.log10(values)
+        else:
+            known = (values < NO_MAGNITUDE) & (errors >= 0)
+    known &= np.isfinite(values) & np.isfinite(errors)
+    return np.where(known, values, np.nan), np.where(known, errors, np.nan)
+
+
+def _joined(parts: list[ReferenceStars], notes: frozenset[str]) -> ReferenceStars:
+    magnitudes, errors = (
+        {band: np.concatenate([columns[band] for columns in each]) for band in each[0]}
+        for each in ([part.magnitudes for part in parts], [part.errors for part in parts])
+    )
+    vectors = np.concatenate([part.vectors for part in parts])
+    return ReferenceStars(vectors, magnitudes, errors, notes)
+
+
+def _sources(data: Any) -> list[Source]:
+    """Return the table, or the tables one of which is meant."""
+    if isinstance(data, Catalog):
+        return [data.source]
+    if not isinstance(data, str | os.PathLike):
+        return [MemoryTable(data, "the reference catalog")]
+    if HatsTable.is_one(data) or Path(data).is_dir():
+        return [HatsTable.open(data)]
+    if Path(data).name.endswith(SUFFIXES["parquet"]):
+        return [ParquetTable(data)]
+    return fits_tables(data)
+
+
+def _bands(source: Source, flux: str, error: str) -> tuple[str, ...]:
+    """Return the bands of which a table has fluxes and errors."""
+    before, after = map(re.escape, flux.split("{band}"))
+    matches = (re.fullmatch(f"{before}(.+){after}", name) for name in source.columns)
+    bands = [match[1] for match in matches if match]
+    return tuple(band for band in bands if _named(error, band) in source.columns)
+
+
+def _named(template: str, band: str) -> str:
+    return template.replace("{band}", band)
+
+
+def _place_columns(source: Source, ra: str | None, dec: str | None) -> list[Column]:
+    """Return the columns of right ascension and declination."""
+    said = source.meta if isinstance(source, HatsTable) else {}
+    columns = []
+    for kind, name in (("ra", ra), ("dec", dec)):
+        name = name or said.get(f"hats_col_{kind}")
+        other = {} if name else {"aliases": (f"coord_{kind}",), "assumed": "rad"}
+        columns.append(Column(name or kind, unit="deg", **other))
+    return columns

@@ -1,0 +1,334 @@
+"""TransmissionCurve: a throughput that depends on wavelength, and its integrals over a band."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from astropy import units as u
+from astropy.table import Table
+from numpy.typing import ArrayLike
+from scipy.integrate import simpson
+
+__all__ = [
+    "BandIntegrals",
+    "TransmissionCurve",
+    "ascending",
+    "band_integrals",
+    "frozen",
+    "plain_numbers",
+]
+
+_STEP = 5.0  # Angstrom, of integrals
+
+
+@dataclass(frozen=True, eq=False)
+class TransmissionCurve:
+    """A throughput that depends on wavelength: of an atmosphere, a passband, or both.
+
+    Linear between its wavelengths; outside of them it keeps its end values. Curves can be
+    multiplied with each other (see `times`) and with numbers, and compared with ``==``.
+
+    Parameters
+    ----------
+    wavelengths : (n,) array
+        Angstrom (or a Quantity), ascending. Kept as read-only float64, like the throughput.
+    throughput : (n,) array
+        Fraction of the light that gets through.
+    airmass : float, optional
+        Airmass that the light came through; None for a passband.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are not (n,) of finite numbers, n at least 2, the wavelengths not positive
+        and ascending, or the airmass is not positive.
+
+    Examples
+    --------
+    >>> curve = TransmissionCurve([4000, 6000, 8000], [0.8, 0.9, 1.0], airmass=1.0)
+    >>> curve.sample([3000, 5000, 9000])
+    array([0.8 , 0.85, 1.  ])
+    >>> curve.at_airmass(2.0).throughput
+    array([0.64, 0.81, 1.  ])
+    >>> (curve * TransmissionCurve([5000, 6000], [0, 1])).throughput
+    array([0. , 0. , 0.9, 1. ])
+    """
+
+    wavelengths: np.ndarray
+    throughput: np.ndarray
+    airmass: float | None = None
+
+    def __post_init__(self) -> None:
+        wavelengths = frozen(plain_numbers(self.wavelengths, u.AA), "wavelengths")
+        throughput = frozen(plain_numbers(self.throughput), "throughput")
+        if not ascending(wavelengths, "wavelengths", 2)[0] > 0:
+            raise ValueError(f"wavelengths must be positive, the first is {wavelengths[0]}")
+        if throughput.shape != wavelengths.shape:
+            raise ValueError(
+                f"throughput has the shape {throughput.shape}, wavelengths {wavelengths.shape}; "
+                "they must be the same"
+            )
+        object.__setattr__(self, "wavelengths", wavelengths)
+        object.__setattr__(self, "throughput", throughput)
+        if self.airmass is not None:
+            object.__setattr__(self, "airmass", _positive_airmass(self.airmass))
+
+    def sample(self, wavelengths: ArrayLike) -> np.ndarray:
+        """Return the throughput at other wavelengths (Angstrom), in float64 of their shape."""
+        return np.interp(wavelengths, self.wavelengths, self.throughput)
+
+    def times(
+        self, other: TransmissionCurve, wavelengths: ArrayLike | None = None
+    ) -> TransmissionCurve:
+        """Return the product with another curve, as of an atmosphere and a passband.
+
+        Parameters
+        ----------
+        other : TransmissionCurve
+        wavelengths : (m,) array, optional
+            Where to sample the product, Angstrom; default all wavelengths of both, at which it is
+            exact.
+
+        Returns
+        -------
+        TransmissionCurve
+            Without an airmass: that of one factor does not scale the other.
+        """
+        if wavelengths is None:
+            wavelengths = self.wavelengths
+            if not np.array_equal(wavelengths, other.wavelengths):
+                wavelengths = np.union1d(wavelengths, other.wavelengths)
+        return TransmissionCurve(wavelengths, self.sample(wavelengths) * other.sample(wavelengths))
+
+    def __mul__(self, other: object) -> TransmissionCurve:
+        if isinstance(other, TransmissionCurve):
+            return self.times(other)
+        if isinstance(other, Real):
+            return TransmissionCurve(self.wavelengths, self.throughput * float(other))
+        return NotImplemented
+
+    __rmul__ = __mul__
+    __array_ufunc__ = None  # so that a NumPy number * curve comes to __rmul__
+
+    def at_airmass(self, airmass: float) -> TransmissionCurve:
+        """Return the curve through another airmass, by Beer and Lambert: T**(airmass / own).
+
+        Right where extinction is proportional to the path: scattering by air and aerosols, ozone.
+        Lines of water and oxygen within a resolution element are saturated, and grow more slowly,
+        rather with the square root of the path in strong bands: there the extrapolation overstates
+        what the airmass changes. Gray factors of the curve, such as a pressure correction or a
+        mirror, are scaled too, although they do not depend on the airmass. For a step that matters,
+        interpolate the `AtmosphereTable` at the other secZenith.
+
+        Raises
+        ------
+        ValueError
+            If the airmass is not positive, the curve has none, or its throughput is negative
+            somewhere.
+        """
+        airmass = _positive_airmass(airmass)
+        if self.airmass is None:
+            raise ValueError(
+                "a curve without an airmass cannot be scaled to another; scale the atmosphere "
+                "before it is multiplied with a passband"
+            )
+        if self.throughput.min() < 0:
+            raise ValueError(f"the throughput is negative: at least {self.throughput.min():g}")
+        scaled = self.throughput ** (airmass / self.airmass)
+        return TransmissionCurve(self.wavelengths, scaled, airmass)
+
+    # Integrals
+
+    def band_integral(self, passband: TransmissionCurve | None = None) -> float:
+        """Return I0, the integral of S dl / l, with S the product of the curve and a passband.
+
+        -2.5 log10 of the ratio of two such integrals is how much fainter a source of flat f_nu
+        looks through one than through the other. How it is computed: see `band_integrals`.
+        """
+        return float(band_integrals(*self._in_steps(passband), reference=0.0).i0)
+
+    def band_integrals(
+        self, passband: TransmissionCurve | None = None, *, reference: float
+    ) -> BandIntegrals:
+        """Return FGCM's I0, I1 and I10 of the product of the curve and a passband.
+
+        The integrals are over the passband's wavelengths, by Simpson's rule in equal steps of 5
+        Angstrom, as FGCM's own, or less where one of the curves is given in smaller ones.
+
+        Parameters
+        ----------
+        passband : TransmissionCurve, optional
+            Default none: the curve already is a product.
+        reference : float
+            Wavelength l_b of the band, Angstrom; FGCM's is ``lambdaStd`` of the look-up table.
+
+        Examples
+        --------
+        >>> passband = TransmissionCurve([4000, 5000, 6000], [0, 1, 0])
+        >>> sloped = TransmissionCurve([3000, 9000], [0.4, 1])
+        >>> round(sloped.band_integrals(passband, reference=5000).i10, 3)
+        -5.64
+        """
+        i0, i1, i10 = band_integrals(*self._in_steps(passband), reference)
+        return BandIntegrals(float(i0), float(i1), float(i10))
+
+    def effective_wavelength(self, passband: TransmissionCurve | None = None) -> float:
+        """Return the photon-weighted mean wavelength: the integral of S dl over that of S dl / l.
+
+        That of the photons of a source of flat f_nu, in Angstrom. FGCM's ``lambdaStd`` is that of
+        the standard passband with the standard atmosphere, ``lambdaB`` that of the bare passband.
+        """
+        return float(band_integrals(*self._in_steps(passband), reference=0.0).i10)
+
+    def _in_steps(self, passband: TransmissionCurve | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return equal steps over the passband, an even number of them, and the product there."""
+        curves = [self] if passband is None else [self, passband]
+        first, last = curves[-1].wavelengths[[0, -1]]
+        step = min(_STEP, *(np.median(np.diff(curve.wavelengths)) for curve in curves))
+        wavelengths = np.linspace(first, last, 2 * math.ceil((last - first) / (2 * step)) + 1)
+        return wavelengths, np.prod([curve.sample(wavelengths) for curve in curves], axis=0)
+
+    # Tables
+
+    def to_table(self) -> Table:
+        """Return the curve as a table: wavelength (Angstrom), throughput; airmass in its meta."""
+        table = Table({"wavelength": self.wavelengths, "throughput": self.throughput})
+        table["wavelength"].unit = u.AA
+        if self.airmass is not None:
+            table.meta["airmass"] = self.airmass
+        return table
+
+    @classmethod
+    def from_table(cls, table: Table) -> TransmissionCurve:
+        """Return the curve that a table holds.
+
+        Parameters
+        ----------
+        table : Table
+            With columns wavelength, in any unit of length, by default Angstrom, and throughput, a
+            fraction or in per cent; and the airmass in the meta data, in capitals after FITS.
+
+        Raises
+        ------
+        KeyError
+            If a column is missing.
+        """
+        missing = {"wavelength", "throughput"} - {*table.colnames}
+        if missing:
+            raise KeyError(f"no column {', '.join(sorted(missing))}; there are {table.colnames}")
+        wavelengths, throughput = (
+            u.Quantity(table[name], table[name].unit or unit).to_value(unit)
+            for name, unit in (("wavelength", u.AA), ("throughput", u.dimensionless_unscaled))
+        )
+        return cls(wavelengths, throughput, table.meta.get("airmass", table.meta.get("AIRMASS")))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TransmissionCurve):
+            return NotImplemented
+        return self.airmass == other.airmass and all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("wavelengths", "throughput")
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.wavelengths.tobytes(), self.throughput.tobytes(), self.airmass))
+
+    def __reduce__(self) -> tuple:
+        return TransmissionCurve, (self.wavelengths, self.throughput, self.airmass)
+
+    def __repr__(self) -> str:
+        first, last = self.wavelengths[[0, -1]]
+        airmass = "" if self.airmass is None else f", airmass={self.airmass:g}"
+        return (
+            f"TransmissionCurve(<{len(self.wavelengths)} wavelengths "
+            f"{first:g} to {last:g} Angstrom>{airmass})"
+        )
+
+
+class BandIntegrals(NamedTuple):
+    """FGCM's integrals over a band: I0 and I1 (Angstrom), and I10 = I1 / I0 (Angstrom)."""
+
+    i0: Any
+    i1: Any
+    i10: Any
+
+
+def band_integrals(
+    wavelengths: np.ndarray, throughput: np.ndarray, reference: float
+) -> BandIntegrals:
+    """Compute FGCM's band integrals of any number of passbands at once.
+
+    I0 is the integral of S dl / l, I1 that of S (l - l_b) dl / l, and I10 = I1 / I0: what a band
+    passes of a flat spectrum f_nu, and of one with a slope (Burke et al. 2018, AJ 155, 41). They
+    are sums by Simpson's rule, as FGCM's own.
+
+    Parameters
+    ----------
+    wavelengths : (n,) array
+        Angstrom, ascending, in equal or nearly equal steps.
+    throughput : (..., n) array
+        S, of atmosphere and instrument together.
+    reference : float
+        l_b, Angstrom.
+
+    Returns
+    -------
+    BandIntegrals
+        Of (...) float64 arrays; I10 is NaN where I0 is 0.
+
+    Examples
+    --------
+    >>> i0, i1, i10 = band_integrals(np.linspace(4000, 5000, 11), np.ones((3, 11)), 4500.0)
+    >>> i0.round(6), (np.exp(i0) * 4000).round(3)
+    (array([0.223144, 0.223144, 0.223144]), array([5000., 5000., 5000.]))
+    """
+    density = np.asarray(throughput, np.float64) / wavelengths
+    i0 = simpson(density, x=wavelengths)
+    i1 = simpson(density * (wavelengths - reference), x=wavelengths)
+    i10 = np.divide(i1, i0, out=np.full_like(i0, np.nan), where=i0 != 0)
+    return BandIntegrals(i0, i1, i10)
+
+
+# Arrays
+
+
+def plain_numbers(column: Any, unit: u.UnitBase = u.dimensionless_unscaled) -> np.ndarray:
+    """Return a column as float64, in the right unit if it has one, NaN where it is masked."""
+    if isinstance(column, u.Quantity):
+        column = column.to_value(unit)
+    if hasattr(column, "filled"):
+        column = column.astype(np.float64).filled(np.nan)
+    return np.asarray(column, np.float64)
+
+
+def frozen(array: ArrayLike, what: str) -> np.ndarray:
+    """Return a read-only float64 array, checked; a copy unless it is that already."""
+    if not (isinstance(array, np.ndarray) and array.dtype == "f8" and not array.flags.writeable):
+        array = np.array(array, np.float64)
+        array.flags.writeable = False
+    if not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))
+        raise ValueError(
+            f"{what} must be finite; {len(bad)} values are not, one at {bad[0].tolist()}"
+        )
+    return array
+
+
+def ascending(array: np.ndarray, what: str, least: int) -> np.ndarray:
+    """Return an array, checked."""
+    if array.ndim != 1 or len(array) < least:
+        raise ValueError(f"{what} must be a list of at least {least}, it has shape {array.shape}")
+    if not (np.diff(array) > 0).all():
+        raise ValueError(f"{what} must be ascending")
+    return array
+
+
+def _positive_airmass(airmass: float) -> float:
+    airmass = float(airmass)
+    if not 0 < airmass < math.inf:
+        raise ValueError(f"an airmass must be a positive number, got {airmass}")
+    return airmass
