@@ -5,20 +5,21 @@ detector's fluxes, transmission curves of the atmosphere, and shards of the stan
 """
 
 from .atmosphere import AtmosphereTable
-from .camera import Camera
-from .catalogs import FgcmRun
+from .camera import Boresight, Camera, Detector, RadialTransform, WcsDetector
+from .catalogs import FgcmRun, RunWarning
 from .config import ColourTerm, ProductsConfig
-from .detector import Detector, WcsDetector
 from .display import draw_focal_plane, draw_transmissions
 from .fields import ChebyshevField
-from .focal_plane import Boresight, RadialTransform
-from .matching import match_sky
-from .offsets import ReferenceOffsets
 from .photocalib import PhotoCalib, VisitPhotoCalib
-from .problems import RunWarning
 from .products import FgcmProducts, build_products
-from .refcat import MissingBandError, ReferenceCatalog, ReferenceWarning
-from .reference import reference_offsets
+from .reference import (
+    MissingBandError,
+    ReferenceCatalog,
+    ReferenceOffsets,
+    ReferenceWarning,
+    match_sky,
+    reference_offsets,
+)
 from .simulate import simulate_camera, simulate_run
 from .skymap import HealpixSkyMap, RingsSkyMap, SkyMap, sky_map_of
 from .stars import TractStars, tract_stars

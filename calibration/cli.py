@@ -12,11 +12,11 @@ import dask
 
 from mapreduce.cli import INTERRUPTED, SOME_FAILED, computed_on, main, scheduler_option
 
-from .catalogs import FgcmRun
+from .catalogs.run import FgcmRun
 from .config import ProductsConfig
 from .display import draw_focal_plane, draw_transmissions
 from .products import FgcmProducts, build_products
-from .simulate import simulate_run
+from .simulate.run import simulate_run
 from .zeropoints import CalibrationWarning
 
 __all__ = ["main"]

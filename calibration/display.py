@@ -9,7 +9,7 @@ import numpy as np
 
 from mapreduce.display import new_figure
 
-from .camera import Camera
+from .camera.camera import Camera
 from .photocalib import VisitPhotoCalib
 from .transmission import TransmissionCurve
 

@@ -19,7 +19,7 @@ from astropy.table import Table
 
 from mapreduce.io.stream import complete_first
 
-from . import parquet
+from .catalogs import parquet
 from .fits_checksum import check_fits, summed, word_sum
 
 __all__ = ["SUFFIXES", "check_table", "read_table", "write_table"]

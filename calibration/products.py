@@ -22,15 +22,15 @@ from dask.delayed import Delayed
 from dask.task_spec import DataNode, Task, TaskRef
 
 from .atmosphere import AtmosphereTable
-from .catalogs import FgcmRun
-from .checks import check_jacobian
+from .catalogs.checks import check_jacobian
+from .catalogs.run import FgcmRun
+from .catalogs.table import file_fingerprint
 from .config import ProductsConfig
 from .photocalib import VisitPhotoCalib
-from .refcat import ReferenceCatalog
-from .reference import reference_offsets
+from .reference.catalog import ReferenceCatalog
+from .reference.measure import reference_offsets
 from .skymap import sky_map_of
-from .stars import tract_stars
-from .table import file_fingerprint
+from .stars.tracts import tract_stars
 from .transmission import TransmissionCurve
 from .write import WriteReport, write_products
 from .zeropoints import CalibrationWarning, calibrate_visit

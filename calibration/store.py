@@ -31,8 +31,8 @@ from astropy.table import Table
 
 from mapreduce.io.stream import complete_first
 
+from .catalogs.problems import listed
 from .config import ProductsConfig
-from .problems import listed
 from .product_table import SUFFIXES, check_table, read_table, write_table
 
 __all__ = ["PRODUCTS", "Store"]

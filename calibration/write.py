@@ -18,7 +18,7 @@ from .zeropoints import BadZeropointsError, NoZeropointError
 
 if TYPE_CHECKING:
     from .products import FgcmProducts, PerVisit
-    from .stars import TractStars
+    from .stars.tracts import TractStars
 
 __all__ = ["Outcome", "WriteReport", "write_products"]
 

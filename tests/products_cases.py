@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.catalogs import FgcmRun
+from calibration.catalogs.problems import RunWarning
+from calibration.catalogs.run import FgcmRun
 from calibration.config import ProductsConfig
-from calibration.problems import RunWarning
 from calibration.product_table import read_table
 from calibration.products import build_products
 from tests.fgcm_cases import RUN, tables

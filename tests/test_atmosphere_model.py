@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calibration import AtmosphereTable
-from calibration.atmosphere_model import (
+from calibration.simulate.atmosphere import (
     approximate_atmosphere,
     oxygen_transmission,
     ozone_transmission,

@@ -14,10 +14,10 @@ from astropy.table import QTable, Table
 from astropy.wcs import WCS
 from dask.base import tokenize
 
-from calibration.camera import Camera
-from calibration.detector import Detector
+from calibration.camera.camera import Camera
+from calibration.camera.detector import Detector
+from calibration.camera.focal_plane import Boresight
 from calibration.fields import ChebyshevField
-from calibration.focal_plane import Boresight
 from mapreduce import Box
 from tests.test_detector import area_on_sky, exact_wcs, pixels
 

@@ -17,13 +17,13 @@ from astropy.io import fits
 from astropy.table import Table, vstack
 from dask.base import tokenize
 
-from calibration.camera import Camera
-from calibration.catalogs import FgcmRun
-from calibration.checks import check_jacobian
+from calibration.camera.camera import Camera
+from calibration.catalogs.checks import check_jacobian
+from calibration.catalogs.fits_table import FitsTable
+from calibration.catalogs.parquet import ParquetTable, write_parquet
+from calibration.catalogs.problems import RunWarning
+from calibration.catalogs.run import FgcmRun
 from calibration.config import ProductsConfig
-from calibration.fits_table import FitsTable
-from calibration.parquet import ParquetTable, write_parquet
-from calibration.problems import RunWarning
 from calibration.zeropoints import NoZeropointError
 from tests.fgcm_cases import FILES, RUN, hdu_of, tables, upper, write, write_alone
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.clipping import clipped_median, mad_scatter, median_error
+from calibration.reference.clipping import clipped_median, mad_scatter, median_error
 
 
 @pytest.mark.parametrize("outliers", [0.0, 0.1, 0.4])

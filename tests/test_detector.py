@@ -10,8 +10,8 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS, Sip
 from dask.base import tokenize
 
-from calibration.detector import Detector, WcsDetector
-from calibration.focal_plane import Boresight, RadialTransform
+from calibration.camera.detector import Detector, WcsDetector
+from calibration.camera.focal_plane import Boresight, RadialTransform
 from mapreduce import Box
 
 BORESIGHT = Boresight(150.0, -30.0, 37.0)

@@ -16,10 +16,10 @@ from dask.callbacks import Callback
 from dask.delayed import Delayed
 
 from calibration import AtmosphereTable, VisitPhotoCalib
-from calibration.catalog import Catalog
-from calibration.catalogs import FgcmRun
+from calibration.catalogs.catalog import Catalog
+from calibration.catalogs.problems import RunWarning
+from calibration.catalogs.run import FgcmRun
 from calibration.config import ProductsConfig
-from calibration.problems import RunWarning
 from calibration.products import Setup, build_products, make_photo_calib
 from calibration.zeropoints import CalibrationWarning
 from tests.fgcm_cases import RUN
@@ -107,7 +107,7 @@ def test_one_visit_alone_reads_no_rows_of_others(product, monkeypatch):
 def test_what_visits_share_is_computed_once(monkeypatch):
     tables, areas = count(monkeypatch, "open_atmosphere"), []
     monkeypatch.setattr(
-        "calibration.camera._fit_area", lambda detector: areas.append(detector) or np.eye(3)
+        "calibration.camera.camera._fit_area", lambda detector: areas.append(detector) or np.eye(3)
     )
     products = make_products(FgcmRun.open(RUN))
     lazy = [(products.photo_calibs[visit], products.atmospheres[visit]) for visit in GOOD]
@@ -531,7 +531,7 @@ def test_a_camera_without_areas(tmp_path, monkeypatch):
     def no_area(detector):
         raise ValueError(f"detector {detector.id} has pixels without an area on the sky")
 
-    monkeypatch.setattr("calibration.camera._fit_area", no_area)
+    monkeypatch.setattr("calibration.camera.camera._fit_area", no_area)
     with pytest.raises(ValueError, match="detector 0 has pixels without an area"):
         make_products(FgcmRun.open(RUN)).write(tmp_path / "out")
     assert list(files(tmp_path)) == ["out/provenance.json"]

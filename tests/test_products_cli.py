@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 from click.testing import CliRunner
 
-from calibration.catalogs import FgcmRun
+from calibration.catalogs.run import FgcmRun
 from calibration.cli import main
 from calibration.products import make_photo_calib
 from tests.fgcm_cases import RUN, tables, write

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from calibration.matching import angle, unit_vectors
-from calibration.parquet import write_parquet
-from calibration.refcat import ReferenceCatalog, ReferenceWarning
-from calibration.reference import reference_offsets
+from calibration.catalogs.parquet import write_parquet
+from calibration.reference.catalog import ReferenceCatalog, ReferenceWarning
+from calibration.reference.matching import angle, unit_vectors
+from calibration.reference.measure import reference_offsets
 from tests.reference_cases import (
     BANDS,
     CONFIG,

@@ -10,9 +10,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-import calibration.simulate as simulate
+import calibration.simulate.run as simulate
 from calibration import Camera, FgcmRun, ProductsConfig
-from calibration.simulate import FILES, simulate_camera, simulate_run
+from calibration.simulate.run import FILES, simulate_camera, simulate_run
 
 BANDS = {"SIM-G": "g", "SIM-R": "r", "SIM-I": "i", "SIM-Z": "z"}
 SMALL = {"n_visits": 6, "n_stars": 60}

@@ -14,15 +14,14 @@ from astropy.table import Table
 from dask import delayed
 from dask.base import tokenize
 
-from calibration import shards
-from calibration.catalog import Catalog
-from calibration.catalogs import FgcmRun
-from calibration.columns import STARS
-from calibration.parquet import read_parquet, write_parquet
-from calibration.problems import RunWarning
+from calibration.catalogs.catalog import Catalog
+from calibration.catalogs.columns import STARS
+from calibration.catalogs.parquet import read_parquet, write_parquet
+from calibration.catalogs.problems import RunWarning
+from calibration.catalogs.run import FgcmRun
 from calibration.skymap import HealpixSkyMap, RingsSkyMap
-from calibration.star_rows import StarReader
-from calibration.stars import TractStars, tract_stars
+from calibration.stars import TractStars, shards, tract_stars
+from calibration.stars.rows import StarReader
 from tests.fgcm_cases import RUN, hdu_of
 
 BANDS = ("g", "r", "i")
@@ -243,7 +242,7 @@ def test_stars_without_a_position():
             assert_holds(found, select(table[keep], tract))
 
 
-@pytest.mark.filterwarnings("ignore::calibration.problems.RunWarning")
+@pytest.mark.filterwarnings("ignore::calibration.catalogs.problems.RunWarning")
 def test_stars_without_a_position_are_in_no_file(tmp_path):
     table = star_table(100)
     table["coord_ra"][::2] = np.nan

@@ -20,7 +20,7 @@ from astropy.table import Table
 
 import calibration.product_table
 from calibration import Camera, TransmissionCurve, VisitPhotoCalib
-from calibration.catalogs import FgcmRun
+from calibration.catalogs.run import FgcmRun
 from calibration.store import Store
 from tests.conftest import CHECKOUT
 from tests.fgcm_cases import RUN, tables, write

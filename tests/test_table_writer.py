@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from calibration.table_writer import TableWriter, write_table
+from calibration.simulate.table_writer import TableWriter, write_table
 
 COLUMNS = {
     "visit": ("", "visit number"),

@@ -7,14 +7,14 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from calibration import fits_table, table
-from calibration.catalog import Catalog
-from calibration.columns import ATMOSPHERE, LOOKUP, STARS, VISITS, ZEROPOINTS
-from calibration.fits_table import fits_tables
-from calibration.parquet import ParquetTable, write_parquet
-from calibration.schema import Column, Found, Schema, bind
-from calibration.table import MemoryTable
-from calibration.visit_index import VisitIndex
+from calibration.catalogs import fits_table, table
+from calibration.catalogs.catalog import Catalog
+from calibration.catalogs.columns import ATMOSPHERE, LOOKUP, STARS, VISITS, ZEROPOINTS
+from calibration.catalogs.fits_table import fits_tables
+from calibration.catalogs.parquet import ParquetTable, write_parquet
+from calibration.catalogs.schema import Column, Found, Schema, bind
+from calibration.catalogs.table import MemoryTable
+from calibration.catalogs.visit_index import VisitIndex
 
 COUNT = 1000
 

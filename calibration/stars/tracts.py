@@ -23,13 +23,13 @@ from dask import delayed
 from dask.base import tokenize
 from dask.delayed import Delayed
 
-from . import options
-from .catalog import Catalog
-from .catalogs import FgcmRun
-from .problems import RunWarning, listed
+from .. import options
+from ..catalogs.catalog import Catalog
+from ..catalogs.problems import RunWarning, listed
+from ..catalogs.run import FgcmRun
+from ..skymap import SkyMap
+from .rows import StarIndex, StarReader
 from .shards import write_shards
-from .skymap import SkyMap
-from .star_rows import StarIndex, StarReader
 
 __all__ = ["TractStars", "tract_stars"]
 
@@ -106,7 +106,7 @@ class TractStars(Mapping[int, Delayed]):
 
     Examples
     --------
-    >>> from calibration.columns import STARS
+    >>> from calibration.catalogs.columns import STARS
     >>> from calibration.skymap import RingsSkyMap
     >>> stars = {"id": [5, 6, 7], "coord_ra": [0.1, 3.1, 0.1], "coord_dec": [0.0, -1.5, 0.02]}
     >>> stars |= {"mag_std_noabs": [[18.5], [17.5], [99.0]], "magErr_std": np.full((3, 1), 0.01)}

@@ -1,7 +1,7 @@
 """What a catalog should hold, and whether a table does: columns, shapes, units, other names.
 
 `bind` compares a schema with the columns of a table, whatever it is stored in, without looking at
-values. `calibration.columns` declares the catalogs of an FGCM run.
+values. `calibration.catalogs.columns` declares the catalogs of an FGCM run.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from astropy.table import Table
 
-from .catalog import Catalog
+from ..catalogs.catalog import Catalog
+from ..skymap import SkyMap
 from .row_files import Field, as_table, dtype_of
-from .skymap import SkyMap
 
 __all__ = ["StarIndex", "StarReader", "Survey", "star_fields"]
 

@@ -1,4 +1,4 @@
-"""Rows of the tables of a simulated run; `calibration.simulated_columns` declares the columns."""
+"""Rows of the tables of a simulated run; `calibration.simulate.columns` declares the columns."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .flux import AB_MAGNITUDE
-from .instrument_model import BANDS, FILTERS, Instrument
-from .simulated_columns import ATMOSPHERE
-from .survey_model import OFFSETS, Arrays
+from ..flux import AB_MAGNITUDE
+from .columns import ATMOSPHERE
+from .instrument import BANDS, FILTERS, Instrument
+from .survey import OFFSETS, Arrays
 
 __all__ = [
     "atmosphere_rows",
@@ -61,7 +61,7 @@ def zeropoint_rows(
     ----------
     instrument : Instrument
     visits, zeropoints : mappings
-        As of `draw_visits` and `true_zeropoints` of `calibration.survey_model`.
+        As of `draw_visits` and `true_zeropoints` of `calibration.simulate.survey`.
     tilings : (n_filters,) array
         Photometric visits of the run.
     """
@@ -165,7 +165,7 @@ def star_rows(
     Parameters
     ----------
     stars : mapping
-        As of `calibration.survey_model.draw_stars`.
+        As of `calibration.simulate.survey.draw_stars`.
     good, total : (n_stars, n_bands) int arrays
         Observations, in photometric conditions and all.
     rng : numpy.random.Generator

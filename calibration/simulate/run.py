@@ -2,12 +2,12 @@
 
 Stars seen by a camera through an atmosphere, some of it cloudy, and the catalogs that a perfect
 FGCM fit of them would give, in LSST's names and columns. Nothing is fitted, and the atmosphere is
-an approximation (see `calibration.atmosphere_model`), not radiative transfer.
+an approximation (see `calibration.simulate.atmosphere`), not radiative transfer.
 
 All tables are FITS: the catalogs as `FgcmRun` finds them; ``fgcmStandardPassbands.fits``;
 ``fgcmStarObservations.fits``, what the detectors counted of each star; and the truth in
 ``truth_stars.fits``, ``truth_zeropoints.fits``, ``truth_atmosphere.fits`` and, for true minus
-relative magnitudes, ``truth_offsets.fits``. `calibration.simulated_columns` has their columns.
+relative magnitudes, ``truth_offsets.fits``. `calibration.simulate.columns` has their columns.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from pathlib import Path
 
 import numpy as np
 
-from . import simulated_columns as columns
-from .atmosphere_model import approximate_atmosphere
-from .camera import Camera
-from .catalogs import FgcmRun
-from .config import ProductsConfig
-from .instrument_model import BANDS, FILTERS, Instrument, simulate_camera
-from .problems import listed
-from .simulated_observations import Observer, drawn_counts
-from .simulated_tables import (
+from ..camera.camera import Camera
+from ..catalogs.problems import listed
+from ..catalogs.run import FgcmRun
+from ..config import ProductsConfig
+from . import columns
+from .atmosphere import approximate_atmosphere
+from .instrument import BANDS, FILTERS, Instrument, simulate_camera
+from .observations import Observer, drawn_counts
+from .survey import OFFSETS, Arrays, colour_slopes, draw_stars, draw_visits, true_zeropoints
+from .table_writer import TableWriter, write_table
+from .tables import (
     atmosphere_rows,
     lookup_row,
     passband_rows,
@@ -40,8 +42,6 @@ from .simulated_tables import (
     visit_rows,
     zeropoint_rows,
 )
-from .survey_model import OFFSETS, Arrays, colour_slopes, draw_stars, draw_visits, true_zeropoints
-from .table_writer import TableWriter, write_table
 
 __all__ = ["FILES", "simulate_camera", "simulate_run"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .camera import Camera
+from ..camera.camera import Camera
 from .catalog import Catalog
 from .schema import Findings, Schema
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from dask.base import normalize_token
 
-from .camera import Camera
+from ..camera.camera import Camera
+from ..zeropoints import NoZeropointError
 from .catalog import Catalog
 from .checks import check_keys, check_layout, find_bands, names_in, truth
 from .columns import ATMOSPHERE, LOOKUP, STARS, VISITS, ZEROPOINTS, reference_schema
+from .files import CATALOGS, find_catalogs, missing_files
 from .problems import Problems
-from .run_files import CATALOGS, find_catalogs, missing_files
 from .scan import scan_run
 from .table import file_fingerprint
-from .zeropoints import NoZeropointError
 
 __all__ = ["FgcmRun"]
 
@@ -47,7 +47,7 @@ class FgcmRun:
         Whether the stars were built with the WCS Jacobian, that is, with relative pixel areas
         taken out of their fluxes. Default what a header says (logical card ``WCSJACOB`` of
         the zeropoints, standard stars or visits); None if nobody says. See
-        `calibration.checks.check_jacobian`.
+        `calibration.catalogs.checks.check_jacobian`.
 
     Attributes
     ----------

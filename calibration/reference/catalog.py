@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import KDTree
 
-from .catalog import SUFFIXES, Catalog
-from .fits_table import fits_tables
-from .flux import AB_MAGNITUDE
+from ..catalogs.catalog import SUFFIXES, Catalog
+from ..catalogs.fits_table import fits_tables
+from ..catalogs.parquet import ParquetTable
+from ..catalogs.problems import listed
+from ..catalogs.schema import Column, Schema, bind
+from ..catalogs.table import MemoryTable, Source
+from ..flux import AB_MAGNITUDE
 from .hats import HatsTable
 from .matching import chord, unit_vectors
-from .parquet import ParquetTable
-from .problems import listed
-from .schema import Column, Schema, bind
-from .table import MemoryTable, Source
 
 __all__ = [
     "MAG",

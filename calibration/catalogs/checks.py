@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .camera import Camera
+from ..camera.camera import Camera
+from ..config import ProductsConfig
 from .catalog import Catalog
-from .config import ProductsConfig
 from .problems import Problems, RunWarning, listed
 from .visit_index import VisitIndex
 
 if TYPE_CHECKING:
-    from .catalogs import FgcmRun
+    from .run import FgcmRun
 
 __all__ = ["check_jacobian", "check_keys", "check_layout", "find_bands", "names_in", "truth"]
 

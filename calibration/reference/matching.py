@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import KDTree
 
-from .healpix import pixel_of
+from ..healpix import pixel_of
 
 __all__ = ["Matches", "angle", "chord", "match_sky", "match_vectors", "unit_vectors"]
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from astropy.table import Table
 
+from ..config import ProductsConfig
+from .catalog import ReferenceWarning
 from .clipping import mad_scatter, median_error
-from .config import ProductsConfig
-from .refcat import ReferenceWarning
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -160,7 +160,7 @@ class ReferenceOffsets(Mapping):
         ImportError
             Without the package matplotlib.
         """
-        from .offsets_plot import plot_offsets
+        from .plot import plot_offsets
 
         return plot_offsets(self, path)
 

@@ -41,7 +41,7 @@ class Catalog:
 
     Examples
     --------
-    >>> from calibration.columns import ATMOSPHERE
+    >>> from calibration.catalogs.columns import ATMOSPHERE
     >>> names = "VISIT PMB PWV TAU ALPHA O3 SECZENITH CTRANS LAMSTD".split()
     >>> catalog, findings = Catalog.of({name: [7, 8] for name in names}, ATMOSPHERE)
     >>> catalog

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .camera import Camera
-from .fields import evaluate, unit
-from .flux import AB_FLUX, AB_MAGNITUDE
-from .focal_plane import Boresight
-from .instrument_model import BANDS, GAIN, Instrument
-from .survey_model import Arrays, field_radius
+from ..camera.camera import Camera
+from ..camera.focal_plane import Boresight
+from ..fields import evaluate, unit
+from ..flux import AB_FLUX, AB_MAGNITUDE
+from .instrument import BANDS, GAIN, Instrument
+from .survey import Arrays, field_radius
 
 __all__ = ["Observer", "counts_per_nanojansky", "drawn_counts"]
 
@@ -26,7 +26,7 @@ class Observer:
     ----------
     instrument : Instrument
     stars : mapping
-        As of `calibration.survey_model.draw_stars`.
+        As of `calibration.simulate.survey.draw_stars`.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ def counts_per_nanojansky(
     ----------
     camera : Camera
     zeropoint : mapping
-        The rows of one visit of `calibration.survey_model.true_zeropoints`.
+        The rows of one visit of `calibration.simulate.survey.true_zeropoints`.
     place : (n,) int array
         Of the detectors in the camera's order.
     x, y : (n,) arrays

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .focal_plane import Boresight
-from .instrument_model import BANDS, FILTERS, Instrument, photon_rate
+from ..camera.focal_plane import Boresight
+from .instrument import BANDS, FILTERS, Instrument, photon_rate
 
 __all__ = [
     "FIELD",

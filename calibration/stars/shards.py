@@ -22,13 +22,13 @@ import numpy as np
 from dask import delayed
 from dask.delayed import Delayed
 
-from .parquet import pyarrow
-from .problems import listed
+from ..catalogs.parquet import pyarrow
+from ..catalogs.problems import listed
 from .row_files import SUFFIXES, Field, dtype_of, write_rows
-from .star_rows import StarReader
+from .rows import StarReader
 
 if TYPE_CHECKING:
-    from .stars import TractStars
+    from .tracts import TractStars
 
 __all__ = ["write_shards"]
 

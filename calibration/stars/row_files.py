@@ -15,8 +15,8 @@ from astropy.table.meta import get_yaml_from_table
 
 from mapreduce.io.stream import complete_first
 
-from .fits_checksum import summed, word_sum
-from .parquet import pyarrow
+from ..catalogs.parquet import pyarrow
+from ..fits_checksum import summed, word_sum
 
 __all__ = ["SUFFIXES", "Field", "as_table", "dtype_of", "write_rows"]
 

@@ -16,13 +16,13 @@ from dask import delayed
 from dask.base import tokenize
 from dask.delayed import Delayed
 
-from .catalogs import FgcmRun
+from ..catalogs.run import FgcmRun
+from ..config import ColourTerm, ProductsConfig
+from .catalog import MAG, NO_MAGNITUDE, ReferenceCatalog, ReferenceStars, ReferenceWarning
 from .clipping import clipped_median, median_error
-from .config import ColourTerm, ProductsConfig
 from .matching import match_vectors
 from .offsets import EDGES, Comparison, PixelOffset, combine
-from .refcat import MAG, NO_MAGNITUDE, ReferenceCatalog, ReferenceStars, ReferenceWarning
-from .reference_sample import PixelSample, sample_pixels
+from .sample import PixelSample, sample_pixels
 
 __all__ = ["compare_pixels", "reference_offsets"]
 

@@ -32,7 +32,7 @@ class VisitIndex:
 
     Examples
     --------
-    >>> from calibration.columns import ATMOSPHERE
+    >>> from calibration.catalogs.columns import ATMOSPHERE
     >>> catalog, _ = Catalog.of({"visit": [7, 7, 5, 9]}, ATMOSPHERE)
     >>> index = VisitIndex.of(catalog)
     >>> index.visits, index.repeated

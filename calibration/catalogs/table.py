@@ -2,7 +2,7 @@
 
 A source of a file holds neither the file nor its values: it is small, picklable, safe to share
 between threads, and opens the file whenever rows are read. There is one file for each format:
-`calibration.fits_table`, `calibration.parquet`.
+`calibration.catalogs.fits_table`, `calibration.catalogs.parquet`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from .catalog import Catalog
 from .problems import listed
 
 if TYPE_CHECKING:
-    from .catalogs import FgcmRun
+    from .run import FgcmRun
 
 __all__ = ["scan_run"]
 

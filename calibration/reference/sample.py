@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .catalog import Catalog
-from .config import ProductsConfig
-from .healpix import centre, pixel_of
+from ..catalogs.catalog import Catalog
+from ..config import ProductsConfig
+from ..healpix import centre, pixel_of
+from .catalog import placed
 from .matching import angle, unit_vectors
-from .refcat import placed
 
 __all__ = ["PixelSample", "sample_pixels"]
 

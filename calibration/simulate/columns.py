@@ -1,6 +1,7 @@
 """The columns of a simulated run's tables: unit, as FITS spells it, and description of each.
 
-Those of `calibration.columns` and more, by LSST's names. A hPa is a mbar, which FITS has not.
+Those of `calibration.catalogs.columns` and more, by LSST's names. A hPa is a mbar, which FITS has
+not.
 """
 
 from __future__ import annotations
