@@ -9,22 +9,20 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from astropy.table import Table
 
 from mapreduce.io.stream import complete_first
 
 from .catalogs import parquet
-from .fits_checksum import check_fits, summed, word_sum
+from .fits_checksum import check_fits
+from .fits_rows import write_fits_rows
 
 __all__ = ["SUFFIXES", "check_table", "read_table", "write_table"]
 
-_FITS_BLOCK = 2880  # bytes
 _CHECKSUM = "CHECKSUM"
 
 
@@ -115,45 +113,11 @@ def read_table(path: str | os.PathLike[str]) -> Table:
 
 
 def _write_fits(path: Path, table: Table, meta: Mapping[str, Any]) -> None:
-    """Write one binary table.
-
-    Astropy takes 9 ms for a small one, almost all of it for the header's cards: it makes those
-    that describe the columns once, and the rows are written as they are.
-    """
-    columns = [np.asarray(column) for column in table.itercols()]
-    columns = [column.astype("S") if column.dtype.kind == "U" else column for column in columns]
-    kinds = [(c.dtype.newbyteorder(">"), c.shape[1:]) for c in columns]
-    dtype = np.dtype([(n, *kind) for n, kind in zip(table.colnames, kinds, strict=True)])
-    said = tuple(
-        (f"{key}{number}", text)
-        for number, column in enumerate(table.itercols(), 1)
-        for key, text in (
-            ("TUNIT", column.unit and column.unit.to_string("fits")),
-            ("TCOMM", column.description),
-        )
-        if text
-    )
-    rows = np.empty(len(table), dtype)
-    for name, column in zip(table.colnames, columns, strict=True):
-        rows[name] = column
-    header = _layout(dtype, len(rows), said).copy()
-    header.update({key.upper(): value for key, value in meta.items()})
-    data = rows.tobytes()
-    data += bytes(-len(data) % _FITS_BLOCK)
-    path.write_bytes(_primary() + summed(header, word_sum(data)) + data)
-
-
-@lru_cache(maxsize=64)
-def _layout(dtype: np.dtype, length: int, said: tuple[tuple[str, str], ...]) -> fits.Header:
-    """Return the header of a table of these columns; not to be changed."""
-    header = fits.BinTableHDU(np.zeros(length, dtype), name="PRODUCT").header
-    header.update(said)
-    return header
-
-
-@lru_cache(maxsize=1)
-def _primary() -> bytes:
-    return summed(fits.PrimaryHDU().header)
+    said = {
+        c.name: ("" if c.unit is None else c.unit.to_string("fits"), c.description or "")
+        for c in table.itercols()
+    }
+    write_fits_rows(path, said, table, meta)
 
 
 def _checked_fits(path: Path) -> Mapping[str, Any]:

@@ -25,12 +25,12 @@ from ..camera.camera import Camera
 from ..catalogs.problems import listed
 from ..catalogs.run import FgcmRun
 from ..config import ProductsConfig
+from ..fits_rows import FitsRows, write_fits_rows
 from . import columns
 from .atmosphere import approximate_atmosphere
 from .instrument import BANDS, FILTERS, Instrument, simulate_camera
 from .observations import Observer, drawn_counts
 from .survey import OFFSETS, Arrays, colour_slopes, draw_stars, draw_visits, true_zeropoints
-from .table_writer import TableWriter, write_table
 from .tables import (
     atmosphere_rows,
     lookup_row,
@@ -186,9 +186,9 @@ class _Simulation:
     def _write_instrument(self, folder: Path) -> None:
         instrument = self._instrument
         lookup = lookup_row(instrument, _ATMOSPHERE)
-        write_table(folder / "fgcmLookUpTable.fits", "LUT", columns.LOOKUP, lookup)
+        write_fits_rows(folder / "fgcmLookUpTable.fits", columns.LOOKUP, lookup, name="LUT")
         names, rows = columns.passband_columns([*FILTERS]), passband_rows(instrument)
-        write_table(folder / "fgcmStandardPassbands.fits", "PASSBANDS", names, rows)
+        write_fits_rows(folder / "fgcmStandardPassbands.fits", names, rows, name="PASSBANDS")
         instrument.atmosphere.write(folder / f"{_ATMOSPHERE}.fits")
         config = ProductsConfig(physical_filter_map=FILTERS).to_yaml()
         (folder / "products.yaml").write_text(config, encoding="utf-8")
@@ -196,20 +196,20 @@ class _Simulation:
     def _write_stars(self, folder: Path, good: np.ndarray, total: np.ndarray) -> None:
         rows = star_rows(self._stars, good, total, self._rng(4))
         meta = _META | _BANDS
-        write_table(folder / "fgcmStandardStars.fits", "STARS", columns.STARS, rows, meta)
+        write_fits_rows(folder / "fgcmStandardStars.fits", columns.STARS, rows, meta, name="STARS")
         names, rows = columns.reference_columns(BANDS), reference_rows(self._stars, self._rng(5))
-        write_table(folder / "refcat.fits", "REFCAT", names, rows)
+        write_fits_rows(folder / "refcat.fits", names, rows, name="REFCAT")
         path = folder / "truth_stars.fits"
-        write_table(path, "TRUTHSTAR", columns.TRUE_STARS, self._stars, _BANDS)
+        write_fits_rows(path, columns.TRUE_STARS, self._stars, _BANDS, name="TRUTHSTAR")
         rows = {"band": np.array(BANDS, "S"), "offset": OFFSETS}
-        write_table(folder / "truth_offsets.fits", "TRUTHOFF", columns.TRUE_OFFSETS, rows)
+        write_fits_rows(folder / "truth_offsets.fits", columns.TRUE_OFFSETS, rows, name="TRUTHOFF")
 
     def _write_visits(self, folder: Path, observer: Observer | None) -> None:
         """Write the tables that grow with the visits, some of them at a time."""
         with ExitStack() as stack:
             writers = {
-                name: stack.enter_context(TableWriter(folder / name, *table, _META))
-                for name, table in _BY_VISIT.items()
+                name: stack.enter_context(FitsRows(folder / name, table, _META, extension))
+                for name, (extension, table) in _BY_VISIT.items()
                 if observer is not None or name != _OBSERVATIONS
             }
             slopes = colour_slopes(self._instrument)

@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from astropy.io import fits
 from astropy.table import Table
 from astropy.table.meta import get_yaml_from_table
 
 from mapreduce.io.stream import complete_first
 
 from ..catalogs.parquet import pyarrow
-from ..fits_checksum import summed, word_sum
+from ..fits_rows import FitsRows
 
 __all__ = ["SUFFIXES", "Field", "as_table", "dtype_of", "write_rows"]
-
-_FITS_BLOCK = 2880  # bytes
 
 
 class Field(NamedTuple):
@@ -122,39 +120,10 @@ def write_rows(
 def _write_fits(
     path: Path, blocks: Iterable[np.ndarray], fields: tuple[Field, ...], meta: Mapping[str, Any]
 ) -> None:
-    header = fits.Header.fromstring(_layout(fields))
-    header.update(meta)
-    dtype = dtype_of(fields).newbyteorder(">")
-    count = total = 0
-    with open(path, "wb") as file:
-        file.write(_primary())
-        start = file.tell()
-        file.write(summed(header))
-        for rows in blocks:
-            data = rows.astype(dtype).tobytes()
-            file.write(data)
-            count += len(rows)
-            total = word_sum(data, total)
-        file.write(bytes(-file.tell() % _FITS_BLOCK))
-        file.seek(start)
-        header["NAXIS2"] = count
-        file.write(summed(header, total))
-
-
-@lru_cache(maxsize=8)
-def _layout(fields: tuple[Field, ...]) -> str:
-    """Return the header of a table of no rows; as a text, of which astropy keeps most as it is."""
-    header = fits.BinTableHDU(np.empty(0, dtype_of(fields)), name="PRODUCT").header
-    for number, (_, _, unit, description) in enumerate(fields, 1):
-        if unit:
-            header[f"TUNIT{number}"] = unit
-        header[f"TCOMM{number}"] = description
-    return header.tostring()
-
-
-@lru_cache(maxsize=1)
-def _primary() -> bytes:
-    return summed(fits.PrimaryHDU().header)
+    columns = {name: (unit, description) for name, _, unit, description in fields}
+    with FitsRows(path, columns, meta) as file:
+        for rows in chain([np.empty(0, dtype_of(fields))], blocks):
+            file.write(rows)
 
 
 def _write_parquet(
