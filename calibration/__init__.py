@@ -20,6 +20,7 @@ from .reference import (
     match_sky,
     reference_offsets,
 )
+from .repeatability import Repeatability, measure_repeatability
 from .simulate import simulate_camera, simulate_run
 from .skymap import HealpixSkyMap, RingsSkyMap, SkyMap, sky_map_of
 from .stars import TractStars, tract_stars
@@ -47,6 +48,7 @@ __all__ = [
     "ReferenceCatalog",
     "ReferenceOffsets",
     "ReferenceWarning",
+    "Repeatability",
     "RingsSkyMap",
     "RunWarning",
     "SkyMap",
@@ -60,6 +62,7 @@ __all__ = [
     "draw_focal_plane",
     "draw_transmissions",
     "match_sky",
+    "measure_repeatability",
     "reference_offsets",
     "simulate_camera",
     "simulate_run",

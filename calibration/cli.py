@@ -15,9 +15,12 @@ from mapreduce.cli import INTERRUPTED, SOME_FAILED, computed_on, main, scheduler
 from .catalogs.run import FgcmRun
 from .config import ProductsConfig
 from .display import draw_focal_plane, draw_transmissions
+from .photocalib import VisitPhotoCalib
 from .products import FgcmProducts, build_products
+from .reference.offsets import ReferenceOffsets
+from .repeatability import measure_repeatability
 from .simulate.run import simulate_run
-from .zeropoints import CalibrationWarning
+from .store import Store
 
 __all__ = ["main"]
 
@@ -92,12 +95,14 @@ def products_command(
     click.echo(report)
     if pictures is not None:
         without = {outcome.number for outcome in report.remarked if outcome.state != "written"}
-        _draw(products, [visit for visit in chosen if visit not in without], pictures)
+        store = Store.reopen(target)
+        _draw(products, store, [visit for visit in chosen if visit not in without], pictures)
+        _draw_offsets(store, pictures)
     if report.failed:
         click.get_current_context().exit(SOME_FAILED)
 
 
-def _draw(products: FgcmProducts, visits: list[int], folder: Path) -> None:
+def _draw(products: FgcmProducts, store: Store, visits: list[int], folder: Path) -> None:
     """Write pictures: curves of some visits, and the focal plane of the first."""
     folder.mkdir(parents=True, exist_ok=True)
     if visits and products.atmospheres:
@@ -106,12 +111,56 @@ def _draw(products: FgcmProducts, visits: list[int], folder: Path) -> None:
         axes.figure.savefig(folder / "transmissions.png", dpi=120)
         click.echo(f"wrote {folder / 'transmissions.png'}")
     if visits and products.photo_calibs:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CalibrationWarning)  # it stands in the summary
-            photo_calib = products.photo_calibs[visits[0]].compute()
+        photo_calib = VisitPhotoCalib.from_table(store.read("photo_calibs", visits[0]))
         axes = draw_focal_plane(photo_calib, products.run.camera)
         axes.figure.savefig(folder / "focal_plane.png", dpi=120)
         click.echo(f"wrote {folder / 'focal_plane.png'}")
+
+
+def _draw_offsets(store: Store, folder: Path) -> None:
+    """Write a picture of the reference offsets, if there are any."""
+    if store.is_complete("offsets") and store.is_complete("offset_pixels"):
+        tables = (store.read(name) for name in ("offsets", "offset_pixels"))
+        ReferenceOffsets.from_tables(*tables).plot(folder / "offsets.png")
+        click.echo(f"wrote {folder / 'offsets.png'}")
+
+
+@main.command("report")
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--run", type=click.Path(path_type=Path),
+    help="Directory of the run that OUT was made of [default: where it was then].",
+)  # fmt: skip
+@click.option(
+    "--observations", type=click.Path(path_type=Path),
+    help="Star observations, FITS or Parquet [default: fgcmStarObservations in RUN].",
+)  # fmt: skip
+@click.option(
+    "--pictures", type=click.Path(path_type=Path), help="Write pictures there [default: OUT]."
+)
+def report_command(
+    target: Path, run: Path | None, observations: Path | None, pictures: Path | None
+) -> None:
+    """Report how well magnitudes of a star agree, before and after the photoCalibs in OUT.
+
+    Prints the scatter of the stars that the fit started from, by band and magnitude, and writes it
+    to OUT as tables, repeatability and repeatability_bins, with a picture; and one of the reference
+    offsets, if there are any.
+
+    \b
+    Examples:
+      skyfold report out
+      skyfold report out --run /data/fgcm_run --pictures figures
+    """  # noqa: D301 - click's mark for a block that is not rewrapped
+    found = measure_repeatability(target, run=run, observations=observations)
+    click.echo(found)
+    paths = found.write(target)
+    folder = target if pictures is None else pictures
+    folder.mkdir(parents=True, exist_ok=True)
+    found.plot(folder / "repeatability.png")
+    for path in (*paths, folder / "repeatability.png"):
+        click.echo(f"wrote {path}")
+    _draw_offsets(Store.reopen(target), folder)
 
 
 @main.command("simulate-run")

@@ -38,7 +38,15 @@ from .product_table import SUFFIXES, check_table, read_table, write_table
 __all__ = ["PRODUCTS", "Store"]
 
 #: Their names, of folders or single files.
-PRODUCTS = ("offsets", "offset_pixels", "photo_calibs", "atmospheres", "tract_stars")
+PRODUCTS = (
+    "offsets",
+    "offset_pixels",
+    "photo_calibs",
+    "atmospheres",
+    "tract_stars",
+    "repeatability",
+    "repeatability_bins",
+)
 _LAYOUT = 1  # of the directory and its files; a store of another one is not added to
 _PROVENANCE = "provenance.json"
 _TEMPORARY = ".*.tmp"  # as `complete_first` names files
@@ -74,6 +82,7 @@ class Store:
         config: ProductsConfig,
         inputs: Mapping[str, str],
         *,
+        run: str | None = None,
         overwrite: bool = False,
     ) -> Store:
         """Open a store for products of these inputs and this configuration; make it if need be.
@@ -85,6 +94,8 @@ class Store:
         config : ProductsConfig
         inputs : mapping of str to str
             Checksums of the inputs, by name.
+        run : path, optional
+            Where most of them lie, for those who look at the products.
         overwrite : bool, optional
             Whether products of other inputs, or of another configuration, may be replaced: all of
             them are removed.
@@ -125,11 +136,35 @@ class Store:
         if differing or there is None:
             directory.mkdir(exist_ok=True)
             said = {**made_of, "token": store.token, "versions": _versions(), "schema": {}}
-            store._write_provenance(said)
-        elif (said := _with_choices(there, made_of)) != there:
+            store._write_provenance({**said, "run": run})
+        elif (said := {**_with_choices(there, made_of), "run": run}) != there:
             store._write_provenance(said)
         store._sweep()
         return store
+
+    @classmethod
+    def reopen(cls, directory: str | os.PathLike[str]) -> Store:
+        """Open a store as it is, to read what it holds or to add what is made of that.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        ValueError
+            If it does not say what it holds.
+        """
+        directory = Path(os.path.abspath(directory))
+        if not (directory / _PROVENANCE).is_file():
+            raise FileNotFoundError(f"{directory} holds no products: there is no {_PROVENANCE}")
+        said = _provenance(directory)
+        try:
+            return cls(directory, said["config"]["output_format"], said["token"])
+        except (KeyError, TypeError):
+            raise ValueError(f"{directory / _PROVENANCE} is damaged") from None
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what it says of itself: configuration, inputs, versions, schema, run."""
+        return json.loads((self.directory / _PROVENANCE).read_text())
 
     @property
     def meta(self) -> dict[str, str]:
@@ -143,6 +178,7 @@ class Store:
                 shutil.rmtree(self.directory / name)
             for suffix in SUFFIXES:
                 (self.directory / f"{name}{suffix}").unlink(missing_ok=True)
+            (self.directory / f"{name}.png").unlink(missing_ok=True)
 
     def _sweep(self) -> None:
         """Remove what killed runs were writing; not what another run is writing now."""
@@ -155,7 +191,7 @@ class Store:
 
     def describe(self, product: str, number: int | None = None) -> None:
         """Say in the provenance what columns a product has, if that is not said yet."""
-        said = json.loads((self.directory / _PROVENANCE).read_text())
+        said = self.provenance()
         if product not in said["schema"]:
             parts = (product,) if number is None else (product, number)
             said["schema"][product] = _columns(read_table(self.path(*parts)))
@@ -177,6 +213,26 @@ class Store:
             return check_table(path).get(_TOKEN) == self.token
         except (OSError, ValueError):
             return False
+
+    def numbers(self, product: str) -> list[int]:
+        """Return the visits or tracts that there are files of, in ascending order."""
+        stems = (path.stem for path in (self.directory / product).glob(f"*.{self.format}"))
+        return sorted(int(stem) for stem in stems if stem.isdecimal())
+
+    def read(self, *parts: Any) -> Table:
+        """Read a product, and check that it is undamaged and one of this store.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If it is not.
+        """
+        path = self.path(*parts)
+        table = read_table(path)
+        if table.meta.get(_TOKEN) != self.token:
+            raise ValueError(f"{path} is of other products than those around it; write it again")
+        table.convert_bytestring_to_unicode()
+        return table
 
     def write(self, table: Table, *parts: Any) -> Path:
         """Write a product, in the place of what is there.

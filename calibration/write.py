@@ -111,7 +111,8 @@ def write_products(
     """Compute products and write them; see `FgcmProducts.write`."""
     run, config = products.run, products.config
     chosen = _chosen(run.visit_ids.tolist(), visits)
-    store = Store.open(directory, config, products.inputs(), overwrite=overwrite)
+    inputs = products.inputs()
+    store = Store.open(directory, config, inputs, run=run.directory, overwrite=overwrite)
     report = WriteReport(directory)
     if config.reference_calibration:
         products = products.with_offsets(_offsets(products, store, report))

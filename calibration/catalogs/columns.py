@@ -10,7 +10,16 @@ from collections.abc import Sequence
 
 from .schema import Column, Schema
 
-__all__ = ["ATMOSPHERE", "LOOKUP", "STARS", "VISITS", "ZEROPOINTS", "reference_schema"]
+__all__ = [
+    "ATMOSPHERE",
+    "LOOKUP",
+    "OBSERVATIONS",
+    "STARS",
+    "STAR_IDS",
+    "VISITS",
+    "ZEROPOINTS",
+    "reference_schema",
+]
 
 
 def _optional(names: str, **options: object) -> tuple[Column, ...]:
@@ -90,6 +99,32 @@ STARS = Schema(
         Column("ntotal", "i", "bands", required=False),
         Column("npsfcand", "i", "bands", required=False),
         Column("delta_aper", length="bands", unit="mag", required=False),
+    ),
+)
+
+OBSERVATIONS = Schema(
+    "star_observations",
+    "star observations",
+    (
+        _VISIT,
+        Column("detector", "i", aliases=("ccd", "ccdnum")),
+        Column("x", unit="pix"),
+        Column("y", unit="pix"),
+        Column("fgcm_id", "i", required=False),
+        # Either what the detector counted, or magnitudes of which much is taken out already.
+        *_optional("instFlux instFluxErr"),
+        *_optional("inst_mag inst_mag_err", unit="mag"),
+        *_optional("jacobian"),
+    ),
+)
+
+STAR_IDS = Schema(
+    "star_ids",
+    "star ids",
+    (
+        Column("fgcm_id", "i"),
+        Column("obs_arr_index", "i"),
+        Column("n_obs", "i"),
     ),
 )
 

@@ -11,7 +11,7 @@ import yaml
 
 from .catalog import SUFFIXES
 
-__all__ = ["CATALOGS", "find_catalogs", "missing_files"]
+__all__ = ["CATALOGS", "OBSERVED", "find_catalogs", "missing_files"]
 
 _TABLES = [suffix for suffixes in SUFFIXES.values() for suffix in suffixes]
 _CYCLE = r"(?:_Cycle(?P<before>\d+)_)?"
@@ -26,6 +26,8 @@ _STEMS = {
     "lookup_table": (r"fgcmLookUpTable(_.*)?", r".*_?lut"),
     "camera": (r"camera(_.*)?",),
     "reference_catalog": (r"refcat(_.*)?", r"cal_ref_cat(_.*)?", r"reference_catalog(_.*)?"),
+    "star_observations": (r"fgcm_?Star_?Observations(_.*)?",),
+    "star_ids": (r"fgcm_?Star_?Ids(_.*)?",),
 }
 _EXPECTED = {
     "visits": "fgcmVisitCatalog",
@@ -37,7 +39,10 @@ _EXPECTED = {
 _OF_A_CYCLE = ("zeropoints", "atmosphere_parameters", "standard_stars")
 _IN_FIT_CONFIG = {"visits": "exposureFile", "lookup_table": "lutFile"}
 
-CATALOGS = tuple(_STEMS)
+OBSERVED = ("star_observations", "star_ids")
+"""What a fit starts from, of which nothing is made but reports."""
+
+CATALOGS = tuple(name for name in _STEMS if name not in OBSERVED)
 """What `FgcmRun` calls its parts."""
 
 
@@ -50,7 +55,7 @@ def find_catalogs(
     ----------
     directory : path
     wanted : iterable of str
-        Of `CATALOGS`.
+        Of `CATALOGS` and `OBSERVED`.
     cycle : int, optional
         The fit cycle, where names have one; default the last of which there are zeropoints.
 

@@ -168,6 +168,11 @@ class FgcmRun:
     # What was found
 
     @property
+    def directory(self) -> str | None:
+        """The folder of the visit catalog; None if that is in memory."""
+        return None if self.visits.path is None else os.path.dirname(self.visits.path)
+
+    @property
     def catalogs(self) -> dict[str, Catalog]:
         """The catalogs that there are, by name."""
         every = {name: getattr(self, name) for name in CATALOGS if name != "camera"}

@@ -23,6 +23,7 @@ __all__ = ["EDGES", "Comparison", "PixelOffset", "ReferenceOffsets", "combine"]
 EDGES = np.linspace(-0.3, 0.3, 151)
 """Bins of differences from the zero point of their pixel, mag."""
 
+_RESIDUALS = ("n_residuals", "n_residuals_kept")
 _UNITS = {"ra": "deg", "dec": "deg"} | dict.fromkeys(("zero_point", "scatter", "error"), "mag")
 
 
@@ -134,7 +135,11 @@ class ReferenceOffsets(Mapping):
         return f"<ReferenceOffsets in mag: {', '.join(texts)}>"
 
     def to_table(self) -> Table:
-        """Return a row for each band: offset, scatter, error, pixels and matches used."""
+        """Return a row for each band: offset, scatter, error, pixels and matches used, residuals.
+
+        The residuals are columns of arrays: ``n_residuals`` of all matches, ``n_residuals_kept`` of
+        those that were not clipped.
+        """
         used = self.pixels[np.asarray(self.pixels["used"])]
         columns = {
             "band": list(self.offsets),
@@ -144,8 +149,40 @@ class ReferenceOffsets(Mapping):
             "n_pixels": [*self.n_pixels.values()],
             "n_matches": [int(np.sum(used["n_matches"][used["band"] == b])) for b in self],
         }
+        residuals = np.array([self.residuals[band] for band in self], np.int64)
+        columns |= {name: residuals[:, i] for i, name in enumerate(_RESIDUALS)}
         units = dict.fromkeys(("offset", "scatter", "error"), "mag")
         return Table(columns, units=units, meta=dict(self.pixels.meta))
+
+    @classmethod
+    def from_tables(cls, table: Table, pixels: Table) -> ReferenceOffsets:
+        """Make one of what `to_table` returned and the table of pixels, as files hold them.
+
+        Raises
+        ------
+        ValueError
+            If a column is missing.
+
+        Examples
+        --------
+        >>> offsets = ReferenceOffsets.from_tables(  # doctest: +SKIP
+        ...     Table.read("out/offsets.fits"), Table.read("out/offset_pixels.fits")
+        ... )
+        """
+        table, pixels = table.copy(), pixels.copy()
+        for part in (table, pixels):
+            part.convert_bytestring_to_unicode()
+        if missing := {"band", "offset", "scatter", "error", "n_pixels", *_RESIDUALS} - {
+            *table.colnames
+        }:
+            raise ValueError(f"the table of offsets lacks the columns {sorted(missing)}")
+        pixels["used"] = np.asarray(pixels["used"], bool)
+        pixels.meta["NSIDE"] = int(pixels.meta["NSIDE"])
+        bands = table["band"].tolist()
+        columns = (table[name].tolist() for name in ("offset", "scatter", "error", "n_pixels"))
+        values = (dict(zip(bands, column, strict=True)) for column in columns)
+        residuals = np.stack([np.asarray(table[name]) for name in _RESIDUALS], axis=1)
+        return cls(*values, pixels, dict(zip(bands, residuals, strict=True)))
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """Draw the pixels on the sky, coloured by zero point, and histograms of the differences.

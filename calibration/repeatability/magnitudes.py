@@ -1,0 +1,215 @@
+"""The magnitudes of a run's star observations, before and after calibration, some at a time."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..catalogs.observations import Observed, StarObservations
+from ..catalogs.run import FgcmRun
+from ..config import ProductsConfig
+from ..flux import AB_MAGNITUDE
+from ..photo_calib_stack import PhotoCalibStack
+from ..photocalib import VisitPhotoCalib, find
+from ..products import FgcmProducts
+from ..store import Store
+from ..zeropoints import CalibrationWarning
+
+__all__ = ["Magnitudes", "StarMagnitudes"]
+
+_MAG = 2.5 / math.log(10)
+_PHOTOMETRIC = 3  # bits of fgcmFlag
+_MADE_OF = ("visits", "zeropoints")
+
+
+class Magnitudes(NamedTuple):
+    """Magnitudes of some observations, (n,) arrays.
+
+    Parameters
+    ----------
+    group : int array
+        ``star * n_bands + band``.
+    photometric : bool array
+        Whether the fit took the visit and detector for photometric.
+    error : float64 array
+        Of the fluxes and the calibration together, mag.
+    before, after : float64 arrays
+        AB mag.
+    """
+
+    group: np.ndarray
+    photometric: np.ndarray
+    error: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+
+class StarMagnitudes:
+    """The magnitudes of a run's star observations.
+
+    Parameters
+    ----------
+    run : FgcmRun
+    config : ProductsConfig
+        That of the photoCalibs.
+    stack : PhotoCalibStack
+    observations : StarObservations
+
+    Attributes
+    ----------
+    bands : tuple of str
+        A physical filter that ``physical_filter_map`` does not have is a band of its own.
+    n_stars, n_observations : int
+
+    Raises
+    ------
+    ValueError
+        If the visit catalog has no exposure times.
+    """
+
+    def __init__(
+        self,
+        run: FgcmRun,
+        config: ProductsConfig,
+        stack: PhotoCalibStack,
+        observations: StarObservations,
+    ) -> None:
+        self._run, self._stack, self._observations = run, stack, observations
+        self.n_stars, self.n_observations = observations.n_stars, len(observations)
+        if "exptime" not in run.visits.columns:
+            raise ValueError(f"{run.visits.where} has no exposure times: no column exptime")
+        visits = np.unique(stack.visits)
+        rows = run.visit_rows(visits.tolist(), ["physicalFilter", "exptime", "scaling"])
+        place = np.searchsorted(visits, stack.visits)
+        filters = rows["physicalFilter"][place]
+        names = {name: config.physical_filter_map.get(name, name) for name in np.unique(filters)}
+        self.bands = _in_order(names.values(), run.bands)
+        self._band = np.array([self.bands.index(names[name]) for name in filters.tolist()])
+        exptime = rows["exptime"][place]
+        self._before = _typical(stack.mean * exptime, filters) / exptime
+        # What was taken out of normalised fluxes is put back: photoCalibs take it out themselves.
+        self._factor = exptime
+        if "scaling" in rows:
+            detector, _ = find(run.detector_ids, stack.detectors)
+            self._factor = exptime / rows["scaling"][place, detector]
+        self._composed = config.compose_wcs_jacobian and run.jacobian_applied is not False
+
+    @classmethod
+    def of_products(cls, products: FgcmProducts, observations: Any = None) -> StarMagnitudes:
+        """Compute the photoCalibs of products, and take them and their run."""
+        run = products.run
+        stack = PhotoCalibStack(_computed(products))
+        return cls(run, products.config, stack, _open_observations(observations, run))
+
+    @classmethod
+    def of_store(cls, store: Store, run: Any = None, observations: Any = None) -> StarMagnitudes:
+        """Take the photoCalibs of a store, and the run they were made of.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it holds no photoCalibs, or the run is not where it was.
+        ValueError
+            If they were made of another run.
+        """
+        said = store.provenance()
+        visits = store.numbers("photo_calibs")
+        if not visits:
+            raise FileNotFoundError(f"{store.directory} holds no photo_calibs")
+        config = ProductsConfig(**said["config"])
+        if not isinstance(run, FgcmRun):
+            run = _open_run(store, run or said.get("run"), config)
+        for name in _MADE_OF:
+            catalog = getattr(run, name)
+            if catalog is None or catalog.fingerprint() != said["inputs"].get(name):
+                raise ValueError(
+                    f"the products in {store.directory} were not made of {run!r} in "
+                    f"{run.directory}: the {name} differ"
+                )
+        tables = (store.read("photo_calibs", visit) for visit in visits)
+        stack = PhotoCalibStack(VisitPhotoCalib.from_table(table) for table in tables)
+        return cls(run, config, stack, _open_observations(observations, run))
+
+    def blocks(self) -> Iterator[Magnitudes]:
+        """Yield the magnitudes of all observations that have a flux and a calibration."""
+        for block in self._observations.blocks():
+            rows, found = self._stack.rows(block.visit, block.detector)
+            found &= np.isfinite(block.flux)
+            yield self._magnitudes(_chosen(block, found), rows[found])
+
+    def _magnitudes(self, block: Observed, rows: np.ndarray) -> Magnitudes:
+        flux = block.flux
+        if self._observations.normalised:
+            flux = flux * self._factor[rows]
+            if self._composed and block.jacobian is not None:
+                flux /= block.jacobian
+        calibration = self._stack.calibration(rows, block.x, block.y)
+        positive = calibration > 0  # not of a field that ends badly
+        flux, rows = flux[positive], rows[positive]
+        return Magnitudes(
+            block.star[positive] * len(self.bands) + self._band[rows],
+            self._photometric[rows],
+            np.hypot(block.error[positive], _MAG * self._stack.relative_err[rows]),
+            AB_MAGNITUDE - 2.5 * np.log10(flux * self._before[rows]),
+            AB_MAGNITUDE - 2.5 * np.log10(flux * calibration[positive]),
+        )
+
+    @cached_property
+    def _photometric(self) -> np.ndarray:
+        """Whether each row of the stack is photometric."""
+        photometric = np.zeros(len(self._stack), bool)
+        for block in self._run.zeropoints.blocks(["visit", "detector", "fgcmFlag"]):
+            rows, found = self._stack.rows(block["visit"], block["detector"])
+            photometric[rows[found]] = (block["fgcmFlag"][found] & _PHOTOMETRIC) > 0
+        return photometric
+
+
+def _chosen(block: Observed, rows: np.ndarray) -> Observed:
+    return Observed(*(None if values is None else values[rows] for values in block))
+
+
+def _in_order(bands: Any, order: tuple[str, ...]) -> tuple[str, ...]:
+    """Return bands once each, those of an order first."""
+    bands = set(bands)
+    return (*(band for band in order if band in bands), *sorted(bands - set(order)))
+
+
+def _typical(values: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Return for each value the median of those of its kind."""
+    medians = {kind: np.median(values[kinds == kind]) for kind in np.unique(kinds)}
+    return np.array([medians[kind] for kind in kinds])
+
+
+def _computed(products: FgcmProducts) -> Iterator[VisitPhotoCalib]:
+    """Yield the photoCalibs of all visits that have some."""
+    lazy = products.photo_calibs.persisted()
+    for visit in lazy:
+        with suppress(ValueError), warnings.catch_warnings():  # others are not to suffer from one
+            warnings.simplefilter("ignore", CalibrationWarning)
+            yield lazy[visit].compute()
+
+
+def _open_run(store: Store, path: Any, config: ProductsConfig) -> FgcmRun:
+    if path is None or not os.path.isdir(path):
+        where = f"is not in {path}" if path else "was not in files"
+        raise FileNotFoundError(
+            f"the run that the products in {store.directory} were made of {where}; say where it "
+            "is: run=... (--run)"
+        )
+    return FgcmRun.open(path, cycle=config.cycle_number)
+
+
+def _open_observations(given: Any, run: FgcmRun) -> StarObservations:
+    if isinstance(given, StarObservations):
+        return given
+    if given is None and run.directory is None:
+        raise ValueError(f"{run!r} is in memory; say where its star observations are")
+    return StarObservations.open(Path(run.directory) if given is None else given)
