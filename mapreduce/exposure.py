@@ -198,7 +198,11 @@ class Exposure(DaskMethodsMixin):
     @property
     def planes(self) -> dict[str, Plane]:
         """The planes that exist, by name, as they are held: sources unread."""
-        return {name: plane for name, plane in self._held().items() if plane is not None}
+        planes = {"image": self._image}
+        for name, plane in (("variance", self._variance), ("mask", self._mask)):
+            if plane is not None:
+                planes[name] = plane
+        return planes
 
     def _visible(self, name: str, plane: Plane | None) -> np.ndarray | da.Array | None:
         if plane is None or isinstance(plane, np.ndarray | da.Array):
@@ -439,14 +443,11 @@ class Exposure(DaskMethodsMixin):
     def _without(self, parts: Mapping[str, Any]) -> Exposure:
         """Return ourselves with the lazy parts left out, to be filled in."""
         shell = self._variation(
-            self._bbox, **{name: p for name, p in self._held().items() if name not in parts}
+            self._bbox, **{name: p for name, p in self.planes.items() if name not in parts}
         )
         if "psf" in parts:
             shell.psf = None
         return shell
-
-    def _held(self) -> dict[str, Plane | None]:
-        return {"image": self._image, "variance": self._variance, "mask": self._mask}
 
     # For people
 
@@ -477,7 +478,7 @@ class Exposure(DaskMethodsMixin):
 
 
 def _computed(results: list, shell: Exposure, finish: dict[str, tuple]) -> Exposure:
-    exposure = shell._variation(shell._bbox, **shell._held())
+    exposure = shell._variation(shell._bbox, shell._image, shell._variance, shell._mask)
     for result, (name, (function, args)) in zip(results, finish.items(), strict=True):
         setattr(exposure, name, function(result, *args))
     return exposure
@@ -486,7 +487,7 @@ def _computed(results: list, shell: Exposure, finish: dict[str, tuple]) -> Expos
 def _persisted(
     graph: Mapping, shell: Exposure, rebuild: dict[str, tuple], *, rename: dict | None = None
 ) -> Exposure:
-    exposure = shell._variation(shell._bbox, **shell._held())
+    exposure = shell._variation(shell._bbox, shell._image, shell._variance, shell._mask)
     options = {} if rename is None else {"rename": rename}
     # Persisting gives the parts' keys alone, each its own; optimising gives a graph, for all.
     only_keys = set(graph) == {key for keys, *_ in rebuild.values() for key in keys}
