@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import dask
 import numpy as np
 import pytest
 
 import mapreduce as mr
 from benchmarks import __main__ as package
-from benchmarks import bench_map_reduce, bench_mappers, costly, helpers
+from benchmarks import bench_map_reduce, bench_mappers, bench_survey, clusters, costly, helpers
 from benchmarks.contestants import BAD_BITS, LIBRARIES, PEERS, REDUCING, absent
 from benchmarks.helpers import Verdict, check_equal, make_planes, race, ratio, summary, table
 from benchmarks.peers import lazy_map_overlap
+from calibration import build_products, write
+from calibration.simulate.run import simulate_camera, simulate_run
 
 QUICK = ["--skip", "ray", "--skip", "daisy"]  # which start processes
 
@@ -359,6 +362,53 @@ def test_a_mapper_that_runs_too_often_is_not_timed():
     twice = ours._replace(run=lambda: (ours.run(), ours.run())[1])
     with pytest.raises(RuntimeError, match="twice called the mapper 2 times for 1 cells"):
         bench_mappers.measure({"twice": twice}, exposure, costly.fft_gaussian, 1)
+
+
+# A survey
+
+
+@pytest.mark.parametrize("name", bench_survey.LAYOUTS)
+def test_layouts_hand_out_every_visit(name, monkeypatch):
+    monkeypatch.setattr(bench_survey, "BATCH", 4)
+    layout = bench_survey.LAYOUTS[name](50)
+    each = -(-layout.visits // layout.grouped)
+    with dask.config.set(scheduler="synchronous"):
+        assert bench_survey.run_layout(layout) == 2 * each
+
+
+def test_a_layout_that_loses_visits_is_not_timed(monkeypatch):
+    monkeypatch.setattr(bench_survey, "do_nothing", lambda *args: [])
+    with dask.config.set(scheduler="synchronous"), pytest.raises(RuntimeError, match="visits 0"):
+        bench_survey.run_layout(bench_survey.Layout(2, 2))
+
+
+def test_tasks_of_today_are_as_many_as_products_have(tmp_path, monkeypatch):
+    run = simulate_run(tmp_path / "run", n_visits=5, n_stars=20, camera=simulate_camera(2, 1))
+    computed = []
+    monkeypatch.setattr(
+        write, "dask", SimpleNamespace(compute=lambda *tasks: computed.append(tasks) or ())
+    )
+    build_products(run, bench_survey.CONFIG).write(tmp_path / "out")
+    assert bench_survey.BATCH == write._BATCH
+    assert [len(tasks) for tasks in computed] == [5 * len(bench_survey.PRODUCTS)]
+
+
+def test_a_line_tells_how_far_a_run_is_off_it():
+    assert bench_survey.line([1, 2, 3], [3, 5, 7]) == pytest.approx(
+        {"start": 1, "each": 2, "off": 0}, abs=1e-12
+    )
+    assert bench_survey.line([1, 2, 3], [3, 8, 7])["off"] == pytest.approx(1 / 3)
+
+
+def test_a_survey_needs_three_sizes(capsys):
+    with pytest.raises(SystemExit):
+        bench_survey.main(["--visits", "1", "2", "2"])
+    assert "fewer than three sizes" in capsys.readouterr().err
+
+
+def test_workers_are_shared_out_evenly():
+    with pytest.raises(ValueError, match="5 workers cannot be shared out evenly to 2 processes"):
+        clusters.process_cluster(5, 2).__enter__()
 
 
 # Timing and tables
