@@ -23,6 +23,7 @@ from .reference import (
 from .repeatability import Repeatability, measure_repeatability
 from .simulate import simulate_camera, simulate_run
 from .skymap import HealpixSkyMap, RingsSkyMap, SkyMap, sky_map_of
+from .sources import CalibratedSources, SourcesReport, calibrate_sources
 from .stars import TractStars, tract_stars
 from .transmission import BandIntegrals, TransmissionCurve, band_integrals
 from .write import WriteReport
@@ -32,6 +33,7 @@ __all__ = [
     "AtmosphereTable",
     "BandIntegrals",
     "Boresight",
+    "CalibratedSources",
     "CalibrationWarning",
     "Camera",
     "ChebyshevField",
@@ -52,6 +54,7 @@ __all__ = [
     "RingsSkyMap",
     "RunWarning",
     "SkyMap",
+    "SourcesReport",
     "TractStars",
     "TransmissionCurve",
     "VisitPhotoCalib",
@@ -59,6 +62,7 @@ __all__ = [
     "WriteReport",
     "band_integrals",
     "build_products",
+    "calibrate_sources",
     "draw_focal_plane",
     "draw_transmissions",
     "match_sky",

@@ -6,6 +6,7 @@ import io
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import click
 import dask
@@ -20,6 +21,7 @@ from .products import FgcmProducts, build_products
 from .reference.offsets import ReferenceOffsets
 from .repeatability import measure_repeatability
 from .simulate.run import simulate_run
+from .sources import calibrate_sources
 from .store import Store
 
 __all__ = ["main"]
@@ -161,6 +163,99 @@ def report_command(
     for path in (*paths, folder / "repeatability.png"):
         click.echo(f"wrote {path}")
     _draw_offsets(Store.reopen(target), folder)
+
+
+class _Named(click.ParamType):
+    """NAME=COLUMN, or the column alone, whose name is then empty."""
+
+    name = "NAME=COLUMN"
+
+    def convert(self, value: Any, param: Any, context: Any) -> tuple[str, Any]:
+        """Return the name and the column; several columns are a tuple."""
+        before, equals, after = value.rpartition("=")
+        if not after or bool(equals) != bool(before):
+            self.fail(f"{value!r} is not NAME=COLUMN", param, context)
+        columns = tuple(column or None for column in after.split(","))
+        return before, columns if len(columns) > 1 else after
+
+
+@main.command("calibrate")
+@click.argument("sources", metavar="SOURCES...", nargs=-1, required=True)
+@click.argument("products", metavar="PRODUCTS", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--flux", "fluxes", type=_Named(), metavar="[PREFIX=]COLUMN[,ERRORS]", multiple=True,
+    help="Instrumental flux, and what new columns' names begin with; repeat for more "
+    "[default: instFlux, with its errors in instFluxErr].",
+)  # fmt: skip
+@click.option(
+    "--column", "columns", type=_Named(), metavar="NAME=COLUMN", multiple=True,
+    help="Column of visit, detector, x or y, or the number of the visit or detector "
+    "[default: so called].",
+)  # fmt: skip
+@click.option("--keep", multiple=True, help="Keep only this column; repeat [default: all].")
+@click.option(
+    "--margin", type=float, default=5.0, show_default=True,
+    help="Pixels that a source may lie off its detector.",
+)  # fmt: skip
+@click.option("--rows", type=int, help="Cut files into partitions of so many rows.")
+@click.option("--format", "format_", default="parquet", show_default=True, help="Or fits.")
+@scheduler_option
+@click.option("--overwrite", is_flag=True, help="Replace what was calibrated otherwise in OUT.")
+@click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
+def calibrate_command(
+    sources: tuple[str, ...],
+    products: Path,
+    target: Path,
+    fluxes: tuple[tuple[str, Any], ...],
+    columns: tuple[tuple[str, Any], ...],
+    keep: tuple[str, ...],
+    margin: float,
+    rows: int | None,
+    format_: str,
+    scheduler: str,
+    overwrite: bool,
+    progress: bool,
+) -> None:
+    """Calibrate tables of sources with the photoCalibs that the directory PRODUCTS holds.
+
+    SOURCES are FITS and Parquet files or directories of them. Each becomes a file in the directory
+    OUT with nJy and AB magnitudes. What OUT holds already is kept if it is complete, so that the
+    same command takes up a run that was broken off.
+
+    \b
+    Examples:
+      skyfold calibrate sources products calibrated
+      skyfold calibrate src-*.fits products calibrated --flux psf=base_PsfFlux_instFlux
+      skyfold calibrate sources products calibrated --column visit=expnum --column detector=ccd
+    """  # noqa: D301 - click's mark for a block that is not rewrapped
+    names = {name: int(text) if str(text).isdecimal() else text for name, text in columns}
+    if wrong := names.keys() - {"visit", "detector", "x", "y"}:
+        raise ValueError(f"--column names visit, detector, x or y, got {sorted(wrong)[0]!r}")
+    calibrated = calibrate_sources(
+        sources,
+        products,
+        **names,
+        fluxes=dict(fluxes) or "instFlux",
+        keep=keep or None,
+        margin=margin,
+        rows=rows,
+    )
+    file = sys.stderr if progress else io.StringIO()
+    try:
+        with (
+            computed_on(scheduler, progress=False),
+            click.progressbar(length=len(calibrated), label="partitions", file=file) as bar,
+        ):
+            report = calibrated.write(
+                target, format=format_, overwrite=overwrite, progress=bar.update
+            )
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; what is complete stays in {target}", err=True)
+        click.get_current_context().exit(INTERRUPTED)
+    click.echo(report)
+    if report.failed:
+        click.get_current_context().exit(SOME_FAILED)
 
 
 @main.command("simulate-run")

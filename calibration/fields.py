@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from mapreduce import Box
 
+from .series import basis, checked_stack, evaluate, unit
+
 __all__ = ["ChebyshevField", "evaluate", "product", "unit"]
 
-_BLOCK = 2**13  # positions, and
 _STRIP = 2**17  # pixels, whose values stay in the cache
 # Multiplications in one matrix product, so few that OpenBLAS does not share them out to threads of
 # its own: they and those of the dask worker that calls would wait for each other.
@@ -158,9 +159,9 @@ class ChebyshevField:
         if not own.contains(box):
             raise ValueError(f"{box} reaches outside of the field's box, {own}")
         ny, nx = self.order
-        columns = _basis(nx, unit(np.arange(box.x0, box.x1), own.x0, own.width))
+        columns = basis(nx, unit(np.arange(box.x0, box.x1), own.x0, own.width))
         rows = unit(np.arange(box.y0, box.y1), own.y0, own.height)
-        rows = (_basis(ny, rows).T @ self.coefficients).astype(dtype)
+        rows = (basis(ny, rows).T @ self.coefficients).astype(dtype)
         columns = columns.astype(dtype)
         height = min(box.height, max(1, _STRIP // max(1, box.width)))
         values = np.empty((height, box.width), dtype)
@@ -222,8 +223,8 @@ class ChebyshevField:
         x, y, values = (a.ravel() for a in np.broadcast_arrays(x, y, np.float64(values)))
         if not (np.isfinite(x) & np.isfinite(y) & np.isfinite(values)).all():
             raise ValueError("positions and values of a fit must be finite")
-        in_x = _basis(nx, unit(x, box.x0, box.width))
-        in_y = _basis(ny, unit(y, box.y0, box.height))
+        in_x = basis(nx, unit(x, box.x0, box.width))
+        in_y = basis(ny, unit(y, box.y0, box.height))
         design = (in_y[:, None] * in_x).reshape(ny * nx, -1).T
         solution, _, rank, _ = np.linalg.lstsq(design, values)
         if rank < ny * nx:
@@ -282,78 +283,11 @@ def product(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     >>> product([[0.0, 1.0]], [[0.0, 0.0, 1.0]])  # T_1 T_2 = (T_3 + T_1) / 2
     array([[0. , 0.5, 0. , 0.5]])
     """
-    a, b = _stack(a), _stack(b)
+    a, b = checked_stack(a), checked_stack(b)
     terms = a[..., :, None, :, None] * b[..., None, :, None, :]
     *stack, ny, my, nx, mx = terms.shape
     terms = terms.reshape(*stack, ny * my, nx * mx)
     return _linearization(ny, my).T @ (terms @ _linearization(nx, mx))
-
-
-def evaluate(coefficients: ArrayLike, x: ArrayLike, y: ArrayLike) -> np.ndarray:
-    """Evaluate fields at positions that are already mapped to [-1, 1]; see `unit`.
-
-    Parameters
-    ----------
-    coefficients : (..., ny, nx) array of float
-        One field, or a stack of them.
-    x, y : arrays of float
-        Mapped positions, broadcast against each other and the leading axes of ``coefficients``.
-
-    Returns
-    -------
-    float64 array of the broadcast shape
-
-    Examples
-    --------
-    >>> evaluate([[[1.0, 2.0]], [[3.0, 4.0]]], x=[0.0, 0.5], y=0.0)  # one position for each field
-    array([1., 5.])
-    """
-    coefficients = _stack(coefficients)
-    ny, nx = coefficients.shape[-2:]
-    x, y = np.broadcast_arrays(np.float64(x), np.float64(y))
-    if coefficients.ndim > 2:
-        rows = np.einsum("...ij,j...->...i", coefficients, _basis(nx, x))
-        return np.einsum("...i,i...->...", rows, _basis(ny, y))
-    result = np.empty(x.shape)
-    flat, x, y = (a.reshape(-1) for a in (result, x, y))
-    step = min(_BLOCK, max(1, _PRODUCT // coefficients.size))
-    for start in range(0, flat.size, step):
-        block = slice(start, start + step)
-        rows = coefficients @ _basis(nx, x[block])
-        flat[block] = np.einsum("ip,ip->p", rows, _basis(ny, y[block]))
-    return result
-
-
-def unit(position: ArrayLike, start: ArrayLike, size: ArrayLike) -> np.ndarray:
-    """Map pixel positions to [-1, 1], the outer edges of ``size`` pixels from ``start``.
-
-    Examples
-    --------
-    >>> unit([-0.5, 49.5, 99.5], 0, 100)
-    array([-1.,  0.,  1.])
-    """
-    size = np.float64(size)
-    return (2 * (np.float64(position) - start) + (1 - size)) / size
-
-
-def _stack(coefficients: ArrayLike) -> np.ndarray:
-    stack = np.asarray(coefficients, np.float64)
-    if stack.ndim < 2 or 0 in stack.shape[-2:]:
-        raise ValueError(f"coefficients must have the shape (..., ny, nx), got {stack.shape}")
-    return stack
-
-
-def _basis(n: int, t: np.ndarray) -> np.ndarray:
-    """Return T_0 ... T_(n-1) at t, along a first axis."""
-    basis = np.empty((n, *t.shape))
-    basis[0] = 1
-    if n > 1:
-        basis[1] = t
-    for k in range(2, n):
-        np.multiply(t, basis[k - 1], out=basis[k, ...])
-        basis[k] *= 2
-        basis[k] -= basis[k - 2]
-    return basis
 
 
 def _multiply(rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:

@@ -6,12 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .fields import evaluate, unit
 from .photocalib import VisitPhotoCalib, find
+from .series import evaluate_mixed
 
 __all__ = ["PhotoCalibStack"]
-
-_BLOCK = 2**13  # positions that are evaluated at once
 
 
 class PhotoCalibStack:
@@ -26,6 +24,8 @@ class PhotoCalibStack:
     ----------
     visits, detectors : (n,) int64 arrays
         Of each row; ascending.
+    boxes : (n, 4) int64 array
+        x0, y0, width and height of the detectors.
     mean, relative_err : (n,) float64 arrays
         nJy per unit of instrumental flux, and its relative error.
 
@@ -52,7 +52,7 @@ class PhotoCalibStack:
         if (again := numbers[1:][np.diff(numbers) == 0]).size:
             raise ValueError(f"there are several photoCalibs of visit {again[0]}")
         self.visits = np.repeat(numbers, [len(part) for part in parts])
-        self.detectors, self.mean, err, self._boxes = (
+        self.detectors, self.mean, err, self.boxes = (
             np.concatenate([getattr(part, name) for part in parts])
             for name in ("detectors", "mean", "err", "boxes")
         )
@@ -75,14 +75,7 @@ class PhotoCalibStack:
 
     def calibration(self, rows: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return nJy per unit of instrumental flux at positions (pixels), (m,) each."""
-        rows, x, y = np.asarray(rows), np.asarray(x, np.float64), np.asarray(y, np.float64)
-        result = np.empty(rows.shape)
-        for start in range(0, len(rows), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            x0, y0, width, height = self._boxes[rows[block]].T
-            at = unit(x[block], x0, width), unit(y[block], y0, height)
-            result[block] = evaluate(self._coefficients[rows[block]], *at)
-        return result
+        return evaluate_mixed(self.boxes, self._coefficients, rows, x, y)
 
 
 def _stacked(parts: list[np.ndarray]) -> np.ndarray:

@@ -20,13 +20,13 @@ from numpy.typing import ArrayLike
 from mapreduce import Box, Exposure
 
 from .afw import read_exposure_catalog, read_photo_calib
-from .fields import ChebyshevField, evaluate, unit
+from .fields import ChebyshevField
 from .flux import AB_MAGNITUDE, calibrated, magnitude, nanojansky
+from .series import evaluate_mixed
 
 __all__ = ["PhotoCalib", "VisitPhotoCalib", "find", "listed"]
 
 _EDGES = ("x_min", "y_min", "x_max", "y_max")
-_BLOCK = 2**13  # positions that are evaluated at once
 
 
 @dataclass(frozen=True)
@@ -405,15 +405,7 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
         return self._calibration(self._rows(detector), x, y)
 
     def _calibration(self, rows: np.ndarray, x: ArrayLike, y: ArrayLike) -> np.ndarray:
-        rows, x, y = np.broadcast_arrays(rows, np.float64(x), np.float64(y))
-        result = np.empty(rows.shape)
-        flat, rows, x, y = (a.reshape(-1) for a in (result, rows, x, y))
-        for start in range(0, flat.size, _BLOCK):
-            block = slice(start, start + _BLOCK)
-            x0, y0, width, height = self.boxes[rows[block]].T
-            at = unit(x[block], x0, width), unit(y[block], y0, height)
-            flat[block] = evaluate(self.coefficients[rows[block]], *at)
-        return result
+        return evaluate_mixed(self.boxes, self.coefficients, rows, x, y)
 
     def to_nanojansky(
         self,
@@ -466,6 +458,12 @@ def find(ids: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     if not len(ids):
         return np.zeros(wanted.shape, np.int64), np.zeros(wanted.shape, bool)
+    first, last = int(ids.min()), int(ids.max())
+    if last - first < wanted.size and ids.dtype.kind == "i" and wanted.dtype.kind == "i":
+        places = np.full(last - first + 3, -1)  # with one more at either end
+        places[ids[::-1] - first + 1] = np.arange(len(ids))[::-1]
+        place = np.take(places, wanted.astype(np.int64) - (first - 1), mode="clip")
+        return np.maximum(place, 0), place >= 0
     order = np.argsort(ids, kind="stable")
     last = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
     found = ids[order[last]] == wanted

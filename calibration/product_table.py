@@ -39,7 +39,7 @@ def write_table(
     ----------
     path : path
     table : Table
-        Of columns of numbers or texts.
+        Of columns of signed numbers, truth values or texts.
     meta : mapping, optional
         More to be said of the table: numbers and texts by names of up to 8 characters.
 
@@ -56,9 +56,10 @@ def write_table(
     if path.suffix not in _WRITERS:
         raise ValueError(f"{path}: a table ends in {' or '.join(_WRITERS)}")
     for column in table.itercols():
-        if column.dtype.kind not in "ifSU":
+        if column.dtype.kind not in "bifSU":
             raise TypeError(
-                f"column {column.name} is {column.dtype}; signed numbers and texts can be kept"
+                f"column {column.name} is {column.dtype}; signed numbers, truth values and texts "
+                "can be kept"
             )
     try:
         with complete_first(path, overwrite=True) as temporary:

@@ -175,11 +175,19 @@ def test_other_files(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("values", [[True], [1j], np.array([1], "u4"), np.array(["2026"], "M8[Y]")])
+@pytest.mark.parametrize("values", [[1j], np.array([1], "u4"), np.array(["2026"], "M8[Y]")])
 def test_columns_that_cannot_be_kept(suffix, values, tmp_path):
-    with pytest.raises(TypeError, match=r"column x is .*; signed numbers and texts can be kept"):
+    with pytest.raises(TypeError, match=r"column x is .*; signed numbers, truth values and"):
         write_table(tmp_path / f"a{suffix}", Table({"x": values}))
     assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_truth_values_come_back(suffix, tmp_path):
+    write_table(tmp_path / f"a{suffix}", Table({"x": [True, False, True]}))
+    (values,) = read_table(tmp_path / f"a{suffix}").itercols()
+    assert values.dtype == bool
+    assert values.tolist() == [True, False, True]
 
 
 def test_names_end_in_the_format(tmp_path):

@@ -8,7 +8,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from calibration.catalogs import fits_table, table
-from calibration.catalogs.catalog import Catalog
+from calibration.catalogs.catalog import Catalog, open_source
 from calibration.catalogs.columns import ATMOSPHERE, LOOKUP, STARS, VISITS, ZEROPOINTS
 from calibration.catalogs.fits_table import fits_tables
 from calibration.catalogs.parquet import ParquetTable, write_parquet
@@ -195,7 +195,8 @@ def test_flattened_arrays_have_to_agree():
     ("format_", "values", "text"),
     [
         ("PD()", np.array([[1.0], [1.0, 2.0]], object), "is of a format that is not read, PD"),
-        ("L", np.array([True, False]), "is of a format that is not read, L"),
+        ("C", np.array([1j, 2]), "is of a format that is not read, C"),
+        ("L", np.array([True, False]), "column visit holds bool; it should hold whole numbers"),
     ],
 )
 def test_fits_formats_that_are_not_read(tmp_path, format_, values, text):
@@ -203,6 +204,21 @@ def test_fits_formats_that_are_not_read(tmp_path, format_, values, text):
     hdu.writeto(tmp_path / "a.fits")
     _, findings = Catalog.of(tmp_path / "a.fits", ATMOSPHERE)
     assert text in findings.errors[0]
+
+
+@pytest.mark.parametrize("suffix", ["fits", "parquet"])
+def test_truth_values(tmp_path, suffix):
+    flags = np.array([[True, False], [False, False], [True, True]])
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "fits":
+        Table({"flags": flags, "flag": flags[:, 0]}).write(path)
+    else:
+        write_parquet(path, {"flags": flags, "flag": flags[:, 0]})
+    source = open_source(path, ATMOSPHERE)
+    assert {found.dtype for found in source.columns.values()} == {np.dtype(bool)}
+    found = source.read(["flags", "flag"], np.array([2, 0]))
+    np.testing.assert_array_equal(found["flags"], flags[[2, 0]], strict=True)
+    np.testing.assert_array_equal(found["flag"], flags[[2, 0], 0], strict=True)
 
 
 def test_masked_values():

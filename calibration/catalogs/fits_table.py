@@ -18,7 +18,7 @@ from .table import BLOCK, Rows, file_fingerprint, groups, numbered
 __all__ = ["FitsTable", "fits_tables"]
 
 _WIDE = 2**16  # bytes: of rows above this only the columns are read
-_UNREAD = frozenset("PQXLCM")  # formats: variable length, bits, logical, complex
+_UNREAD = frozenset("PQXCM")  # formats: variable length, bits, complex
 _LAYOUT = frozenset(
     "XTENSION BITPIX NAXIS PCOUNT GCOUNT TFIELDS CHECKSUM DATASUM TTYPE TFORM TUNIT TDIM TNULL "
     "TSCAL TZERO TDISP TCOMM COMMENT HISTORY".split()
@@ -152,6 +152,8 @@ class FitsTable:
         return data
 
     def _shifted(self, name: str, values: np.ndarray) -> np.ndarray:
+        if self.columns[name].dtype.kind == "b":
+            return values == ord("T")
         if not (zero := self._fields[name].zero):
             return values
         return (values.astype(np.int64) + zero).astype(self.columns[name].dtype)
@@ -182,7 +184,9 @@ def _field(column: fits.Column, dtype: np.dtype) -> _Field:
 def _found(column: fits.Column, dtype: np.dtype) -> Found:
     base, zero = dtype.base.newbyteorder("="), column.bzero or 0
     scaled = column.bscale not in (None, "", 1) or (zero and base.kind not in "iu")
-    if zero == 2 ** (8 * base.itemsize - 1):
+    if "L" in str(column.format):
+        base = np.dtype(bool)
+    elif zero == 2 ** (8 * base.itemsize - 1):
         base = np.dtype(f"u{base.itemsize}")
     unread = scaled or not _UNREAD.isdisjoint(str(column.format))
     fault = f"is of a format that is not read, {column.format}" if unread else ""

@@ -276,7 +276,7 @@ def _found(footer: Any, field: Any, unit: str) -> Found:
         kind = kind.value_type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         dtype = np.dtype(str)
-    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         dtype = np.dtype(kind.to_pandas_dtype())
     else:
         dtype, fault = np.dtype(object), f"holds {kind}"

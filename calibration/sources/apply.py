@@ -1,0 +1,140 @@
+"""Calibrations applied to one partition of a table of sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Column, Table
+
+from ..catalogs.schema import Found
+from ..flux import magnitude, nanojansky
+from ..photo_calib_stack import PhotoCalibStack
+from .calibrations import Calibrations, stack_of
+from .columns import Bound, SourceColumns
+from .partitions import FilePartition, TablePartition
+from .report import Tally
+
+__all__ = ["calibrated_partition"]
+
+_BLOCK = 2**16  # rows that are calibrated at once
+_FAR = 1e300  # pixels; beyond are only positions that are not finite
+
+
+def calibrated_partition(
+    calibrations: Calibrations,
+    partition: FilePartition | TablePartition,
+    columns: SourceColumns,
+    margin: float,
+) -> tuple[Table, Tally, dict[str, str]]:
+    """Calibrate a partition.
+
+    Returns
+    -------
+    table : Table
+        What is kept, and the new columns, a row for each source in the same order.
+    tally : Tally
+    left_out : dict of str to str
+        Columns that are not in the table, and why.
+    """
+    source = partition.open(columns.schema)
+    bound = columns.bind(source)
+    names = dict.fromkeys([*bound.sources.values(), *bound.kept])
+    values = source.read(list(names), partition.rows)
+    count = len(next(iter(values.values())))
+    made, tally = _made(calibrations, columns, _needed(columns, bound, values, count), margin)
+    parts = {name: _kept(values[name], found) for name, found in bound.kept.items()}
+    for name, (unit, text) in columns.made.items():
+        parts[name] = Column(made[name], unit=unit, description=text, copy=False)
+    table = Table(parts, copy=False)
+    return table, tally, bound.left_out
+
+
+def _needed(
+    columns: SourceColumns, bound: Bound, values: Mapping[str, np.ndarray], count: int
+) -> dict[str, np.ndarray]:
+    """Return visit, detector, x, y, by these names, and the fluxes by their columns'."""
+    place = {
+        name: values[bound.sources[column]].reshape(count) for name, column in columns.place.items()
+    }
+    for name in ("visit", "detector"):
+        if name not in place:
+            place[name] = np.broadcast_to(np.int64(getattr(columns, name)), count)
+    fluxes = {name for flux in columns.fluxes for name in (flux.value, flux.error) if name}
+    return place | {("flux", n): values[bound.sources[n]].reshape(count) for n in fluxes}
+
+
+def _made(
+    calibrations: Calibrations, columns: SourceColumns, values: Mapping, margin: float
+) -> tuple[dict[str, np.ndarray], Tally]:
+    """Return the new columns."""
+    count, tally = len(values["visit"]), Tally(len(values["visit"]))
+    stack = stack_of(calibrations, _distinct(values["visit"]))
+    if stack is None:
+        tally.add_missing(values["visit"], values["detector"], np.empty(0, np.int64))
+        return {name: np.full(count, np.nan) for name in columns.made}, tally
+    made = {name: np.empty(count) for name in columns.made}
+    for start in range(0, count, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        place = (values[name][block] for name in ("visit", "detector", "x", "y"))
+        factor, relative_err = _factors(stack, *place, margin, tally)
+        for flux in columns.fluxes:
+            inst = values["flux", flux.value][block]
+            err = None if flux.error is None else values["flux", flux.error][block]
+            pairs = {
+                "Flux": nanojansky(inst, err, factor, relative_err),
+                "Mag": magnitude(inst, err, factor, relative_err),
+            }
+            for ending, result in pairs.items():
+                if err is not None:
+                    result, made[flux.name(f"{ending}Err")][block] = result
+                made[flux.name(ending)][block] = result
+    return made, tally
+
+
+def _distinct(visit: np.ndarray) -> np.ndarray:
+    """Return the visits that there are; at once where they do not change from row to row."""
+    first = np.append(True, visit[1:] != visit[:-1])[: len(visit)]
+    return np.unique(visit[first])
+
+
+def _factors(
+    stack: PhotoCalibStack,
+    visit: np.ndarray,
+    detector: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    margin: float,
+    tally: Tally,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return nJy per unit of flux and its relative error, NaN where there is none."""
+    rows, found = stack.rows(visit, detector)
+    with np.errstate(invalid="ignore", over="ignore"):  # of sources that are nowhere, or far off
+        factor, relative_err = stack.calibration(rows, x, y), stack.relative_err[rows]
+    good = found & _inside(stack, rows, x, y, margin)
+    if not good.all():
+        tally.add_missing(visit[~found], detector[~found], stack.visits)
+        placed = np.isfinite(x) & np.isfinite(y)
+        tally.nowhere += int(np.sum(found & ~placed))
+        tally.off += int(np.sum(found & placed & ~good))
+        factor[~good] = relative_err[~good] = np.nan
+    return factor, relative_err
+
+
+def _inside(
+    stack: PhotoCalibStack, rows: np.ndarray, x: np.ndarray, y: np.ndarray, margin: float
+) -> np.ndarray:
+    """Whether positions are on their detectors, or not farther off than the margin."""
+    start, size, margin = stack.boxes[:, :2], stack.boxes[:, 2:], min(margin, _FAR)
+    edges = np.hstack([start - 0.5 - margin, start + size - 0.5 + margin])
+    low_x, low_y, high_x, high_y = np.take(edges, rows, axis=0, mode="clip").T
+    return (x >= low_x) & (x <= high_x) & (y >= low_y) & (y <= high_y)
+
+
+def _kept(values: np.ndarray, found: Found) -> Column:
+    """Return a column as it was, texts as such, with its unit, even if that is not known."""
+    unit = u.Unit(found.unit, parse_strict="silent") if found.unit else None
+    if values.dtype.kind == "S":
+        values = np.strings.rstrip(np.strings.decode(values, "utf-8", "replace"))
+    return Column(values, unit=unit, copy=False)
