@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from mapreduce import Box, Exposure
 
+from . import texts
 from .afw import read_exposure_catalog, read_photo_calib
 from .fields import ChebyshevField
 from .flux import AB_MAGNITUDE, calibrated, magnitude, nanojansky
@@ -479,6 +480,4 @@ def listed(detectors: Iterable[Any], most: int = 10) -> str:
     ('detector 4', 'detectors 0, 1, 2 and 17 more')
     """
     ids = [int(detector) for detector in detectors]
-    text = ", ".join(map(str, ids[:most]))
-    more = f" and {len(ids) - most} more" if len(ids) > most else ""
-    return f"detector{'s' if len(ids) > 1 else ''} {text}{more}"
+    return f"detector{'s' if len(ids) > 1 else ''} {texts.listed(ids, most)}"

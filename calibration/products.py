@@ -237,7 +237,11 @@ class PerVisit(Mapping[int, Delayed]):
         if visit not in self:
             among = f"among the {len(self)} of the run" if len(self) else "as none was asked for"
             raise KeyError(f"there is no visit {visit} {among}")
-        return _task(f"{self.name}-{visit}", warned, self.make, *self.shared, int(visit))
+        return self.put_to(f"{self.name}-{visit}", int(visit), warned)
+
+    def put_to(self, key: str, visit: int, function: Callable, *args: Any) -> Delayed:
+        """Return the Delayed of ``function(*args, make, *shared, visit)``."""
+        return _task(key, function, *args, self.make, *self.shared, visit)
 
     def persisted(self) -> PerVisit:
         """Return the same with what all visits share computed."""

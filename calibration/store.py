@@ -31,9 +31,9 @@ from astropy.table import Table
 
 from mapreduce.io.stream import complete_first
 
-from .catalogs.problems import listed
 from .config import ProductsConfig
 from .product_table import SUFFIXES, check_table, read_table, write_table
+from .texts import listed
 
 __all__ = ["PRODUCTS", "Store"]
 

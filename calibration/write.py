@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask
-from dask.delayed import Delayed
-from dask.task_spec import Task, TaskRef
 
 from .product_table import read_table
 from .store import Store
+from .texts import listed, said_by
 from .zeropoints import BadZeropointsError, NoZeropointError
 
 if TYPE_CHECKING:
-    from .products import FgcmProducts, PerVisit
+    from .products import FgcmProducts
     from .stars.tracts import TractStars
 
 __all__ = ["Outcome", "WriteReport", "write_products"]
@@ -95,9 +94,8 @@ def _by_reason(outcomes: Iterable[Outcome]) -> Iterator[str]:
         kind = outcome.remark.replace(str(outcome.number), "...")
         members.setdefault((outcome.state, outcome.product, kind), []).append(outcome)
     for (state, product, _), alike in members.items():
-        numbers = ", ".join(str(o.number) for o in alike[:_LISTED] if o.number is not None)
-        more = f" and {len(alike) - _LISTED} more" if len(alike) > _LISTED else ""
-        named = " ".join(filter(None, (product, numbers + more)))
+        numbers = listed((o.number for o in alike if o.number is not None), _LISTED)
+        named = " ".join(filter(None, (product, numbers)))
         yield f"{state}: {named}: {alike[0].remark}"
 
 
@@ -120,7 +118,11 @@ def write_products(
     by_visit = {name: product.persisted() for name, product in by_visit.items() if len(product)}
     for first in range(0, len(chosen), _BATCH):
         batch = chosen[first : first + _BATCH]
-        tasks = [_saved(store, name, p, v) for v in batch for name, p in by_visit.items()]
+        tasks = [
+            product.put_to(f"save-{product.name}-{visit}", visit, save, store, name)
+            for visit in batch
+            for name, product in by_visit.items()
+        ]
         for outcome in dask.compute(*tasks):
             report.add(outcome)
         if progress is not None:
@@ -169,16 +171,6 @@ def _chosen(known: list[int], wanted: Iterable[int] | None) -> list[int]:
     return wanted
 
 
-def _saved(store: Store, name: str, product: PerVisit, visit: int) -> Delayed:
-    """Return the Delayed that makes a product of a visit and writes it."""
-    shared, refs = {}, []
-    for part in product.shared:
-        shared.update(part.__dask_graph__())
-        refs.append(TaskRef(part.key))
-    key = f"save-{product.name}-{visit}"
-    return Delayed(key, {**shared, key: Task(key, save, store, name, product.make, *refs, visit)})
-
-
 def save(store: Store, name: str, make: Callable, *args: Any) -> Outcome:
     """Make a product and write it, unless it is there already or cannot be made.
 
@@ -195,12 +187,7 @@ def save(store: Store, name: str, make: Callable, *args: Any) -> Outcome:
     except Exception as error:
         store.path(name, number).unlink(missing_ok=True)  # it is damaged
         none = isinstance(error, NoZeropointError) and not isinstance(error, BadZeropointsError)
-        return Outcome(name, number, "skipped" if none else "failed", _text(error))
+        return Outcome(name, number, "skipped" if none else "failed", said_by(error))
     table.meta["VISIT"] = number
     store.write(table, name, number)
     return Outcome(name, number, "written", remark)
-
-
-def _text(error: Exception) -> str:
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split()) or type(error).__name__

@@ -22,6 +22,7 @@ __all__ = [
     "NoZeropointError",
     "Zeropoints",
     "calibrate_visit",
+    "has_zeropoint",
     "usable_zeropoints",
     "visit_photo_calib",
 ]
@@ -272,7 +273,9 @@ def usable_zeropoints(
     """
     detectors, flag, columns = _read(visit, rows, delta_chrom)
     order = np.argsort(detectors)
-    order = order[_usable(flag, columns)[order]]
+    first = columns["fgcmfZptCheb"][:, 0, 0]
+    there = has_zeropoint(flag, columns["fgcmZptVar"], columns["fgcmZpt"], first)
+    order = order[there[order]]
     if not len(order):
         raise NoZeropointError(
             f"visit {visit}: none of its {len(detectors)} zeropoints can be used (they have "
@@ -311,11 +314,26 @@ def _read(
     return detectors, _shaped(visit, rows, "fgcmFlag", (n,), np.int64), columns
 
 
-def _usable(flag: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    usable = (flag & _NO_ZEROPOINT) == 0
-    usable &= ~(columns["fgcmZptVar"] <= 0)  # so that NaN is kept
-    usable &= ~(columns["fgcmZpt"] <= _NO_VALUE)
-    return usable & ~(columns["fgcmfZptCheb"][:, 0, 0] <= 0)
+def has_zeropoint(
+    flag: np.ndarray, variance: np.ndarray, zeropoint: np.ndarray, first: np.ndarray
+) -> np.ndarray:
+    """Return in which rows there is a zeropoint; one of its numbers may be NaN.
+
+    Parameters
+    ----------
+    flag, variance, zeropoint : (n,) arrays
+        fgcmFlag, fgcmZptVar and fgcmZpt.
+    first : (n,) array
+        The first of fgcmfZptCheb.
+
+    Examples
+    --------
+    >>> numbers = np.array([[1e-6, 1e-6, -9999.0], [31.0, np.nan, -9999.0], [2.0, 2.0, 0.0]])
+    >>> has_zeropoint(np.array([1, 4, 16]), *numbers)
+    array([ True,  True, False])
+    """
+    none = (variance <= 0) | (zeropoint <= _NO_VALUE) | (first <= 0)  # so that NaN is kept
+    return ((flag & _NO_ZEROPOINT) == 0) & ~none
 
 
 def _problems(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..camera.camera import Camera
 from ..config import ProductsConfig
+from ..texts import listed
 from .catalog import Catalog
-from .problems import Problems, RunWarning, listed
+from .problems import Problems, RunWarning
 from .visit_index import VisitIndex
 
 if TYPE_CHECKING:

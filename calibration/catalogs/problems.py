@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from ..camera.camera import Camera
 from .catalog import Catalog
 from .schema import Findings, Schema
 
-__all__ = ["Problems", "RunWarning", "listed"]
+__all__ = ["Problems", "RunWarning"]
 
 
 class RunWarning(UserWarning):
@@ -93,16 +93,3 @@ class Problems:
         """Give all warnings, one by one."""
         for text in self.warnings:
             warnings.warn(text, RunWarning, stacklevel=stacklevel + 1)
-
-
-def listed(values: Iterable[Any], most: int = 5) -> str:
-    """Return values as messages name them.
-
-    Examples
-    --------
-    >>> listed([1, 2, 3, 4, 5, 6, 7])
-    '1, 2, 3, 4, 5 and 2 more'
-    """
-    texts = [str(value) for value in values]
-    more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return ", ".join(texts[:most]) + more

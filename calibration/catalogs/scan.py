@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..texts import listed
+from ..zeropoints import has_zeropoint
 from .catalog import Catalog
-from .problems import listed
 
 if TYPE_CHECKING:
     from .run import FgcmRun
@@ -71,7 +72,8 @@ def _scan_zeropoints(run: FgcmRun) -> Iterator[str]:
     filters = rows["physicalFilter"][first]
     for block in run.zeropoints.blocks():
         visits = block["visit"]
-        used = _used(block)
+        numbers = (block[name] for name in ("fgcmFlag", "fgcmZptVar", "fgcmZpt"))
+        used = has_zeropoint(*numbers, block["fgcmfZptCheb"][:, 0])
         for name in ("fgcmZpt", "fgcmZptVar", "fgcmfZptCheb", "fgcmfZptSstarCheb"):
             faults.add(f"{name} is NaN or infinite", visits[used & ~_finite(block[name])])
         if "fgcmDeltaChrom" in block:
@@ -83,13 +85,6 @@ def _scan_zeropoints(run: FgcmRun) -> Iterator[str]:
         boxes.add(block, used)
     yield from faults.lines(run.zeropoints)
     yield from boxes.lines(run.zeropoints)
-
-
-def _used(rows: dict[str, np.ndarray]) -> np.ndarray:
-    """Return which zeropoints are meant to be used; where one of these numbers is NaN, it is."""
-    first = rows["fgcmfZptCheb"][:, 0]
-    none = (rows["fgcmZptVar"] <= 0) | (rows["fgcmZpt"] <= -9999) | (first <= 0)
-    return (rows["fgcmFlag"] & 16 == 0) & ~none
 
 
 class _Boxes:

@@ -19,10 +19,10 @@ from scipy.spatial import KDTree
 from ..catalogs.catalog import SUFFIXES, Catalog
 from ..catalogs.fits_table import fits_tables
 from ..catalogs.parquet import ParquetTable
-from ..catalogs.problems import listed
 from ..catalogs.schema import Column, Schema, bind
 from ..catalogs.table import MemoryTable, Source
 from ..flux import AB_MAGNITUDE
+from ..texts import listed
 from .hats import HatsTable
 from .matching import chord, unit_vectors
 

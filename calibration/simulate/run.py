@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from ..camera.camera import Camera
-from ..catalogs.problems import listed
 from ..catalogs.run import FgcmRun
 from ..config import ProductsConfig
 from ..fits_rows import FitsRows, write_fits_rows
+from ..texts import listed
 from . import columns
 from .atmosphere import approximate_atmosphere
 from .instrument import BANDS, FILTERS, Instrument, simulate_camera

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import astropy.units as u
 
-from ..catalogs.problems import listed
 from ..catalogs.schema import Column, Found, Schema, bind
 from ..catalogs.table import Source
+from ..texts import listed
 
 __all__ = ["Bound", "Flux", "SourceColumns"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..catalogs.problems import listed
+from ..texts import listed
 
 __all__ = ["SourcesReport", "Tally"]
 

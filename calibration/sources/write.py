@@ -21,8 +21,8 @@ from dask.delayed import delayed
 from mapreduce.io.stream import complete_first
 
 from ..catalogs.parquet import pyarrow
-from ..catalogs.problems import listed
 from ..product_table import SUFFIXES, check_table, write_table
+from ..texts import listed, said_by
 from .apply import calibrated_partition
 from .calibrations import Calibrations, stack_of
 from .columns import SourceColumns
@@ -217,7 +217,7 @@ def save(
 
 def _failed(name: str, path: Path, error: Exception) -> Saved:
     path.unlink(missing_ok=True)  # it is damaged, or of something else
-    return Saved(name, "failed", Tally(), {}, _text(error))
+    return Saved(name, "failed", Tally(), {}, said_by(error))
 
 
 def _identity(
@@ -289,8 +289,3 @@ def signed(values: np.ndarray) -> np.ndarray:
     if size == 8 and values.size and values.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{values.max()} is more than a signed number of 8 bytes can hold")
     return values.astype(f"i{min(2 * size, 8)}")
-
-
-def _text(error: Exception) -> str:
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split()) or type(error).__name__

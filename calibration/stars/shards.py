@@ -23,7 +23,7 @@ from dask import delayed
 from dask.delayed import Delayed
 
 from ..catalogs.parquet import pyarrow
-from ..catalogs.problems import listed
+from ..texts import listed
 from .row_files import SUFFIXES, Field, dtype_of, write_rows
 from .rows import StarReader
 

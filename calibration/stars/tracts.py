@@ -25,9 +25,10 @@ from dask.delayed import Delayed
 
 from .. import options
 from ..catalogs.catalog import Catalog
-from ..catalogs.problems import RunWarning, listed
+from ..catalogs.problems import RunWarning
 from ..catalogs.run import FgcmRun
 from ..skymap import SkyMap
+from ..texts import listed
 from .rows import StarIndex, StarReader
 from .shards import write_shards
 
