@@ -152,7 +152,9 @@ class Box(_Edges):
         ValueError
             If the box is not inside ``parent``: numpy would silently return something smaller.
         """
-        x, y = self[0] - parent[0], self[1] - parent[1]
-        if x < 0 or y < 0 or x + self[2] > parent[2] or y + self[3] > parent[3]:
+        x0, y0, width, height = self
+        left, low, columns, rows = parent
+        x, y = x0 - left, y0 - low
+        if x < 0 or y < 0 or x + width > columns or y + height > rows:
             raise ValueError(f"{self} reaches outside of {parent}")
-        return slice(y, y + self[3]), slice(x, x + self[2])
+        return slice(y, y + height), slice(x, x + width)

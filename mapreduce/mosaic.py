@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from .box import Box
@@ -36,7 +34,6 @@ class Mosaic:
         self._in_place = job.reducer.place is not None and self._box == tile.box
         self._first: Piece | None = None
         self._canvas: Planes = {}
-        self._places: list[tuple[str, np.ndarray, Callable]] = []
         self._fits: list[bool] = []
 
     def add(self, cell: Cell, piece: Piece) -> bool:
@@ -52,11 +49,11 @@ class Mosaic:
         if piece.given != self._first.given or len(piece.planes) != len(self._first.planes):
             return False
         where = piece.box.slices(self._box)
-        for name, plane, place in self._places:
+        for name, plane in self._canvas.items():
             values = piece.planes.get(name)
             if values is None or values.dtype != plane.dtype:
                 return False
-            place(plane[where], values)
+            plane[where] = values
         return True
 
     def _begin(self, first: Piece) -> None:
@@ -67,9 +64,7 @@ class Mosaic:
         for name in kinds.keys() - set(first.given):
             in_place = self._in_place and name != "mask"
             plane = self._output[name] if in_place else np.empty(self._box.shape, kinds[name])
-            place = self._job.reducer.place if in_place else np.copyto
             self._canvas[name] = plane
-            self._places.append((name, plane, place))
 
     def _planes(self) -> Planes:
         """Return the planes over the box, with what was given."""
@@ -84,7 +79,7 @@ class Mosaic:
         planes = self._planes()
         if valid_pixels(planes["image"], planes.get("variance")) is not None:
             return None
-        for name in self._first.given:
+        for name in planes.keys() - {"mask"}:
             self._job.reducer.place(self._output[name], planes[name])
             planes[name] = self._output[name]
         if self._job.reducer.mask == "replace":

@@ -116,7 +116,8 @@ class PixelReducer:
     A reducer with ``joins = True`` may get the results of several cells that lie side by side as
     one patch, whose ``box`` is that of all of them. If valid values that are alone at their pixels
     come out one by one, whatever their neighbours, ``place`` may be a function (out, values) that
-    writes what becomes of them. The engine then needs nothing else for cells that tile the output.
+    writes what becomes of them; both may be the same array. The engine then needs nothing else for
+    cells that tile the output.
     With ``looks_for_nan = False`` every pixel of a patch counts as valid, and nobody looks.
     ``finish(state)`` must leave the result in the planes that ``begin`` got, NaN where there is
     none; it may return True where every pixel has a single valid value as it was given, which
@@ -196,13 +197,19 @@ class PixelReducer:
             raise ValueError(f"reducer {self.name!r} needs an exposure with a variance plane")
 
 
+def _as_given(out: np.ndarray, values: np.ndarray) -> None:
+    """Write values, where they are not written already."""
+    if out is not values:
+        np.copyto(out, values)
+
+
 @dataclass(frozen=True)
 class Copy(PixelReducer):
     """Keep the last valid value of each pixel, in the order of the cells."""
 
     name: ClassVar[str] = "copy"
     joins: ClassVar[bool] = True
-    place: ClassVar[Callable] = staticmethod(np.copyto)
+    place: ClassVar[Callable] = staticmethod(_as_given)
     keeps_psf: ClassVar[bool] = True
 
     def begin(self, image, variance):
@@ -289,9 +296,9 @@ class _Cover:
         return False
 
 
-def _add_to_zero(out: np.ndarray, values: np.ndarray) -> None:
+def _as_sums(out: np.ndarray, values: np.ndarray) -> None:
     """Write values as sums that began with zero: -0.0 becomes 0.0."""
-    np.add(values, out.dtype.type(0), out=out, casting="same_kind")
+    np.add(values, 0, out=out)
 
 
 class _Totals:
@@ -308,7 +315,7 @@ class _Totals:
         for plane, terms in zip(self.planes, values, strict=True):
             total = plane[where]
             if first is None:
-                _add_to_zero(total, terms)
+                _as_sums(total, terms)
             else:
                 np.copyto(total, 0, where=first)
                 where_valid = True if valid is None else valid
@@ -321,7 +328,7 @@ class Sum(PixelReducer):
 
     name: ClassVar[str] = "sum"
     joins: ClassVar[bool] = True
-    place: ClassVar[Callable] = staticmethod(_add_to_zero)
+    place: ClassVar[Callable] = staticmethod(_as_sums)
     variance_rule: ClassVar[str] = "sum"
     holds_nan: ClassVar[bool] = False
 
@@ -358,7 +365,7 @@ class Average(PixelReducer):
     @property
     def place(self) -> Callable | None:
         """As for a sum; but the square of a root is not to the last bit what it was made of."""
-        return None if self.variance_rule == "correlated" else _add_to_zero
+        return None if self.variance_rule == "correlated" else _as_sums
 
     def begin(self, image, variance):
         """Start without values."""

@@ -159,18 +159,13 @@ def _blocks(layout: Layout, arrays: tuple) -> tuple[dict[str, Blocks], Blocks | 
 
 def map_cells(run: Run, tile: Tile, layout: Layout, *arrays: Any) -> MappedTile:
     """Read a tile's blocks, map its cells and fold the results."""
-    with run.turns.take(tile.table):
-        mapped = map_tile(run.job, tile, *_blocks(layout, arrays), run.planes(tile.box))
-    run.turns.learn(mapped.records.seconds)
-    return mapped
+    blocks, mask = _blocks(layout, arrays)
+    return map_tile(run.job, tile, blocks, mask, run.planes(tile.box), run.turns)
 
 
 def collect_cells(run: Run, tile: Tile, layout: Layout, *arrays: Any) -> tuple:
     """Read a tile's blocks, map its cells and keep what comes."""
-    with run.turns.take(tile.table):
-        collected = collect_tile(run.job, tile, _blocks(layout, arrays)[0])
-    run.turns.learn(collected[1].seconds)
-    return collected
+    return collect_tile(run.job, tile, _blocks(layout, arrays)[0], run.turns)
 
 
 def send_spill(mapped: MappedTile, run: Run) -> dict:

@@ -26,6 +26,7 @@ from .plan import Tile, TileIndex
 from .psf import Psf
 from .reducer import CellResult, PixelReducer
 from .report import INPUT_PSF, CellFailure, CellRecords
+from .turns import Turns
 from .wcs import same_wcs
 
 __all__ = [
@@ -61,7 +62,12 @@ class FinishedTile:
 
 
 def map_tile(
-    job: Job, tile: Tile, blocks: Mapping[str, Blocks], mask: Blocks | None, planes: Planes
+    job: Job,
+    tile: Tile,
+    blocks: Mapping[str, Blocks],
+    mask: Blocks | None,
+    planes: Planes,
+    turns: Turns,
 ) -> MappedTile:
     """Run the mapper on a tile's cells.
 
@@ -75,16 +81,19 @@ def map_tile(
         That mask, over what the cells look at and over the tile.
     planes : dict of arrays
         Where the result over the tile goes; contents undefined.
+    turns : Turns
+        When to run the mapper.
     """
     records = CellRecords(tile.table)
     exposures, planes["mask"][...] = cell_input(job, tile, blocks, mask)
     masks = [planes["mask"][strip.slices(tile.box)].copy() for strip in tile.strips]
     mosaic = Mosaic(job, tile, exposures.whole and exposures.whole[MAIN], planes)
     pieces = []
-    for cell in cells_of(tile.table):
-        piece = _run_cell(job, cell, exposures, records)
-        if not mosaic.add(cell, piece):
-            pieces.append(piece)
+    with turns.take(tile.table, records.seconds):
+        for cell in cells_of(tile.table):
+            piece = _run_cell(job, cell, exposures, records)
+            if not mosaic.add(cell, piece):
+                pieces.append(piece)
     with np.errstate(invalid="ignore", over="ignore"):
         done = mosaic.settle()
         if done:
@@ -117,19 +126,20 @@ def reduce_tile(
 
 
 def collect_tile(
-    job: Job, tile: Tile, blocks: Mapping[str, Blocks]
+    job: Job, tile: Tile, blocks: Mapping[str, Blocks], turns: Turns
 ) -> tuple[list[CellResult], CellRecords, int]:
     """Run the mapper on a tile's cells and keep what it returns."""
     exposures, _ = cell_input(job, tile, blocks)
     results, records = [], CellRecords(tile.table)
-    for cell in cells_of(tile.table):
-        value, seconds, inputs = _call(job, cell, exposures, _check_collected)
-        if isinstance(value, CellFailure):
-            records.add_failure(value, seconds)
-        else:
-            records.add(cell, seconds, cell.core)
-        kept = inputs if job.return_sub_exposures else (None, None)
-        results.append(CellResult(cell, value, *kept))
+    with turns.take(tile.table, records.seconds):
+        for cell in cells_of(tile.table):
+            value, seconds, inputs = _call(job, cell, exposures, _check_collected)
+            if isinstance(value, CellFailure):
+                records.add_failure(value, seconds)
+            else:
+                records.add(cell, seconds, cell.core)
+            kept = inputs if job.return_sub_exposures else (None, None)
+            results.append(CellResult(cell, value, *kept))
     return results, records, _peak_bytes()
 
 

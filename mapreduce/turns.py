@@ -28,10 +28,20 @@ class Turns:
         self._quickest = 0.0  # seconds a cell; as long as nothing is known, small cells are quick
 
     @contextmanager
-    def take(self, table: np.ndarray) -> Iterator[bool]:
-        """Wait for a turn, if that pays for a tile with these cells (rows of `Grid.table`).
+    def take(self, table: np.ndarray, seconds: Sequence[float]) -> Iterator[bool]:
+        """Wait for a turn, if that pays, and learn from it.
 
-        Yields whether it was waited for and came.
+        Parameters
+        ----------
+        table : (n, 9) int64 array
+            The cells of a tile, rows of `Grid.table`.
+        seconds : list of float
+            Where the time that the mapper takes for each of them will be added.
+
+        Yields
+        ------
+        bool
+            Whether it was waited for and came.
         """
         small = (table[:, 3] * table[:, 4]).sum() < _SMALL * len(table)
         mine = small and self._quickest < _QUICK and _turn.acquire(timeout=_PATIENCE)
@@ -40,9 +50,6 @@ class Turns:
         finally:
             if mine:
                 _turn.release()
-
-    def learn(self, seconds: Sequence[float]) -> None:
-        """Take note of how long the mapper took for each cell of a tile."""
         if seconds:
             mean = sum(seconds) / len(seconds)
             self._quickest = min(self._quickest or mean, mean)
