@@ -94,7 +94,7 @@ class Box(_Edges):
     @property
     def shape(self) -> tuple[int, int]:
         """Shape of an array over the box: (height, width)."""
-        return self.height, self.width
+        return self[3], self[2]
 
     @property
     def centre(self) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from .box import Box
 from .mask import MaskPlanes, as_int32
-from .plane import Derived, Plane, Source, cut, lazy, plane_token
+from .plane import Array, Derived, Plane, cut, lazy, plane_token
 
 if TYPE_CHECKING:
     from .report import Report
@@ -144,7 +144,7 @@ class Exposure(DaskMethodsMixin):
         return self._bbox.shape
 
     @property
-    def image(self) -> np.ndarray | da.Array:
+    def image(self) -> Array:
         """The image plane; a dask array where it is not in memory."""
         return self._visible("image", self._image)
 
@@ -153,7 +153,7 @@ class Exposure(DaskMethodsMixin):
         self._image = self._fitting("image", plane)
 
     @property
-    def variance(self) -> np.ndarray | da.Array | None:
+    def variance(self) -> Array | None:
         """The variance plane; a dask array where it is not in memory."""
         return self._visible("variance", self._variance)
 
@@ -162,7 +162,7 @@ class Exposure(DaskMethodsMixin):
         self._variance = self._fitting("variance", plane)
 
     @property
-    def mask(self) -> np.ndarray | da.Array | None:
+    def mask(self) -> Array | None:
         """The mask plane, int32; a dask array where it is not in memory."""
         return self._visible("mask", self._mask)
 
@@ -199,13 +199,14 @@ class Exposure(DaskMethodsMixin):
     def planes(self) -> dict[str, Plane]:
         """The planes that exist, by name, as they are held: sources unread."""
         planes = {"image": self._image}
-        for name, plane in (("variance", self._variance), ("mask", self._mask)):
-            if plane is not None:
-                planes[name] = plane
+        if self._variance is not None:
+            planes["variance"] = self._variance
+        if self._mask is not None:
+            planes["mask"] = self._mask
         return planes
 
-    def _visible(self, name: str, plane: Plane | None) -> np.ndarray | da.Array | None:
-        if plane is None or isinstance(plane, np.ndarray | da.Array):
+    def _visible(self, name: str, plane: Plane | None) -> Array | None:
+        if plane is None or isinstance(plane, Array):
             return plane
         return lazy(plane, name)
 
@@ -215,7 +216,7 @@ class Exposure(DaskMethodsMixin):
                 raise TypeError("an Exposure needs an image plane")
             return None
         plane = _checked(name, plane)
-        if plane.shape != self.shape:
+        if plane.shape != self._bbox.shape:
             raise ValueError(
                 f"image is {_size(self.shape)} but {name} is {_size(plane.shape)} "
                 "(rows x columns); cut both to one box"
@@ -387,7 +388,7 @@ class Exposure(DaskMethodsMixin):
         return self.replace(image=-self.image)
 
     def _operand(self, other: Any) -> bool:
-        if not isinstance(other, int | float | np.number | np.ndarray | da.Array):
+        if not isinstance(other, int | float | np.number | Array):
             return False
         shape = getattr(other, "shape", ())
         if shape not in ((), self.shape):
@@ -507,7 +508,7 @@ def _checked(name: str, plane: Plane) -> Plane:
             f"{name} is a {type(plane).__name__}; pass plain numbers (the mask as mask=, "
             "the unit as meta['BUNIT'])"
         )
-    if not isinstance(plane, np.ndarray | da.Array | Source):
+    if not isinstance(plane, Plane):
         plane = np.asarray(plane)
     shape, dtype = tuple(plane.shape), np.dtype(plane.dtype)
     if dtype.kind not in _KINDS[name]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from .box import Box
@@ -73,7 +75,7 @@ class Mosaic:
         return {**self._canvas, **given}
 
     def settle(self) -> Piece | None:
-        """Make the results the output, if they are: return them as one piece of views of it."""
+        """Make the results the output, if they are, but for the mask: return them as one piece."""
         if not (self._fits and all(self._fits) and self._in_place):
             return None
         planes = self._planes()
@@ -82,10 +84,6 @@ class Mosaic:
         for name in planes.keys() - {"mask"}:
             self._job.reducer.place(self._output[name], planes[name])
             planes[name] = self._output[name]
-        if self._job.reducer.mask == "replace":
-            self._output["mask"][...] = 0
-        if "mask" in planes:
-            self._output["mask"] |= planes["mask"]
         return self._piece(planes)
 
     def pieces(self) -> list[Piece]:
@@ -104,18 +102,14 @@ class Mosaic:
 
 def _tiled(boxes: np.ndarray) -> Box | None:
     """Return what boxes (n, 4) tile, if they are all products of adjoining intervals in x and y."""
-    if not len(boxes):
+    boxes = boxes.tolist()
+    if not boxes:
         return None
-    spans, outer = [], []
-    for axis in (0, 1):
-        starts, ends = boxes[:, axis], boxes[:, axis] + boxes[:, axis + 2]
-        edges, place = np.unique(starts, return_inverse=True)
-        if not np.array_equal(ends, np.append(edges[1:], ends.max())[place]):
-            return None
-        spans.append((place, len(edges)))
-        outer.append((int(edges[0]), int(ends.max())))
-    (columns, width), (rows, height) = spans
-    if not len(boxes) == width * height == len(np.unique(columns * height + rows)):
+    columns = sorted({(x, x + width) for x, _, width, _ in boxes})
+    rows = sorted({(y, y + height) for _, y, _, height in boxes})
+    corners = {(x, y) for x, y, _, _ in boxes}
+    if not len(boxes) == len(corners) == len(columns) * len(rows):
         return None
-    (x0, x1), (y0, y1) = outer
-    return Box.from_edges(x0, y0, x1, y1)
+    if any(end != start for line in (columns, rows) for (_, end), (start, _) in pairwise(line)):
+        return None
+    return Box.from_edges(columns[0][0], rows[0][0], columns[-1][1], rows[-1][1])

@@ -17,7 +17,7 @@ import dask.array as da
 import numpy as np
 from dask.base import tokenize
 
-__all__ = ["Derived", "Plane", "Section", "Source", "cut", "lazy", "plane_token", "read"]
+__all__ = ["Array", "Derived", "Plane", "Section", "Source", "cut", "lazy", "plane_token", "read"]
 
 _CHUNK_BYTES = 16 * 2**20
 
@@ -33,7 +33,8 @@ class Source(Protocol):
         """Read a block."""
 
 
-Plane = np.ndarray | da.Array | Source
+Array = np.ndarray | da.Array
+Plane = Array | Source
 
 
 class Section:
@@ -106,7 +107,7 @@ class Derived:
 
 def cut(plane: Plane, slices: tuple[slice, slice]) -> Plane:
     """Return a rectangle of a plane, without reading or copying."""
-    if type(plane) is np.ndarray or isinstance(plane, np.ndarray | da.Array):
+    if isinstance(plane, Array):
         return plane[slices]
     if isinstance(plane, Section):
         outer = plane.slices

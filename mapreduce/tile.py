@@ -44,7 +44,7 @@ class MappedTile:
     """What the map task of a tile leaves for the reduce task."""
 
     planes: Planes  # over the tile, as they are if no other tile reaches in
-    masks: list[np.ndarray]  # the input's, over the strips
+    masks: list[np.ndarray]  # the input's, over the strips; may be views of the plane
     own: list[Piece]  # what lies in the strips; may be views of the planes
     spill: dict[TileIndex, list[Piece]]
     records: CellRecords
@@ -86,7 +86,7 @@ def map_tile(
     """
     records = CellRecords(tile.table)
     exposures, planes["mask"][...] = cell_input(job, tile, blocks, mask)
-    masks = [planes["mask"][strip.slices(tile.box)].copy() for strip in tile.strips]
+    masks = [planes["mask"][strip.slices(tile.box)] for strip in tile.strips]
     mosaic = Mosaic(job, tile, exposures.whole and exposures.whole[MAIN], planes)
     pieces = []
     with turns.take(tile.table, records.seconds):
@@ -96,7 +96,10 @@ def map_tile(
                 pieces.append(piece)
     with np.errstate(invalid="ignore", over="ignore"):
         done = mosaic.settle()
+        if done is None or "mask" in done.planes or job.reducer.mask == "replace":
+            masks = [mask.copy() for mask in masks]  # before the plane changes under them
         if done:
+            _settle_mask(job, planes["mask"], done)
             own = [done.cut(strip) for strip in tile.strips]
             return MappedTile(planes, masks, own, {}, records, _peak_bytes())
         pieces = sorted([*mosaic.pieces(), *pieces], key=lambda piece: piece.index)
@@ -115,6 +118,7 @@ def reduce_tile(
     planes = {name: _writeable(plane) for name, plane in mapped.planes.items()}
     if any(received):
         mapped.own = [piece.copy() for piece in mapped.own]  # before the planes change under them
+        mapped.masks = [mask.copy() for mask in mapped.masks]
         pieces = [*mapped.own, *(piece for spill in received for piece in spill)]
         pieces = [single for piece in pieces for single in piece.taken_apart()]
         pieces.sort(key=lambda piece: piece.index)
@@ -163,7 +167,7 @@ def _run_cell(job: Job, cell: Cell, exposures: CellInput, records: CellRecords) 
         records.add_failure(value, seconds)
         return Piece(cell.index, cell.core, cell.core, None)
     sub, expanded = inputs
-    box, planes, given = value.bbox, value.planes, ()
+    box, planes, given = value._bbox, value.planes, ()
     if value._mask is sub._mask or value._mask is expanded._mask:
         if job.reducer.mask != "replace":
             planes.pop("mask", None)  # these bits are in the output already
@@ -212,14 +216,15 @@ def _check(job: Job, cell: Cell, main: Exposure, value: Any) -> Exposure:
             f"{type(value).__name__}; return sub.replace(image=...), or make the mapper of an "
             "array function with array_mapper"
         )
-    if value.bbox is not cell.core and value.bbox is not cell.expanded:
-        _check_box(job, cell, value.bbox)
+    box = value._bbox
+    if box is not cell.core and box is not cell.expanded:
+        _check_box(job, cell, box)
     if value.wcs is not main.wcs and value.wcs is not None and not same_wcs(value.wcs, main.wcs):
         raise ValueError("the mapper returned an exposure with another WCS than its input")
     if value.psf is not main.psf and not isinstance(value.psf, Psf | None):
         raise TypeError(f"the mapper returned a {type(value.psf).__name__} as psf, not a Psf")
     _check_planes(job, value.planes)
-    if value.mask_planes is not main.mask_planes and value._mask is not None:
+    if value._mask_planes is not main._mask_planes and value._mask is not None:
         value = value.replace(mask=_translated(job, value))
     return value
 
@@ -271,6 +276,14 @@ def _translated(job: Job, value: Exposure) -> np.ndarray:
                 f"before the run: exposure.replace(mask_planes=exposure.mask_planes.add({name!r}))"
             )
     return mask
+
+
+def _settle_mask(job: Job, mask: np.ndarray, done: Piece) -> None:
+    """Put the bits of results that are all valid into the mask that they cover."""
+    if job.reducer.mask == "replace":
+        mask[...] = 0
+    if "mask" in done.planes:
+        mask |= done.planes["mask"]
 
 
 def _fold(job: Job, box: Box, parent: Box, pieces: list[Piece], planes: Planes) -> None:
