@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -297,6 +298,9 @@ def _shell(exposure: Exposure, job: Job) -> Exposure:
 
 
 def _token(job: Job, plan: Any, sources: Mapping[str, Exposure]) -> str:
+    """Return the run's name: the same for the same work, unless planes are in memory."""
+    if any(isinstance(p, np.ndarray) for s in sources.values() for p in s.planes.values()):
+        return uuid.uuid4().hex  # as `plane_token` for each of them
     return tokenize(
         job.mapper,
         job.kwargs,

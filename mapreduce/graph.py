@@ -80,7 +80,9 @@ def _input(
         for plane_name, plane in exposure.planes.items():
             box, key = tile.reads, name
             if whole_mask and name == MAIN and plane_name == "mask":
-                box, key = Box.union((tile.reads, tile.box)), TILE_MASK
+                key = TILE_MASK
+                if not box.contains(tile.box):
+                    box = Box.union((box, tile.box))
             if box.area:
                 layout.append((key, box, plane_name))
                 arrays.append(_block(plane, box.slices(exposure.bbox)))

@@ -239,7 +239,7 @@ def test_map_reduce_judges_ours_against_each_of_them():
         "original average": [8.0],
         "original copy": [2.0],
     }
-    runs = [{"cell": 256, "border": 32, "seconds": seconds}]
+    runs = [{"cell": 256, "border": 32, "seconds": seconds, "bare": 0.75}]
     verdicts = bench_map_reduce.verdicts(runs, [{"ready": {"skyfold": [0.5]}}])
     assert {v.what: (v.measured, v.relation, v.limit, v.met) for v in verdicts} == {
         "cells 256/32, average: ours / ideal": (1, "<=", 1.6, True),
@@ -248,6 +248,10 @@ def test_map_reduce_judges_ours_against_each_of_them():
         "cells 256/32, copy: original / ours": (2, ">=", 4, False),
         "cells 256/32: building the graph / run": (0.25, "<=", 0.05, False),
     }
+    reasons = {v.what: v.reason for v in verdicts if not v.met}
+    assert reasons["cells 256/32, copy: original / ours"] == (
+        "the ideal is 1.00 times faster than that"
+    )
 
 
 @pytest.mark.parametrize("reducer", ["average", "copy"])
