@@ -21,19 +21,18 @@ class Mosaic:
 
     NumPy lets go of Python's global lock in every call, and the shorter the calls, the more time is
     lost in handing it from thread to thread: one large piece is folded in less time than many small
-    ones. Where the reducer has a ``place`` and the cores tile the output, results are written there
-    at once, and need no folding if all fit and are valid. What the mapper left as it was is taken
-    from the ``source`` of all cells at the end.
+    ones. Where the reducer keeps single values and the cores tile the output, results are written
+    there at once, and need no folding if all fit and are valid. What the mapper left as it was is
+    taken from the ``source`` of all cells at the end.
     """
 
     def __init__(self, job: Job, tile: Tile, source: Exposure | None, output: Planes) -> None:
-        self._job = job
         self._tile = tile
         self._source = source
         self._output = output
         joins = source is not None and job.reducer.joins
         self._box = _tiled(tile.table[:, 1:5]) if joins else None
-        self._in_place = job.reducer.place is not None and self._box == tile.box
+        self._in_place = job.reducer.keeps_single and self._box == tile.box
         self._first: Piece | None = None
         self._canvas: Planes = {}
         self._fits: list[bool] = []
@@ -81,8 +80,8 @@ class Mosaic:
         planes = self._planes()
         if valid_pixels(planes["image"], planes.get("variance")) is not None:
             return None
-        for name in planes.keys() - {"mask"}:
-            self._job.reducer.place(self._output[name], planes[name])
+        for name in self._first.given:
+            np.copyto(self._output[name], planes[name])
             planes[name] = self._output[name]
         return self._piece(planes)
 

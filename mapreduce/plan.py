@@ -107,11 +107,6 @@ class Plan:
         """Heights and widths of the tiles, as dask array chunks."""
         return tuple(tuple(np.diff(edges).tolist()) for edges in (self.y_edges, self.x_edges))
 
-    @property
-    def largest(self) -> int:
-        """Number of pixels that the largest task holds: its tile and what it reads."""
-        return max(tile.box.area + tile.reads.area for tile in self.tiles)
-
 
 def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int = 0) -> Plan:
     """Divide the output into tiles and the cells among them.

@@ -17,7 +17,7 @@ and sigma = sqrt(v), the reducers that combine offer three rules by name:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -114,10 +114,9 @@ class PixelReducer:
     undefined values, and returns whatever ``fold`` and ``finish`` need.
     ``fold(state, where, patch)`` adds one patch, whose place in the region is ``where``.
     A reducer with ``joins = True`` may get the results of several cells that lie side by side as
-    one patch, whose ``box`` is that of all of them. If valid values that are alone at their pixels
-    come out one by one, whatever their neighbours, ``place`` may be a function (out, values) that
-    writes what becomes of them; both may be the same array. The engine then needs nothing else for
-    cells that tile the output.
+    one patch, whose ``box`` is that of all of them. With ``keeps_single = True`` a valid value that
+    is alone at its pixel comes out as it is, whatever is beside it: where cells tile the output,
+    the engine then takes their results for it, and folds nothing.
     With ``looks_for_nan = False`` every pixel of a patch counts as valid, and nobody looks.
     ``finish(state)`` must leave the result in the planes that ``begin`` got, NaN where there is
     none; it may return True where every pixel has a single valid value as it was given, which
@@ -157,14 +156,14 @@ class PixelReducer:
     holds_nan: ClassVar[bool] = True
     keeps_psf: ClassVar[bool] = False
     joins: ClassVar[bool] = False
-    place: ClassVar[Callable[[np.ndarray, np.ndarray], Any] | None] = None
+    keeps_single: ClassVar[bool] = False
     looks_for_nan: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Let a class that folds in its own way not inherit the short cut of another."""
         super().__init_subclass__(**kwargs)
-        if {"begin", "fold", "finish"} & vars(cls).keys() and "place" not in vars(cls):
-            cls.place = None
+        if {"begin", "fold", "finish"} & vars(cls).keys() and "keeps_single" not in vars(cls):
+            cls.keeps_single = False
 
     def __post_init__(self) -> None:
         bad = (self.bad,) if isinstance(self.bad, str) else tuple(self.bad)
@@ -197,19 +196,13 @@ class PixelReducer:
             raise ValueError(f"reducer {self.name!r} needs an exposure with a variance plane")
 
 
-def _as_given(out: np.ndarray, values: np.ndarray) -> None:
-    """Write values, where they are not written already."""
-    if out is not values:
-        np.copyto(out, values)
-
-
 @dataclass(frozen=True)
 class Copy(PixelReducer):
     """Keep the last valid value of each pixel, in the order of the cells."""
 
     name: ClassVar[str] = "copy"
     joins: ClassVar[bool] = True
-    place: ClassVar[Callable] = staticmethod(_as_given)
+    keeps_single: ClassVar[bool] = True
     keeps_psf: ClassVar[bool] = True
 
     def begin(self, image, variance):
@@ -296,11 +289,6 @@ class _Cover:
         return False
 
 
-def _as_sums(out: np.ndarray, values: np.ndarray) -> None:
-    """Write values as sums that began with zero: -0.0 becomes 0.0."""
-    np.add(values, 0, out=out)
-
-
 class _Totals:
     """Sums of the valid values of a region; undefined where there is none."""
 
@@ -309,17 +297,17 @@ class _Totals:
         self.cover = _Cover(image.shape)
 
     def add(self, where: _Slices, values: Sequence[np.ndarray], valid: np.ndarray | None) -> None:
-        """Add values where they are valid, in the dtypes of the planes."""
+        """Add values where they are valid, in the dtypes of the planes; the first as it is."""
         before = self.cover.add(where, valid)
-        first = None if before is None else before == 0
         for plane, terms in zip(self.planes, values, strict=True):
             total = plane[where]
-            if first is None:
-                _as_sums(total, terms)
-            else:
-                np.copyto(total, 0, where=first)
-                where_valid = True if valid is None else valid
-                np.add(total, terms, out=total, where=where_valid, casting="same_kind")
+            if before is None:
+                np.copyto(total, terms)
+                continue
+            first = before == 0
+            further = ~first if valid is None else valid & ~first
+            np.copyto(total, terms, where=first)
+            np.add(total, terms, out=total, where=further, casting="same_kind")
 
 
 @dataclass(frozen=True)
@@ -328,7 +316,7 @@ class Sum(PixelReducer):
 
     name: ClassVar[str] = "sum"
     joins: ClassVar[bool] = True
-    place: ClassVar[Callable] = staticmethod(_as_sums)
+    keeps_single: ClassVar[bool] = True
     variance_rule: ClassVar[str] = "sum"
     holds_nan: ClassVar[bool] = False
 
@@ -363,9 +351,9 @@ class Average(PixelReducer):
     joins: ClassVar[bool] = True
 
     @property
-    def place(self) -> Callable | None:
-        """As for a sum; but the square of a root is not to the last bit what it was made of."""
-        return None if self.variance_rule == "correlated" else _as_sums
+    def keeps_single(self) -> bool:
+        """The square of a root is not to the last bit what it was made of."""
+        return self.variance_rule != "correlated"
 
     def begin(self, image, variance):
         """Start without values."""
@@ -392,7 +380,7 @@ class Average(PixelReducer):
         for variance in planes[1:]:
             if self.variance_rule == "correlated":
                 np.multiply(variance, variance, out=variance)
-        return cover.fill(planes, np.nan) and self.variance_rule != "correlated"
+        return cover.fill(planes, np.nan) and self.keeps_single
 
 
 class _Weighted(NamedTuple):

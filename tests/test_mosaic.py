@@ -105,7 +105,7 @@ REDUCERS = [
 def one_by_one(reducer):
     """The same reducer, which gets every result alone."""
     kind = type(reducer)
-    alone = type(kind.__name__, (kind,), {"joins": False, "place": None})
+    alone = type(kind.__name__, (kind,), {"joins": False, "keeps_single": False})
     return alone(**{f.name: getattr(reducer, f.name) for f in dataclasses.fields(reducer)})
 
 

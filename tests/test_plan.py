@@ -218,4 +218,3 @@ def test_chunks_add_up(config, tile):
     assert min(*heights, *widths) > 0
     assert [t.index for t in plan.tiles] == list(np.ndindex(len(heights), len(widths)))
     assert all(t.box.shape == (heights[t.index[0]], widths[t.index[1]]) for t in plan.tiles)
-    assert plan.largest >= max(t.reads.area for t in plan.tiles)
