@@ -122,7 +122,7 @@ def on_processes(exposure: mr.Exposure, mapper: Callable) -> Iterator[dict[str, 
     with (
         tempfile.TemporaryDirectory() as folder,
         LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
+        Client(cluster, direct_to_workers=True) as client,
     ):
         path = Path(folder) / "exposure.fits"
         mr.write_exposure(exposure, path)
