@@ -174,7 +174,7 @@ def _rows(seconds: Mapping[str, Sequence[float]], visits: int) -> list[tuple]:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("bench_atmospheres", __doc__)
     parser.add_argument("--visits", type=count, default=1000, help="visits (%(default)s)")
-    parser.add_argument("--repeat", type=count, help="runs of each (5; 15 for those below 2 s)")
+    parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
     return parser.parse_args(argv)
 
 

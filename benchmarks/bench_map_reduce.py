@@ -230,7 +230,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     others = [name for name in (*REDUCING, *PEERS) if name not in (OURS, "ideal")]
     parser.add_argument("--size", type=int, default=4096, help="pixels along an axis (%(default)s)")
     parser.add_argument(
-        "--repeat", type=count, help="runs of each (5; 15 for those that take less than 2 s)"
+        "--repeat", type=count, help="runs of each (5; 9 for those that take less than 2 s)"
     )
     parser.add_argument(
         "--repeat-slow",

@@ -178,7 +178,7 @@ def measure(
         seconds, result = timed(contestant.run)
         check_equal(expected, name, result)
         quick[name] = seconds < _QUICK
-    rounds = {name: repeat or (15 if quick[name] else 5) for name in contestants}
+    rounds = {name: repeat or (9 if quick[name] else 5) for name in contestants}
     runs: dict[str, list[Run]] = {name: [] for name in contestants}
     while left := [name for name in contestants if len(runs[name]) < rounds[name]]:
         for name in left:
@@ -239,7 +239,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         default=4096,
         help="pixels along an axis; half of it for slow mappers (%(default)s)",
     )
-    parser.add_argument("--repeat", type=count, help="runs of each (5; 15 for those below 2 s)")
+    parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
     return parser.parse_args(argv)
 
 

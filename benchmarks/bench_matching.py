@@ -126,7 +126,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--stars", type=count, default=1_000_000, help="stars in each catalog (%(default)s)"
     )
-    parser.add_argument("--repeat", type=count, help="runs of each (5; 15 for those below 2 s)")
+    parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
     return parser.parse_args(argv)
 
 

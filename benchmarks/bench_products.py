@@ -284,7 +284,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--many", type=count, default=10_000, help="of a large run (%(default)s)")
     parser.add_argument("--detectors", type=count, default=189, help="(%(default)s)")
     parser.add_argument("--size", type=count, default=4096, help="of an exposure (%(default)s)")
-    parser.add_argument("--repeat", type=count, help="runs of each (5; 15 for those below 2 s)")
+    parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
     parser.add_argument("--write", nargs=2, metavar=("RUN", "OUT"), help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 

@@ -204,7 +204,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--positions", type=count, default=10_000_000, help="to find tracts of (%(default)s)"
     )
-    parser.add_argument("--repeat", type=count, help="runs of each (5; 15 for those below 2 s)")
+    parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
     return parser.parse_args(argv)
 
 

@@ -126,7 +126,7 @@ def race(
     """Time functions side by side, in rounds of changing order, and return each one's seconds.
 
     The first run of each is for ``check(name, result)``, and tells how often to repeat: ``repeat``
-    times, by default 5, or 15 if it took less than 2 s. One that took more than 5 s counts as slow:
+    times, by default 5, or 9 if it took less than 2 s. One that took more than 5 s counts as slow:
     it runs ``repeat_slow`` times in all, the first run included.
 
     A timed run follows at once on an untimed one of the same function, except for slow ones. So
@@ -142,7 +142,7 @@ def race(
     slow = {name: t > _SLOW for name, t in first.items()}
     seconds = {name: [t] if slow[name] else [] for name, t in first.items()}
     rounds = {
-        name: repeat_slow if slow[name] else repeat or (15 if t < _QUICK else 5)
+        name: repeat_slow if slow[name] else repeat or (9 if t < _QUICK else 5)
         for name, t in first.items()
     }
     order = random.Random(0)

@@ -431,7 +431,7 @@ def test_race_warms_up_before_it_times():
 @pytest.mark.parametrize(
     ("first", "options", "runs"),
     [
-        (0.1, {}, 15),
+        (0.1, {}, 9),
         (3.0, {}, 5),
         (3.0, {"repeat": 3}, 3),
         (60.0, {}, 1),
