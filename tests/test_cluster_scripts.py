@@ -89,8 +89,17 @@ def started(script, made, **more):
     """Start a script; its output goes to a file, which no process that outlives it keeps open."""
     with open("out.log", "w") as log:
         return subprocess.Popen(
-            [BASH, script], env=environment(made, **more), stdout=log, stderr=subprocess.STDOUT
+            [BASH, script],
+            env=environment(made, **more),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=heed_interrupts,
         )
+
+
+def heed_interrupts():
+    """Undo what a shell does to its background jobs, of which the tests may be one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(process):
