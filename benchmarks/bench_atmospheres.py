@@ -19,6 +19,7 @@ from calibration import AtmosphereTable
 
 from .helpers import (
     Verdict,
+    add_repeat,
     alone,
     conclude,
     count,
@@ -174,7 +175,7 @@ def _rows(seconds: Mapping[str, Sequence[float]], visits: int) -> list[tuple]:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("bench_atmospheres", __doc__)
     parser.add_argument("--visits", type=count, default=1000, help="visits (%(default)s)")
-    parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
+    add_repeat(parser)
     return parser.parse_args(argv)
 
 

@@ -22,6 +22,7 @@ from .contestants import PEERS, REDUCING, absent, lazy_skyfold
 from .helpers import (
     Planes,
     Verdict,
+    add_repeat,
     alone,
     check_equal,
     conclude,
@@ -229,9 +230,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("bench_map_reduce", __doc__)
     others = [name for name in (*REDUCING, *PEERS) if name not in (OURS, "ideal")]
     parser.add_argument("--size", type=int, default=4096, help="pixels along an axis (%(default)s)")
-    parser.add_argument(
-        "--repeat", type=count, help="runs of each (5; 9 for those that take less than 2 s)"
-    )
+    add_repeat(parser)
     parser.add_argument(
         "--repeat-slow",
         type=count,

@@ -28,10 +28,10 @@ from .costly import Spent, Stopwatch, despike, fft_gaussian, take_spent
 from .helpers import (
     Planes,
     Verdict,
+    add_repeat,
     alone,
     check_equal,
     conclude,
-    count,
     environment,
     make_parser,
     make_planes,
@@ -239,7 +239,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         default=4096,
         help="pixels along an axis; half of it for slow mappers (%(default)s)",
     )
-    parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
+    add_repeat(parser)
     return parser.parse_args(argv)
 
 

@@ -22,6 +22,7 @@ from calibration.reference.matching import chord, match_sky, unit_vectors
 
 from .helpers import (
     Verdict,
+    add_repeat,
     alone,
     conclude,
     count,
@@ -126,7 +127,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--stars", type=count, default=1_000_000, help="stars in each catalog (%(default)s)"
     )
-    parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
+    add_repeat(parser)
     return parser.parse_args(argv)
 
 

@@ -12,7 +12,6 @@ import json
 import re
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +26,17 @@ from distributed import Client, LocalCluster
 import mapreduce as mr
 
 from .contestants import add_constant
-from .helpers import Verdict, alone, conclude, count, environment, make_parser, make_planes, table
+from .helpers import (
+    Verdict,
+    alone,
+    conclude,
+    count,
+    environment,
+    in_process,
+    make_parser,
+    make_planes,
+    table,
+)
 from .peers import CONSTANT
 
 __all__ = ["main"]
@@ -72,9 +81,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     print(f"{options.size} x {options.size} pixels in three planes: {planes:.0f} MB")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         make_inputs({CASES[name].source for name in options.case}, options.size, Path(folder))
-        idle = in_process("nothing", options.size, Path(folder))
+        idle = in_process("bench_memory", "nothing", options.size, folder)
         report["runs"] = {
-            name: in_process(name, options.size, Path(folder)) for name in options.case
+            name: in_process("bench_memory", name, options.size, folder) for name in options.case
         }
     rows = [("nothing: imports only", "", *_facts(idle))]
     rows += [(name, CASES[name].on, *_facts(run)) for name, run in report["runs"].items()]
@@ -110,19 +119,6 @@ def make_inputs(kinds: set[str], size: int, folder: Path) -> None:
 def _write(exposure: mr.Exposure, kind: str, path: Path) -> None:
     options = {"compression": None} if kind == "fits" else {}
     mr.write_exposure(exposure, path, format=kind, **options)
-
-
-def in_process(name: str, size: int, folder: Path) -> dict[str, float]:
-    """Run a case in a new process."""
-    call = f"bench_memory.measure({name!r}, {size}, {str(folder)!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", f"from {__package__} import bench_memory; {call}"],
-        cwd=Path(__file__).parents[1],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(name: str, size: int, folder: str) -> None:

@@ -29,6 +29,7 @@ from calibration.simulate.run import simulate_camera, simulate_run
 
 from .helpers import (
     Verdict,
+    add_repeat,
     alone,
     conclude,
     count,
@@ -284,7 +285,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--many", type=count, default=10_000, help="of a large run (%(default)s)")
     parser.add_argument("--detectors", type=count, default=189, help="(%(default)s)")
     parser.add_argument("--size", type=count, default=4096, help="of an exposure (%(default)s)")
-    parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
+    add_repeat(parser)
     parser.add_argument("--write", nargs=2, metavar=("RUN", "OUT"), help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 

@@ -19,6 +19,7 @@ import mapreduce as mr
 
 from .helpers import (
     Verdict,
+    add_repeat,
     alone,
     conclude,
     count,
@@ -153,7 +154,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--positions", type=count, default=100, help="positions in a run (%(default)s)"
     )
-    parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
+    add_repeat(parser)
     return parser.parse_args(argv)
 
 

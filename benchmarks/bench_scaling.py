@@ -24,6 +24,7 @@ from .contestants import add_constant
 from .helpers import (
     Planes,
     Verdict,
+    add_repeat,
     alone,
     check_equal,
     conclude,
@@ -202,7 +203,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         default=[1024, 2048, 4096, 8192, 16384],
         help="pixels along an axis (%(default)s)",
     )
-    parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
+    add_repeat(parser)
     options = parser.parse_args(argv)
     for name in ("cells", "sizes"):
         if len(set(getattr(options, name))) < 2:

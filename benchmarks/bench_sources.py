@@ -26,6 +26,7 @@ from calibration.fields import unit
 
 from .helpers import (
     Verdict,
+    add_repeat,
     alone,
     conclude,
     count,
@@ -204,7 +205,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--positions", type=count, default=10_000_000, help="to find tracts of (%(default)s)"
     )
-    parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
+    add_repeat(parser)
     return parser.parse_args(argv)
 
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -36,7 +34,17 @@ from mapreduce.io.stream import complete_first
 from .bench_memory import peak_memory
 from .bench_products import simulated
 from .clusters import cpu_seconds, peaks, process_cluster
-from .helpers import Verdict, alone, conclude, count, environment, make_parser, table, timed
+from .helpers import (
+    Verdict,
+    alone,
+    conclude,
+    count,
+    environment,
+    in_process,
+    make_parser,
+    table,
+    timed,
+)
 
 __all__ = ["main"]
 
@@ -77,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def rehearse(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Write the products of ever more visits, and project them to many."""
     sizes = sorted(options.visits)
-    runs = {size: in_process(folder, size, options.detectors) for size in sizes}
+    runs = {size: written(folder, size, options.detectors) for size in sizes}
     lines = {name: line(sizes, [run[name] for run in runs.values()]) for name in FITTED}
     projected = {name: fit["start"] + fit["each"] * options.many for name, fit in lines.items()}
     print(f"\nproducts of {options.detectors} detectors, each run a process, on threads")
@@ -85,7 +93,7 @@ def rehearse(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     rows.append((f"{options.many} projected", *_facts(projected)))
     found = {"runs": runs, "lines": lines, "projected": projected}
     if options.check:
-        found["many"] = in_process(folder, options.many, options.detectors)
+        found["many"] = written(folder, options.many, options.detectors)
         rows.append((f"{options.many} measured", *_facts(found["many"])))
     heads = ("open s", "inputs s", "write s", "all s", "peak MB", "files", "MB", "shared kB")
     print(table(("visits", *heads), rows))
@@ -94,20 +102,12 @@ def rehearse(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def in_process(folder: Path, visits: int, detectors: int) -> dict[str, float]:
+def written(folder: Path, visits: int, detectors: int) -> dict[str, float]:
     """Simulate a run, and write its products in a new process."""
     source = folder / f"run-{visits}"
     if not source.exists():
         simulated(source, visits, detectors)
-    call = f"bench_survey.measure({str(source)!r}, {str(folder / f'products-{visits}')!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", f"from {__package__} import bench_survey; {call}"],
-        cwd=Path(__file__).parents[1],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    return in_process("bench_survey", str(source), str(folder / f"products-{visits}"))
 
 
 def measure(source: str, target: str) -> None:

@@ -9,6 +9,8 @@ import math
 import os
 import platform
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,12 +25,14 @@ from dask.system import CPU_COUNT
 __all__ = [
     "Planes",
     "Verdict",
+    "add_repeat",
     "alone",
     "check_equal",
     "conclude",
     "count",
     "environment",
     "facts",
+    "in_process",
     "make_parser",
     "make_planes",
     "new_file",
@@ -154,6 +158,19 @@ def race(
     return seconds
 
 
+def in_process(script: str, *args: Any) -> dict[str, float]:
+    """Call ``measure(*args)`` of a script in a new process; return what it prints last, as JSON."""
+    call = f"{script}.measure({', '.join(map(repr, args))})"
+    done = subprocess.run(
+        [sys.executable, "-c", f"from {__package__} import {script}; {call}"],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     """Return the seconds that a call takes, and its result."""
     gc.collect()
@@ -225,6 +242,11 @@ def make_parser(script: str, description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=new_file, help="also write everything to this file")
     return parser
+
+
+def add_repeat(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--repeat``, for `race`."""
+    parser.add_argument("--repeat", type=count, help="runs of each (5; 9 for those below 2 s)")
 
 
 def count(text: str) -> int:

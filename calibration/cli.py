@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from .products import FgcmProducts, build_products
 from .reference.offsets import ReferenceOffsets
 from .repeatability import measure_repeatability
 from .simulate.run import simulate_run
-from .sources import calibrate_sources
+from .sources.calibrated import MARGIN, calibrate_sources
 from .store import Store
 
 __all__ = ["main"]
@@ -82,18 +84,8 @@ def products_command(
     for warning in caught:
         click.echo(f"warning: {warning.message}", err=True)
     chosen = list(dict.fromkeys(visits)) or run.visit_ids.tolist()
-    file = sys.stderr if progress else io.StringIO()
-    try:
-        with (
-            computed_on(scheduler, progress=False),
-            click.progressbar(length=len(chosen), label="visits", file=file) as bar,
-        ):
-            report = products.write(
-                target, visits=visits or None, overwrite=overwrite, progress=bar.update
-            )
-    except KeyboardInterrupt:
-        click.echo(f"interrupted; what is complete stays in {target}", err=True)
-        click.get_current_context().exit(INTERRUPTED)
+    with _written(target, scheduler, len(chosen), "visits" if progress else "") as update:
+        report = products.write(target, visits=visits or None, overwrite=overwrite, progress=update)
     click.echo(report)
     if pictures is not None:
         without = {outcome.number for outcome in report.remarked if outcome.state != "written"}
@@ -102,6 +94,23 @@ def products_command(
         _draw_offsets(store, pictures)
     if report.failed:
         click.get_current_context().exit(SOME_FAILED)
+
+
+@contextmanager
+def _written(
+    target: Path, scheduler: str, count: int, label: str
+) -> Iterator[Callable[[int], None]]:
+    """Compute on a scheduler; give what moves a progress bar, which is shown if it has a label."""
+    file = sys.stderr if label else io.StringIO()
+    try:
+        with (
+            computed_on(scheduler, progress=False),
+            click.progressbar(length=count, label=label, file=file) as bar,
+        ):
+            yield bar.update
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; what is complete stays in {target}", err=True)
+        click.get_current_context().exit(INTERRUPTED)
 
 
 def _draw(products: FgcmProducts, store: Store, visits: list[int], folder: Path) -> None:
@@ -195,7 +204,7 @@ class _Named(click.ParamType):
 )  # fmt: skip
 @click.option("--keep", multiple=True, help="Keep only this column; repeat [default: all].")
 @click.option(
-    "--margin", type=float, default=5.0, show_default=True,
+    "--margin", type=float, default=MARGIN, show_default=True,
     help="Pixels that a source may lie off its detector.",
 )  # fmt: skip
 @click.option("--rows", type=int, help="Cut files into partitions of so many rows.")
@@ -241,18 +250,8 @@ def calibrate_command(
         margin=margin,
         rows=rows,
     )
-    file = sys.stderr if progress else io.StringIO()
-    try:
-        with (
-            computed_on(scheduler, progress=False),
-            click.progressbar(length=len(calibrated), label="partitions", file=file) as bar,
-        ):
-            report = calibrated.write(
-                target, format=format_, overwrite=overwrite, progress=bar.update
-            )
-    except KeyboardInterrupt:
-        click.echo(f"interrupted; what is complete stays in {target}", err=True)
-        click.get_current_context().exit(INTERRUPTED)
+    with _written(target, scheduler, len(calibrated), "partitions" if progress else "") as update:
+        report = calibrated.write(target, format=format_, overwrite=overwrite, progress=update)
     click.echo(report)
     if report.failed:
         click.get_current_context().exit(SOME_FAILED)

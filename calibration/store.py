@@ -13,13 +13,11 @@ there: it gets its name when all of it is written.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import platform
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -29,7 +27,7 @@ from typing import Any
 
 from astropy.table import Table
 
-from mapreduce.io.stream import complete_first
+from mapreduce.io.stream import TEMPORARY, complete_first, remove_abandoned
 
 from .config import ProductsConfig
 from .product_table import SUFFIXES, check_table, read_table, write_table
@@ -49,9 +47,7 @@ PRODUCTS = (
 )
 _LAYOUT = 1  # of the directory and its files; a store of another one is not added to
 _PROVENANCE = "provenance.json"
-_TEMPORARY = ".*.tmp"  # as `complete_first` names files
 _TOKEN = "PROVENAN"  # the card, and the key in Parquet's metadata
-_ABANDONED = 3600  # seconds after which nobody goes on writing to a temporary file
 _CHOICES = ("zeropoint_output", "atmosphere_output", "tract_stars")  # a store takes further ones
 _TABLE = "inputs.atmosphere_table"  # of which other products than atmospheres know nothing
 # What is not in the products: which of them are made, and where inputs lie.
@@ -182,12 +178,8 @@ class Store:
 
     def _sweep(self) -> None:
         """Remove what killed runs were writing; not what another run is writing now."""
-        now = time.time()
         for folder in (self.directory, *(self.directory / name for name in PRODUCTS)):
-            for path in folder.glob(_TEMPORARY):
-                with contextlib.suppress(OSError):
-                    if now - path.stat().st_mtime > _ABANDONED:
-                        path.unlink()
+            remove_abandoned(folder.glob(TEMPORARY))
 
     def describe(self, product: str, number: int | None = None) -> None:
         """Say in the provenance what columns a product has, if that is not said yet."""
@@ -269,7 +261,7 @@ def _provenance(directory: Path) -> dict[str, Any] | None:
         raise FileExistsError(f"{directory} is a file; products need a directory")
     path = directory / _PROVENANCE
     if not path.exists():
-        if set(directory.iterdir()) - set(directory.glob(_TEMPORARY)):
+        if set(directory.iterdir()) - set(directory.glob(TEMPORARY)):
             raise FileExistsError(
                 f"{directory} is not empty, and holds no products ({_PROVENANCE} is not there); "
                 "choose another name"

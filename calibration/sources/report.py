@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..photocalib import listed as listed_detectors
 from ..texts import listed
 
 __all__ = ["SourcesReport", "Tally"]
@@ -102,7 +103,7 @@ class Tally:
         for visit, detector in sorted(self.detectors):
             by_visit.setdefault(visit, []).append(detector)
         for visit, detectors in list(by_visit.items())[:_LISTED]:
-            names = f"detector{'s'[: len(detectors) != 1]} {listed(detectors, _LISTED)}"
+            names = listed_detectors(detectors, _LISTED)
             count = sum(self.detectors[visit, detector] for detector in detectors)
             yield f"no calibration of visit {visit}, {names}: {_rows(count)}"
         if more := list(by_visit)[_LISTED:]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +16,7 @@ import numpy as np
 from astropy.table import Column, Table
 from dask.delayed import delayed
 
-from mapreduce.io.stream import complete_first
+from mapreduce.io.stream import TEMPORARY, complete_first, remove_abandoned
 
 from ..catalogs.parquet import pyarrow
 from ..product_table import SUFFIXES, check_table, write_table
@@ -37,8 +35,6 @@ __all__ = ["Saved", "write_sources"]
 _LAYOUT = 1  # of the directory and its files
 _BATCH = 64  # partitions that a scheduler gets at once
 _SAID = "sources.json"
-_TEMPORARY = ".*.tmp"  # as `complete_first` names files
-_ABANDONED = 3600  # seconds after which nobody goes on writing to a temporary file
 _TOKEN, _TALLY, _LEFT_OUT = "PROVENAN", "TALLY", "LEFTOUT"  # what a file says of its table
 
 
@@ -149,10 +145,7 @@ def _prepare(
     if differing:
         for path in _files(folder, SUFFIXES):
             path.unlink()
-    for path in folder.rglob(_TEMPORARY):  # what killed runs were writing
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _ABANDONED:
-                path.unlink()
+    remove_abandoned(folder.rglob(TEMPORARY))
     folder.mkdir(exist_ok=True)
     if said != there:
         with complete_first(folder / _SAID, overwrite=True) as temporary:
@@ -168,7 +161,7 @@ def _said(folder: Path) -> dict[str, Any] | None:
     try:
         said = json.loads((folder / _SAID).read_text())
     except FileNotFoundError:
-        if set(folder.iterdir()) - set(folder.glob(_TEMPORARY)):
+        if set(folder.iterdir()) - set(folder.glob(TEMPORARY)):
             raise FileExistsError(
                 f"{folder} is not empty, and holds no calibrated sources ({_SAID} is not there); "
                 "choose another name"

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,10 +28,23 @@ from ..plane import Plane, lazy
 from ..report import Report
 from ..result import MappedExposure
 
-__all__ = ["Target", "check_free", "complete_first", "final_meta", "is_store", "stream"]
+__all__ = [
+    "TEMPORARY",
+    "Target",
+    "check_free",
+    "complete_first",
+    "final_meta",
+    "is_store",
+    "remove_abandoned",
+    "stream",
+]
+
+TEMPORARY = ".*.tmp"
+"""How `complete_first` names what is not complete yet."""
 
 _SIDE = 2048  # pixels, of the blocks in which a source is copied
 _AHEAD = 4  # tiles in work for each thread: enough that none is idle, be some slow
+_ABANDONED = 3600  # seconds after which nobody goes on writing to a temporary file
 _STORE_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 
@@ -203,6 +216,15 @@ def complete_first(path: Path, overwrite: bool, *, folder: bool = False) -> Iter
             os.replace(temporary, path)
     finally:
         _remove(temporary)
+
+
+def remove_abandoned(temporary: Iterable[Path]) -> None:
+    """Remove files like `TEMPORARY` that killed runs left; not what another is writing now."""
+    now = time.time()
+    for path in temporary:
+        with contextlib.suppress(OSError):
+            if now - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
 
 
 def _exchange(new: Path, path: Path) -> None:
