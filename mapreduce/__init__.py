@@ -6,16 +6,15 @@ a reducer puts the results together::
     Exposure --grid--> cells --mapper--> results --reducer--> Exposure | catalog | anything
 """
 
-from .box import Box
-from .cell_psf import CellPsf, PsfComponent
-from .engine import map_reduce, split
-from .exposure import Exposure
-from .grid import Cell, Grid, GridConfig
+from .exposure.box import Box
+from .exposure.cell_psf import CellPsf, PsfComponent
+from .exposure.exposure import Exposure
+from .exposure.mask import MaskPlanes
+from .exposure.psf import DoubleGaussianPsf, GaussianPsf, KernelPsf, Psf, PsfexPsf
+from .grid.grid import Cell, Grid, GridConfig
 from .io import read_exposure, write_exposure
-from .mapper import array_mapper
-from .mask import MaskPlanes
-from .psf import DoubleGaussianPsf, GaussianPsf, KernelPsf, Psf, PsfexPsf
-from .reducer import (
+from .mappers.mapper import array_mapper
+from .reducers.base import (
     Average,
     CellResult,
     Collector,
@@ -29,6 +28,7 @@ from .reducer import (
     WeightedAverage,
 )
 from .report import CellFailure, Report
+from .run.engine import map_reduce, split
 from .simulate import simulate_exposure
 
 __all__ = [

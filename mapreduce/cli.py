@@ -18,13 +18,13 @@ from distributed import Client
 from distributed import progress as show_progress
 
 from .display import before_after
-from .engine import map_reduce
-from .grid import GridConfig
+from .grid.grid import GridConfig
 from .io import check_target, read_exposure, write_exposure
 from .io.stream import check_free
-from .mapper import resolve_mapper
 from .mappers import describe
-from .reducer import REDUCERS, PixelReducer, get_reducer
+from .mappers.mapper import resolve_mapper
+from .reducers.base import REDUCERS, PixelReducer, get_reducer
+from .run.engine import map_reduce
 from .simulate import simulate_exposure
 
 __all__ = ["INTERRUPTED", "SOME_FAILED", "computed_on", "main", "scheduler_option"]

@@ -19,9 +19,9 @@ import dask
 import dask.array as da
 import numpy as np
 
-from .box import Box
-from .exposure import Exposure
-from .plane import lazy
+from .exposure.box import Box
+from .exposure.exposure import Exposure
+from .exposure.plane import lazy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .box import Box
 from .display import facts_table
-from .grid import Cell
+from .exposure.box import Box
+from .grid.grid import Cell
 
 __all__ = ["INPUT_PSF", "CellFailure", "CellRecords", "Report"]
 

@@ -17,10 +17,10 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from scipy import fft
 
-from .box import Box
-from .exposure import Exposure
-from .mask import MaskPlanes
-from .psf import GaussianPsf, Psf
+from .exposure.box import Box
+from .exposure.exposure import Exposure
+from .exposure.mask import MaskPlanes
+from .exposure.psf import GaussianPsf, Psf
 
 __all__ = ["SimulatedExposure", "Truth", "simulate_exposure"]
 

@@ -6,7 +6,7 @@ from dask.base import tokenize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mapreduce.box import Box
+from mapreduce.exposure.box import Box
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
 coordinates = st.integers(-9, 9)

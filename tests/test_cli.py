@@ -92,7 +92,7 @@ def test_map_on_every_local_scheduler_gives_the_same_file_contents(folder):
 @pytest.mark.parametrize("name", ["out.zarr", "out.fits"])
 def test_map_never_holds_the_whole_result(folder, name, scheduler, cluster, monkeypatch):
     pytest.importorskip("zarr")
-    monkeypatch.setattr("mapreduce.result._finish", None)
+    monkeypatch.setattr("mapreduce.run.lazy._finish", None)
     where = cluster.scheduler_address if scheduler == "cluster" else scheduler
     words = ("--cell", 20, "--tile", 20, "--picture", "picture.png", "--scheduler", where)
     result = skyfold("map", "in.fits", name, "--mapper", "usermappers:brighten", *words)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mapreduce.box import Box
 from mapreduce.display import _by_block, _thinned, before_after, draw_boxes, thumbnail
-from mapreduce.exposure import Exposure
+from mapreduce.exposure.box import Box
+from mapreduce.exposure.exposure import Exposure
 
 
 def png_of(html):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mapreduce import Box, Exposure, MaskPlanes
-from mapreduce.fold import Fold, Piece, valid_pixels
-from mapreduce.job import Job
-from mapreduce.reducer import get_reducer
+from mapreduce.reducers.base import get_reducer
+from mapreduce.run.fold import Fold, Piece, valid_pixels
+from mapreduce.run.job import Job
 
 BOX = Box(3, -2, 12, 10)
 

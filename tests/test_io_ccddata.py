@@ -16,8 +16,8 @@ from astropy.nddata import (
 from astropy.wcs import WCS
 
 from mapreduce import Exposure, GaussianPsf, MaskPlanes, read_exposure
+from mapreduce.exposure.wcs import same_wcs
 from mapreduce.io.ccddata import from_ccddata, to_ccddata
-from mapreduce.wcs import same_wcs
 
 IMAGE = np.arange(6.0).reshape(2, 3)
 PLANES = MaskPlanes({"BAD": 4, "DETECTED": 0, "MINE": 9})

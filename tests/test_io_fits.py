@@ -17,11 +17,11 @@ from astropy.wcs import WCS, DistortionLookupTable
 from dask.base import tokenize
 
 from mapreduce import Box, MaskPlanes, read_exposure
+from mapreduce.exposure.mask import as_int32
+from mapreduce.exposure.plane import Derived
 from mapreduce.io import hdu as io_hdu
 from mapreduce.io.hdu import read_table, scan
 from mapreduce.io.source import FitsPlane
-from mapreduce.mask import as_int32
-from mapreduce.plane import Derived
 
 IMAGE = np.arange(40 * 30, dtype="f4").reshape(40, 30)
 FLAGS = np.zeros((40, 30), np.int16)

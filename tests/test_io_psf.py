@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from mapreduce.box import Box
-from mapreduce.cell_psf import CellPsf, PsfComponent
-from mapreduce.io.psf import psf_from_hdus, psf_to_hdus, read_psfex
-from mapreduce.psf import (
+from mapreduce.exposure.box import Box
+from mapreduce.exposure.cell_psf import CellPsf, PsfComponent
+from mapreduce.exposure.psf import (
     DoubleGaussianPsf,
     GaussianPsf,
     KernelPsf,
     Psf,
     PsfexPsf,
 )
+from mapreduce.io.psf import psf_from_hdus, psf_to_hdus, read_psfex
 
 RNG = np.random.default_rng(5)
 PLANES = RNG.uniform(0, 1, (3, 5, 5))

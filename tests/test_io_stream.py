@@ -12,7 +12,7 @@ from dask.callbacks import Callback
 
 from mapreduce import Box, Exposure, GaussianPsf, GridConfig, Psf, map_reduce, read_exposure
 from mapreduce.io.stream import _aligned, _snapped, check_free, complete_first
-from mapreduce.tile import FinishedTile, MappedTile
+from mapreduce.run.tile import FinishedTile, MappedTile
 from tests.support import (
     ArraySource,
     assert_read_back,

@@ -8,9 +8,15 @@ import pytest
 from dask.base import tokenize
 from scipy import ndimage
 
-from mapreduce.box import Box
-from mapreduce.exposure import Exposure
-from mapreduce.mapper import array_mapper, extras, masked_pixels, require_border, resolve_mapper
+from mapreduce.exposure.box import Box
+from mapreduce.exposure.exposure import Exposure
+from mapreduce.mappers.mapper import (
+    array_mapper,
+    extras,
+    masked_pixels,
+    require_border,
+    resolve_mapper,
+)
 
 WHOLE = Box(100, 200, 8, 6)
 

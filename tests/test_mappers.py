@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from mapreduce.box import Box
-from mapreduce.exposure import Exposure
-from mapreduce.mapper import extras
+from mapreduce.exposure.box import Box
+from mapreduce.exposure.exposure import Exposure
 from mapreduce.mappers import (
     MAPPERS,
     describe,
@@ -11,6 +10,7 @@ from mapreduce.mappers import (
     median_filter,
     subtract_background,
 )
+from mapreduce.mappers.mapper import extras
 from mapreduce.simulate import simulate_exposure
 
 

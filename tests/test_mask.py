@@ -3,7 +3,7 @@ import pickle
 import pytest
 from dask.base import tokenize
 
-from mapreduce.mask import MaskPlanes
+from mapreduce.exposure.mask import MaskPlanes
 
 
 def test_lsst_planes():

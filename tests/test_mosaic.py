@@ -7,9 +7,9 @@ import pytest
 
 import mapreduce as mr
 from mapreduce import Average, Box, Copy, Exposure, GridConfig, Median, Sum, WeightedAverage
-from mapreduce.fold import Fold, Piece
-from mapreduce.mosaic import Mosaic
-from mapreduce.plan import make_plan
+from mapreduce.run.fold import Fold, Piece
+from mapreduce.run.mosaic import Mosaic
+from mapreduce.run.plan import make_plan
 from tests.test_fold import make_job
 
 GRID = GridConfig((5, 4), border=2)

@@ -4,7 +4,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mapreduce import Box, Grid, GridConfig
-from mapreduce.plan import make_plan
+from mapreduce.run.plan import make_plan
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
 BOX = Box(-3, 7, 40, 30)

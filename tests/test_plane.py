@@ -4,7 +4,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from mapreduce.plane import Section, Source, cut, lazy, plane_token, read
+from mapreduce.exposure.plane import Section, Source, cut, lazy, plane_token, read
 from tests.support import ArraySource
 
 PIXELS = np.arange(30, dtype="f4").reshape(5, 6)

@@ -9,9 +9,9 @@ import pytest
 from astropy.io import fits
 from dask.base import tokenize
 
-from mapreduce.box import Box
-from mapreduce.cell_psf import CellPsf, PsfComponent
-from mapreduce.psf import (
+from mapreduce.exposure.box import Box
+from mapreduce.exposure.cell_psf import CellPsf, PsfComponent
+from mapreduce.exposure.psf import (
     DoubleGaussianPsf,
     GaussianPsf,
     KernelPsf,

@@ -25,7 +25,7 @@ from mapreduce import (
     WeightedAverage,
     map_reduce,
 )
-from mapreduce.reducer import get_reducer
+from mapreduce.reducers.base import get_reducer
 from tests.support import make_exposure
 
 NAN, INF = np.nan, np.inf

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mapreduce.box import Box
-from mapreduce.psf import DoubleGaussianPsf, GaussianPsf
+from mapreduce.exposure.box import Box
+from mapreduce.exposure.psf import DoubleGaussianPsf, GaussianPsf
 from mapreduce.simulate import _PROFILES, _galaxy, simulate_exposure
 
 

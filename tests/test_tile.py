@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from mapreduce import Box, Copy, GridConfig, Sum
-from mapreduce.job import MAIN, Blocks, Job
-from mapreduce.plan import make_plan
-from mapreduce.plane import Section
-from mapreduce.reducer import get_reducer
+from mapreduce.exposure.plane import Section
+from mapreduce.reducers.base import get_reducer
 from mapreduce.report import CellFailure
-from mapreduce.tile import collect_tile, map_tile, reduce_tile, replay_cell
-from mapreduce.turns import Turns
+from mapreduce.run.job import MAIN, Blocks, Job
+from mapreduce.run.plan import make_plan
+from mapreduce.run.tile import collect_tile, map_tile, reduce_tile, replay_cell
+from mapreduce.run.turns import Turns
 from tests.support import (
     ArraySource,
     assert_same,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mapreduce as mr
-from mapreduce.turns import Turns
+from mapreduce.run.turns import Turns
 
 
 def table_of(size, n=3):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from astropy.wcs import WCS, Sip
 
-from mapreduce.wcs import same_wcs, shift_wcs
+from mapreduce.exposure.wcs import same_wcs, shift_wcs
 
 
 def make_wcs(sip=0.0):

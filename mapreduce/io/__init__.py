@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..exposure import Exposure
+from ..exposure.exposure import Exposure
 from ..report import Report
 from .stream import check_free
 

@@ -18,9 +18,9 @@ from astropy.nddata import (
 )
 from astropy.wcs import WCS
 
-from ..exposure import Exposure
-from ..mask import MaskPlanes
-from ..wcs import shift_wcs
+from ..exposure.exposure import Exposure
+from ..exposure.mask import MaskPlanes
+from ..exposure.wcs import shift_wcs
 from .header import as_header, bare, mask_cards, mask_planes_of, origin_cards, origin_of
 from .values import flag_bad, variance_of_error, variance_of_weight
 
@@ -137,7 +137,7 @@ def from_ccddata(ccd: CCDData) -> Exposure:
             mask = flag_bad(noise, mask, value=planes.bitmask("BAD"))
     psf = None
     if ccd.psf is not None:
-        from ..psf import KernelPsf
+        from ..exposure.psf import KernelPsf
 
         psf = KernelPsf(ccd.psf)
     return Exposure(

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from ..exposure import Exposure
-from ..mask import MaskPlanes
-from ..plane import Derived, Source
+from ..exposure.exposure import Exposure
+from ..exposure.mask import MaskPlanes
+from ..exposure.plane import Derived, Source
 from .hdu import Hdu, listed, scan
 from .header import mask_planes_of, merged, wcs_of
 from .source import FitsPlane

@@ -15,8 +15,8 @@ from typing import Any
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
-from ..mask import MaskPlanes
-from ..wcs import shift_wcs
+from ..exposure.mask import MaskPlanes
+from ..exposure.wcs import shift_wcs
 from .hdu import Hdu, open_hdu
 
 __all__ = [

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from ..exposure import Exposure
-from ..mask import MaskPlanes
-from ..plane import Derived, Source
-from ..psf import Psf, PsfexPsf
+from ..exposure.exposure import Exposure
+from ..exposure.mask import MaskPlanes
+from ..exposure.plane import Derived, Source
+from ..exposure.psf import Psf, PsfexPsf
 from .hdu import Hdu, listed, open_hdu, read_table, scan
 from .header import mask_planes_of, merged, origin_of, wcs_of
 from .source import FitsPlane

@@ -1,4 +1,4 @@
-"""PSF models on disk: PSFEx files, and our own HDUs that keep any model of `mapreduce.psf`.
+"""PSF models on disk: PSFEx files, and our own HDUs that keep any PSF.
 
 `GaussianPsf`, `DoubleGaussianPsf`, `KernelPsf` and `PsfexPsf` are rows of a table, a column per
 field (header cards would lose the last digits), all models of one class and shape in one table.
@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from astropy.io import fits
 
-from ..box import Box
-from ..cell_psf import CellPsf, PsfComponent
-from ..psf import (
+from ..exposure.box import Box
+from ..exposure.cell_psf import CellPsf, PsfComponent
+from ..exposure.psf import (
     DoubleGaussianPsf,
     GaussianPsf,
     KernelPsf,
@@ -112,7 +112,7 @@ def psf_to_hdus(psf: Psf) -> list[fits.BinTableHDU]:
     Parameters
     ----------
     psf : Psf
-        Any model of `mapreduce.psf`, or a `CellPsf` of any; equal PSFs of cells are stored once.
+        Any model, or a `CellPsf` of any; equal PSFs of cells are stored once.
 
     Returns
     -------

@@ -23,10 +23,10 @@ import numpy as np
 from dask.system import CPU_COUNT
 from distributed import default_client
 
-from ..exposure import Exposure
-from ..plane import Plane, lazy
+from ..exposure.exposure import Exposure
+from ..exposure.plane import Plane, lazy
 from ..report import Report
-from ..result import MappedExposure
+from ..run.lazy import MappedExposure
 
 __all__ = [
     "TEMPORARY",

@@ -1,7 +1,7 @@
 """From what files hold to what an exposure holds: variances, and int32 masks.
 
 Each function takes blocks of pixels and is importable, so that a source that uses it (see
-`mapreduce.plane.Derived`) can travel to a worker.
+`mapreduce.exposure.plane.Derived`) can travel to a worker.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from ..mask import MaskPlanes, as_int32
-from ..plane import Derived, Source
+from ..exposure.mask import MaskPlanes, as_int32
+from ..exposure.plane import Derived, Source
 from .hdu import Hdu
 from .source import FitsPlane
 

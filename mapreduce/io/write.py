@@ -18,9 +18,9 @@ import numpy as np
 from astropy.io import fits
 from dask.base import is_dask_collection
 
-from ..exposure import Exposure
+from ..exposure.exposure import Exposure
 from ..report import Report
-from ..result import MappedExposure
+from ..run.lazy import MappedExposure
 from .header import as_header, bare, mask_cards, origin_cards, wcs_cards
 from .stream import check_free, complete_first, final_meta, stream
 

@@ -33,10 +33,10 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 from dask.base import is_dask_collection
 
-from ..exposure import Exposure
-from ..plane import Source
+from ..exposure.exposure import Exposure
+from ..exposure.plane import Source
+from ..exposure.wcs import shift_wcs
 from ..report import Report
-from ..wcs import shift_wcs
 from .header import as_header, bare, wcs_cards
 from .stream import check_free, complete_first, final_meta, is_store, stream
 from .values import named_mask

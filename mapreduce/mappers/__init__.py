@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..mapper import Mapper
 from .background import subtract_background
 from .filters import gaussian_filter, median_filter
+from .mapper import Mapper
 
 __all__ = ["MAPPERS", "describe", "gaussian_filter", "median_filter", "subtract_background"]
 

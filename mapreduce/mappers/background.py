@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 from astropy.stats import sigma_clip
 
-from ..box import Box
-from ..exposure import Exposure
-from ..mapper import masked_pixels
+from ..exposure.box import Box
+from ..exposure.exposure import Exposure
+from .mapper import masked_pixels
 
 __all__ = ["subtract_background"]
 

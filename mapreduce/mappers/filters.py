@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from ..box import Box
-from ..exposure import Exposure
-from ..mapper import array_mapper, require_border
+from ..exposure.box import Box
+from ..exposure.exposure import Exposure
+from .mapper import array_mapper, require_border
 
 __all__ = ["gaussian_filter", "median_filter"]
 

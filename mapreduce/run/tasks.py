@@ -12,10 +12,10 @@ import numpy as np
 from dask.task_spec import Task, TaskRef
 from distributed import get_worker
 
-from .box import Box
+from ..exposure.box import Box
+from ..report import CellRecords
 from .job import MAIN, Blocks, Job, Planes
 from .plan import Tile
-from .report import CellRecords
 from .tile import FinishedTile, MappedTile, collect_tile, map_tile, reduce_tile
 from .turns import Turns
 

@@ -14,17 +14,17 @@ from dask.base import is_dask_collection, tokenize
 from dask.delayed import Delayed
 from dask.utils import funcname
 
+from ..exposure.exposure import Exposure
+from ..exposure.psf import Psf
+from ..exposure.wcs import same_wcs
+from ..grid.grid import Grid, GridConfig, cells_of
+from ..mappers.mapper import check_arguments, extras
+from ..reducers.base import Collector, PixelReducer, get_reducer
+from ..report import runs
 from . import graph
-from .exposure import Exposure
-from .grid import Grid, GridConfig, cells_of
 from .job import MAIN, Job
-from .mapper import check_arguments, extras
 from .plan import make_plan
-from .psf import Psf
-from .reducer import Collector, PixelReducer, get_reducer
-from .report import runs
 from .tile import replay_cell
-from .wcs import same_wcs
 
 __all__ = ["map_reduce", "split"]
 
@@ -55,12 +55,12 @@ def map_reduce(
         What is cut. Its planes may be in memory, in files, or dask arrays.
     mapper : callable
         ``mapper(sub, expanded, full_bbox, **mapper_kwargs)``, called once per cell with read-only
-        exposures over the core and the expanded box; see `mapreduce.mapper`.
+        exposures over the core and the expanded box; see `mapreduce.mappers`.
     grid : GridConfig or Grid, optional
         The cells; default ``GridConfig()``.
     reducer : str, PixelReducer or Collector, optional
         "copy", "sum", "average", "weighted_average", "median" and "feather" make an exposure,
-        "none", "concatenate" and "coadd_psf" collect; see `mapreduce.reducer`.
+        "none", "concatenate" and "coadd_psf" collect; see `mapreduce.reducers`.
     aligned : mapping of str to Exposure, optional
         Further exposures on the same pixels, covering the box of ``exposure``; the mapper gets
         each, cut to the cell's expanded box, as an argument of that name.

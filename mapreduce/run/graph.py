@@ -26,12 +26,12 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import List, Task, TaskRef
 
-from .box import Box
-from .exposure import Exposure
+from ..exposure.box import Box
+from ..exposure.exposure import Exposure
+from ..exposure.plane import Plane, cut
 from .job import MAIN, Job
+from .lazy import MappedExposure
 from .plan import Plan, Tile
-from .plane import Plane, cut
-from .result import MappedExposure
 from .tasks import (
     TILE_MASK,
     Layout,

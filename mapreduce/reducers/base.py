@@ -24,12 +24,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from astropy.table import Table, vstack
 
-from .box import Box
-from .cell_psf import CellPsf, PsfComponent
-from .exposure import Exposure
-from .grid import Cell
-from .report import CellFailure
-from .wcs import same_wcs
+from ..exposure.box import Box
+from ..exposure.cell_psf import CellPsf, PsfComponent
+from ..exposure.exposure import Exposure
+from ..exposure.wcs import same_wcs
+from ..grid.grid import Cell
+from ..report import CellFailure
 
 __all__ = [
     "REDUCERS",

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from .box import Box
-from .grid import Cell, Grid, cells_of
+from ..exposure.box import Box
+from ..grid.grid import Cell, Grid, cells_of
 
 __all__ = ["Plan", "Tile", "make_plan"]
 

@@ -14,9 +14,9 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import DataNode, List, Task, TaskRef
 
-from .cell_psf import CellPsf, PsfComponent
-from .exposure import Exposure
-from .report import Report, runs
+from ..exposure.cell_psf import CellPsf, PsfComponent
+from ..exposure.exposure import Exposure
+from ..report import Report, runs
 from .tasks import Sealed, SharedTask, Summary, start_run, summarise, take_plane
 from .tile import FinishedTile
 

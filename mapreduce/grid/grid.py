@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from dask.base import is_dask_collection
 
-from .box import Box
-from .exposure import Exposure
+from ..exposure.box import Box
+from ..exposure.exposure import Exposure
 
 __all__ = ["Cell", "Grid", "GridConfig", "cells_of", "table_of"]
 
@@ -140,7 +140,7 @@ expanded=Box(x0=0, y0=46, width=54, height=54)))
         ImportError
             If matplotlib is not installed.
         """
-        from .display import draw_boxes
+        from ..display import draw_boxes
 
         if skip < 1:
             raise ValueError(f"skip must be 1 or more, got {skip}")

@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from .box import Box
-from .exposure import Exposure
+from ..exposure.box import Box
+from ..exposure.exposure import Exposure
+from ..grid.grid import Cell
 from .fold import Piece, valid_pixels
-from .grid import Cell
 from .job import Job, Planes
 from .plan import Tile
 

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .box import Box
-from .exposure import Exposure
-from .grid import Cell, table_of
-from .mask import MaskPlanes
+from ..exposure.box import Box
+from ..exposure.exposure import Exposure
+from ..exposure.mask import MaskPlanes
+from ..exposure.plane import Section, cut, read
+from ..grid.grid import Cell, table_of
+from ..reducers.base import Collector, PixelReducer
 from .plan import Tile
-from .plane import Section, cut, read
-from .reducer import Collector, PixelReducer
 
 __all__ = ["MAIN", "Blocks", "CellInput", "Job", "Planes", "cell_input", "exposure_over"]
 

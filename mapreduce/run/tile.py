@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from .box import Box
-from .exposure import Exposure
+from ..exposure.box import Box
+from ..exposure.exposure import Exposure
+from ..exposure.psf import Psf
+from ..exposure.wcs import same_wcs
+from ..grid.grid import Cell, cells_of, table_of
+from ..reducers.base import CellResult, PixelReducer
+from ..report import INPUT_PSF, CellFailure, CellRecords
 from .fold import Fold, Piece
-from .grid import Cell, cells_of, table_of
 from .job import MAIN, Blocks, CellInput, Job, Planes, cell_input, exposure_over
 from .mosaic import Mosaic
 from .plan import Tile, TileIndex
-from .psf import Psf
-from .reducer import CellResult, PixelReducer
-from .report import INPUT_PSF, CellFailure, CellRecords
 from .turns import Turns
-from .wcs import same_wcs
 
 __all__ = [
     "FinishedTile",

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .box import Box
+from ..exposure.box import Box
+from ..reducers.base import Patch
 from .job import Job, Planes
-from .reducer import Patch
 
 __all__ = ["Fold", "Piece", "valid_pixels"]
 

@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from .box import Box
-from .exposure import Exposure
+from ..exposure.box import Box
+from ..exposure.exposure import Exposure
 
 __all__ = [
     "ArrayMapper",
@@ -317,7 +317,7 @@ def resolve_mapper(name: str) -> Mapper:
     >>> resolve_mapper("numpy.linalg:norm").__name__
     'norm'
     """
-    from .mappers import MAPPERS  # which are made with this module
+    from . import MAPPERS  # which are made with this module
 
     if name in MAPPERS:
         return MAPPERS[name]

@@ -21,7 +21,7 @@ from .mask import MaskPlanes, as_int32
 from .plane import Array, Derived, Plane, cut, lazy, plane_token
 
 if TYPE_CHECKING:
-    from .report import Report
+    from ..report import Report
 
 __all__ = ["Exposure"]
 
@@ -327,7 +327,7 @@ class Exposure(DaskMethodsMixin):
 
     def write(self, path: str | os.PathLike, **options: Any) -> Report | None:
         """Write to a file; see `write_exposure` for the options, and for what is returned."""
-        from .io import write_exposure
+        from ..io import write_exposure
 
         return write_exposure(self, path, **options)
 
@@ -337,20 +337,20 @@ class Exposure(DaskMethodsMixin):
         If the exposure is lazy, it is written block by block as it is computed; the report of the
         run is returned.
         """
-        from .io import write_exposure
+        from ..io import write_exposure
 
         return write_exposure(self, path, format="zarr", **options)
 
     def to_ccddata(self, **options: Any) -> Any:
         """Return the exposure as an `astropy.nddata.CCDData`; see `mapreduce.io.ccddata`."""
-        from .io.ccddata import to_ccddata
+        from ..io.ccddata import to_ccddata
 
         return to_ccddata(self, **options)
 
     @classmethod
     def from_ccddata(cls, ccd: Any, **options: Any) -> Exposure:
         """Make an exposure of an `astropy.nddata.CCDData`; see `mapreduce.io.ccddata`."""
-        from .io.ccddata import from_ccddata
+        from ..io.ccddata import from_ccddata
 
         return from_ccddata(ccd, **options)
 
@@ -472,7 +472,7 @@ class Exposure(DaskMethodsMixin):
             "PSF": "none" if self.psf is None else repr(self.psf),
             "header": f"{len(self.meta)} cards",
         }
-        from .display import facts_table, thumbnail
+        from ..display import facts_table, thumbnail
 
         picture = thumbnail(self._image) if isinstance(self._image, np.ndarray) else ""
         return facts_table("Exposure", facts.items(), picture)

@@ -1,0 +1,1 @@
+"""Where it is cut: cells with their core and expanded boxes."""

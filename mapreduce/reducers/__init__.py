@@ -1,0 +1,1 @@
+"""What puts the results of cells together."""

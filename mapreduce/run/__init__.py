@@ -1,0 +1,1 @@
+"""How one exposure runs: from a plan of tiles to tasks and the lazy result."""
