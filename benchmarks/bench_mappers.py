@@ -22,7 +22,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
 
 import mapreduce as mr
-from mapreduce.mappers import gaussian_filter, median_filter
+from mapreduce.mappers.filters import gaussian_filter, median_filter
 
 from .costly import Spent, Stopwatch, despike, fft_gaussian, take_spent
 from .helpers import (

@@ -18,7 +18,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord, match_coordinates_sky
 from scipy.spatial import KDTree
 
-from calibration.reference.matching import chord, match_sky, unit_vectors
+from calibration.sky.matching import chord, match_sky, unit_vectors
 
 from .helpers import (
     Verdict,

@@ -24,7 +24,7 @@ from numpy.polynomial import chebyshev
 
 import calibration as cal
 import mapreduce as mr
-from calibration.flux import AB_FLUX
+from calibration.photocalib.flux import AB_FLUX
 from calibration.simulate.run import simulate_camera, simulate_run
 
 from .helpers import (

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.polynomial.chebyshev import chebval2d
 
 import calibration as cal
-from calibration.catalogs.parquet import write_parquet
-from calibration.fields import unit
+from calibration.fields.chebyshev import unit
+from calibration.tables.parquet import write_parquet
 
 from .helpers import (
     Verdict,

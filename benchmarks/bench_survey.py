@@ -26,9 +26,9 @@ from dask.delayed import Delayed
 from dask.task_spec import DataNode, Task, TaskRef
 
 import calibration as cal
-from calibration.products import make_photo_calib
-from calibration.store import Store
-from calibration.write import Outcome
+from calibration.products.build import make_photo_calib
+from calibration.products.store import Store
+from calibration.products.write import Outcome
 from mapreduce.io.stream import complete_first
 
 from .bench_memory import peak_memory

@@ -4,30 +4,31 @@ The catalogs of one FGCM run become, visit by visit, spatially varying calibrati
 detector's fluxes, transmission curves of the atmosphere, and shards of the standard stars.
 """
 
-from .atmosphere import AtmosphereTable
-from .camera import Boresight, Camera, Detector, RadialTransform, WcsDetector
-from .catalogs import FgcmRun, RunWarning
-from .config import ColourTerm, ProductsConfig
+from .atmosphere.table import AtmosphereTable
+from .atmosphere.transmission import BandIntegrals, TransmissionCurve, band_integrals
+from .camera.camera import Camera
+from .camera.detector import Detector, WcsDetector
+from .camera.focal_plane import Boresight, RadialTransform
+from .config.config import ColourTerm, ProductsConfig
 from .display import draw_focal_plane, draw_transmissions
-from .fields import ChebyshevField
-from .photocalib import PhotoCalib, VisitPhotoCalib
-from .products import FgcmProducts, build_products
-from .reference import (
-    MissingBandError,
-    ReferenceCatalog,
-    ReferenceOffsets,
-    ReferenceWarning,
-    match_sky,
-    reference_offsets,
-)
-from .repeatability import Repeatability, measure_repeatability
-from .simulate import simulate_camera, simulate_run
-from .skymap import HealpixSkyMap, RingsSkyMap, SkyMap, sky_map_of
-from .sources import CalibratedSources, SourcesReport, calibrate_sources
-from .stars import TractStars, tract_stars
-from .transmission import BandIntegrals, TransmissionCurve, band_integrals
-from .write import WriteReport
-from .zeropoints import CalibrationWarning, NoZeropointError, visit_photo_calib
+from .fields.chebyshev import ChebyshevField
+from .photocalib.photocalib import PhotoCalib, VisitPhotoCalib
+from .photocalib.zeropoints import CalibrationWarning, NoZeropointError, visit_photo_calib
+from .products.build import FgcmProducts, build_products
+from .products.write import WriteReport
+from .reference.catalog import MissingBandError, ReferenceCatalog, ReferenceWarning
+from .reference.measure import reference_offsets
+from .reference.offsets import ReferenceOffsets
+from .repeatability.report import Repeatability, measure_repeatability
+from .run.problems import RunWarning
+from .run.run import FgcmRun
+from .simulate.instrument import simulate_camera
+from .simulate.run import simulate_run
+from .sky.matching import match_sky
+from .sky.skymap import HealpixSkyMap, RingsSkyMap, SkyMap, sky_map_of
+from .sources.calibrated import CalibratedSources, calibrate_sources
+from .sources.report import SourcesReport
+from .stars.tracts import TractStars, tract_stars
 
 __all__ = [
     "AtmosphereTable",

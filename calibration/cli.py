@@ -15,16 +15,16 @@ import dask
 
 from mapreduce.cli import INTERRUPTED, SOME_FAILED, computed_on, main, scheduler_option
 
-from .catalogs.run import FgcmRun
-from .config import ProductsConfig
+from .config.config import ProductsConfig
 from .display import draw_focal_plane, draw_transmissions
-from .photocalib import VisitPhotoCalib
-from .products import FgcmProducts, build_products
+from .photocalib.photocalib import VisitPhotoCalib
+from .products.build import FgcmProducts, build_products
+from .products.store import Store
 from .reference.offsets import ReferenceOffsets
-from .repeatability import measure_repeatability
+from .repeatability.report import measure_repeatability
+from .run.run import FgcmRun
 from .simulate.run import simulate_run
 from .sources.calibrated import MARGIN, calibrate_sources
-from .store import Store
 
 __all__ = ["main"]
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from mapreduce.display import new_figure
 
+from .atmosphere.transmission import TransmissionCurve
 from .camera.camera import Camera
-from .photocalib import VisitPhotoCalib
-from .transmission import TransmissionCurve
+from .photocalib.photocalib import VisitPhotoCalib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

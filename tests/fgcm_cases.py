@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from calibration.catalogs.parquet import write_parquet
+from calibration.tables.parquet import write_parquet
 
 RUN = Path(__file__).parent / "data" / "fgcm_run"
 FILES = {

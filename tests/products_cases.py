@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.catalogs.problems import RunWarning
-from calibration.catalogs.run import FgcmRun
-from calibration.config import ProductsConfig
-from calibration.product_table import read_table
-from calibration.products import build_products
+from calibration.config.config import ProductsConfig
+from calibration.products.build import build_products
+from calibration.run.problems import RunWarning
+from calibration.run.run import FgcmRun
+from calibration.tables.files import read_table
 from tests.fgcm_cases import RUN, tables
 
 DATA = Path(__file__).parent / "data"
@@ -89,7 +89,7 @@ class Counted:
 
 
 def count(monkeypatch, name):
-    """Count the calls of a function of `calibration.products`."""
-    counted = Counted(getattr(__import__("calibration.products", fromlist=[name]), name))
-    monkeypatch.setattr(f"calibration.products.{name}", counted)
+    """Count the calls of a function of `calibration.products.build`."""
+    counted = Counted(getattr(__import__("calibration.products.build", fromlist=[name]), name))
+    monkeypatch.setattr(f"calibration.products.build.{name}", counted)
     return counted.visits

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from calibration import FgcmRun, ProductsConfig
-from calibration.catalogs.parquet import write_parquet
-from calibration.healpix import pixel_of
 from calibration.reference.measure import reference_offsets
+from calibration.sky.healpix import pixel_of
+from calibration.tables.parquet import write_parquet
 
 BANDS = ("g", "r")
 OFFSETS = {"g": 0.03, "r": -0.05}

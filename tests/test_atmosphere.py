@@ -15,8 +15,8 @@ from dask.base import tokenize
 from scipy.interpolate import RegularGridInterpolator
 
 from calibration import AtmosphereTable, TransmissionCurve
-from calibration.atmosphere_file import ATMOSPHERES
-from calibration.transmission import band_integrals
+from calibration.atmosphere.file import ATMOSPHERES
+from calibration.atmosphere.transmission import band_integrals
 
 DATA = Path(__file__).parent / "data"
 SMALL_TABLE = DATA / "atmosphere_table.fits.gz"

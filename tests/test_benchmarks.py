@@ -15,7 +15,8 @@ from benchmarks import bench_map_reduce, bench_mappers, bench_survey, clusters, 
 from benchmarks.contestants import BAD_BITS, LIBRARIES, PEERS, REDUCING, absent
 from benchmarks.helpers import Verdict, check_equal, make_planes, race, ratio, summary, table
 from benchmarks.peers import lazy_map_overlap
-from calibration import build_products, write
+from calibration import build_products
+from calibration.products import write
 from calibration.simulate.run import simulate_camera, simulate_run
 
 QUICK = ["--skip", "ray", "--skip", "daisy"]  # which start processes

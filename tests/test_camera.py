@@ -17,7 +17,7 @@ from dask.base import tokenize
 from calibration.camera.camera import Camera
 from calibration.camera.detector import Detector
 from calibration.camera.focal_plane import Boresight
-from calibration.fields import ChebyshevField
+from calibration.fields.chebyshev import ChebyshevField
 from mapreduce import Box
 from tests.test_detector import area_on_sky, exact_wcs, pixels
 

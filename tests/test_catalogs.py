@@ -18,13 +18,13 @@ from astropy.table import Table, vstack
 from dask.base import tokenize
 
 from calibration.camera.camera import Camera
-from calibration.catalogs.checks import check_jacobian
-from calibration.catalogs.fits_table import FitsTable
-from calibration.catalogs.parquet import ParquetTable, write_parquet
-from calibration.catalogs.problems import RunWarning
-from calibration.catalogs.run import FgcmRun
-from calibration.config import ProductsConfig
-from calibration.zeropoints import NoZeropointError
+from calibration.config.config import ProductsConfig
+from calibration.photocalib.zeropoints import NoZeropointError
+from calibration.run.checks import check_jacobian
+from calibration.run.problems import RunWarning
+from calibration.run.run import FgcmRun
+from calibration.tables.fits_read import FitsTable
+from calibration.tables.parquet import ParquetTable, write_parquet
 from tests.fgcm_cases import FILES, RUN, hdu_of, tables, upper, write, write_alone
 
 VISIT = 60600004

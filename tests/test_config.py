@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from dask.base import tokenize
 
-from calibration.config import ColourTerm, ProductsConfig
+from calibration.config.config import ColourTerm, ProductsConfig
 
 CONTRACT = {
     "physical_filter_map": {},

@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from calibration.fits_rows import FitsRows, write_fits_rows
+from calibration.tables.fits_write import FitsRows, write_fits_rows
 
 COLUMNS = {
     "visit": ("", "visit number"),

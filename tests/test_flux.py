@@ -11,7 +11,7 @@ from astropy.io import fits
 from dask.base import tokenize
 
 from calibration import ChebyshevField, PhotoCalib
-from calibration.flux import Calibrate
+from calibration.photocalib.flux import Calibrate
 from mapreduce import Box, Exposure
 
 from .support import make_exposure, unread

@@ -3,13 +3,9 @@ import pytest
 
 from mapreduce.exposure.box import Box
 from mapreduce.exposure.exposure import Exposure
-from mapreduce.mappers import (
-    MAPPERS,
-    describe,
-    gaussian_filter,
-    median_filter,
-    subtract_background,
-)
+from mapreduce.mappers import MAPPERS, describe
+from mapreduce.mappers.background import subtract_background
+from mapreduce.mappers.filters import gaussian_filter, median_filter
 from mapreduce.mappers.mapper import extras
 from mapreduce.simulate import simulate_exposure
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.reference.matching import angle, chord, match_sky, match_vectors, unit_vectors
+from calibration.sky.matching import angle, chord, match_sky, match_vectors, unit_vectors
 
 
 def all_pairs(vectors, others, radius):

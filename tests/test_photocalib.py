@@ -11,8 +11,8 @@ from astropy.table import QTable, Table
 from dask.base import tokenize
 
 from calibration import ChebyshevField, PhotoCalib, VisitPhotoCalib
-from calibration.flux import AB_FLUX, AB_MAGNITUDE
-from calibration.photocalib import find
+from calibration.photocalib.flux import AB_FLUX, AB_MAGNITUDE
+from calibration.photocalib.photocalib import find
 from mapreduce import Box
 
 BOX = Box(0, 0, 100, 50)

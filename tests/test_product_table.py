@@ -11,9 +11,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from calibration import product_table
-from calibration.fits_checksum import summed, word_sum
-from calibration.product_table import SUFFIXES, check_table, read_table, write_table
+from calibration.tables import files as product_table
+from calibration.tables.files import SUFFIXES, check_table, read_table, write_table
+from calibration.tables.fits_checksum import summed, word_sum
 from tests.products_cases import assert_same_table, files
 
 

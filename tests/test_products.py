@@ -16,12 +16,12 @@ from dask.callbacks import Callback
 from dask.delayed import Delayed
 
 from calibration import AtmosphereTable, VisitPhotoCalib
-from calibration.catalogs.catalog import Catalog
-from calibration.catalogs.problems import RunWarning
-from calibration.catalogs.run import FgcmRun
-from calibration.config import ProductsConfig
-from calibration.products import Setup, build_products, make_photo_calib
-from calibration.zeropoints import CalibrationWarning
+from calibration.config.config import ProductsConfig
+from calibration.photocalib.zeropoints import CalibrationWarning
+from calibration.products.build import Setup, build_products, make_photo_calib
+from calibration.run.problems import RunWarning
+from calibration.run.run import FgcmRun
+from calibration.tables.catalog import Catalog
 from tests.fgcm_cases import RUN
 from tests.products_cases import (
     CONFIG,
@@ -142,7 +142,7 @@ def test_ten_thousand_visits_are_made_when_they_are_asked_for(monkeypatch):
             made.append(args[0])
             super().__init__(*args, **options)
 
-    monkeypatch.setattr("calibration.products.Delayed", CountedDelayed)
+    monkeypatch.setattr("calibration.products.build.Delayed", CountedDelayed)
     make_products()
     few = len(made)
     run = FgcmRun(**many_visits(10_000), camera=RUN / "camera.ecsv")

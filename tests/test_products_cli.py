@@ -9,9 +9,9 @@ import pytest
 from astropy.io import fits
 from click.testing import CliRunner
 
-from calibration.catalogs.run import FgcmRun
 from calibration.cli import main
-from calibration.products import make_photo_calib
+from calibration.products.build import make_photo_calib
+from calibration.run.run import FgcmRun
 from tests.fgcm_cases import RUN, tables, write
 from tests.products_cases import NO_ZEROPOINT, TABLE, VISIT, VISITS, files, read, stamps
 
@@ -165,7 +165,7 @@ def test_interrupt(folder, monkeypatch):
             raise KeyboardInterrupt
         return make_photo_calib(*args)
 
-    monkeypatch.setattr("calibration.products.make_photo_calib", interrupted)
+    monkeypatch.setattr("calibration.products.build.make_photo_calib", interrupted)
     result = products("--scheduler", "synchronous")
     assert result.exit_code == 130
     assert result.stderr.endswith("interrupted; what is complete stays in out\n")

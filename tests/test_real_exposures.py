@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import mapreduce as mr
-from mapreduce.mappers import median_filter, subtract_background
+from mapreduce.mappers.background import subtract_background
+from mapreduce.mappers.filters import median_filter
 
 NIRCAM = "nircam_pair/jw01324001001-01324-o001_t001_nircam_clear-f200w_i2d_stamp"
 EXPOSURES = {

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from calibration.catalogs.parquet import write_parquet
 from calibration.reference.catalog import ReferenceCatalog, ReferenceWarning
-from calibration.reference.matching import angle, unit_vectors
 from calibration.reference.measure import reference_offsets
+from calibration.sky.matching import angle, unit_vectors
+from calibration.tables.parquet import write_parquet
 from tests.reference_cases import (
     BANDS,
     CONFIG,

@@ -11,24 +11,24 @@ import pytest
 from astropy.table import Table, join, vstack
 from click.testing import CliRunner
 
-from calibration.atmosphere import AtmosphereTable
-from calibration.catalogs.observations import StarObservations
-from calibration.catalogs.parquet import read_parquet
-from calibration.catalogs.problems import RunWarning
-from calibration.catalogs.run import FgcmRun
+from calibration.atmosphere.table import AtmosphereTable
 from calibration.cli import main
-from calibration.config import ProductsConfig
-from calibration.fields import ChebyshevField, evaluate, product
-from calibration.flux import AB_FLUX
-from calibration.photo_calib_stack import PhotoCalibStack
-from calibration.photocalib import VisitPhotoCalib, find
-from calibration.product_table import read_table
-from calibration.products import build_products
+from calibration.config.config import ProductsConfig
+from calibration.fields.chebyshev import ChebyshevField, evaluate, product
+from calibration.photocalib.flux import AB_FLUX
+from calibration.photocalib.photocalib import VisitPhotoCalib, find
+from calibration.photocalib.stack import PhotoCalibStack
+from calibration.products.build import build_products
 from calibration.reference.catalog import ReferenceWarning
 from calibration.repeatability.magnitudes import Magnitudes, StarMagnitudes
 from calibration.repeatability.report import Repeatability, _measured, measure_repeatability
 from calibration.repeatability.scatter import Means, Scatter
+from calibration.run.observations import StarObservations
+from calibration.run.problems import RunWarning
+from calibration.run.run import FgcmRun
 from calibration.simulate.run import simulate_run
+from calibration.tables.files import read_table
+from calibration.tables.parquet import read_parquet
 
 FILTERS = {"SIM-G": "g", "SIM-R": "r", "SIM-I": "i", "SIM-I2": "i", "SIM-Z": "z"}
 CONFIG = ProductsConfig(physical_filter_map=FILTERS, atmosphere_output=False, tract_stars=False)

@@ -11,8 +11,8 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.table.meta import get_header_from_yaml
 
-from calibration.catalogs.parquet import ParquetTable
-from calibration.stars.row_files import Field, as_table, dtype_of, write_rows
+from calibration.tables.parquet import ParquetTable
+from calibration.tables.rows import Field, as_table, dtype_of, write_rows
 
 FIELDS = (
     Field("id", "i8", "", "a number"),

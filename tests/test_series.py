@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.polynomial.chebyshev import chebval2d
 
-from calibration import series
-from calibration.series import basis, evaluate, evaluate_mixed, unit
+from calibration.fields import series
+from calibration.fields.series import basis, evaluate, evaluate_mixed, unit
 
 BOXES = np.array([[0, 0, 100, 50], [-10, 4, 20, 30], [5, 5, 64, 64]])
 

@@ -10,8 +10,8 @@ from astropy.table import Table
 from scipy.integrate import simpson
 
 from calibration import AtmosphereTable, Boresight, FgcmRun, TransmissionCurve
+from calibration.photocalib.zeropoints import NoZeropointError, visit_photo_calib
 from calibration.simulate.run import simulate_run
-from calibration.zeropoints import NoZeropointError, visit_photo_calib
 
 BAND = {"SIM-G": "g", "SIM-R": "r", "SIM-I": "i", "SIM-Z": "z"}
 

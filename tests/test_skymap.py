@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from dask.base import tokenize
 
-from calibration.config import ProductsConfig
-from calibration.skymap import HealpixSkyMap, RingsSkyMap, sky_map_of
+from calibration.config.config import ProductsConfig
+from calibration.sky.skymap import HealpixSkyMap, RingsSkyMap, sky_map_of
 
 COUNTS = [1, 2, 3, 4, 8, 14, 37, 120]
 

@@ -25,12 +25,12 @@ from calibration import (
     calibrate_sources,
     simulate_run,
 )
-from calibration.catalogs.parquet import write_parquet
 from calibration.cli import main
-from calibration.product_table import read_table
 from calibration.sources import apply, calibrations
 from calibration.sources import write as writing
 from calibration.sources.calibrations import InFiles
+from calibration.tables.files import read_table
+from calibration.tables.parquet import write_parquet
 from tests.products_cases import assert_same_table, files, stamps
 
 MADE = ("flux", "fluxErr", "mag", "magErr")

@@ -14,14 +14,15 @@ from astropy.table import Table
 from dask import delayed
 from dask.base import tokenize
 
-from calibration.catalogs.catalog import Catalog
-from calibration.catalogs.columns import STARS
-from calibration.catalogs.parquet import read_parquet, write_parquet
-from calibration.catalogs.problems import RunWarning
-from calibration.catalogs.run import FgcmRun
-from calibration.skymap import HealpixSkyMap, RingsSkyMap
-from calibration.stars import TractStars, shards, tract_stars
+from calibration.run.columns import STARS
+from calibration.run.problems import RunWarning
+from calibration.run.run import FgcmRun
+from calibration.sky.skymap import HealpixSkyMap, RingsSkyMap
+from calibration.stars import shards
 from calibration.stars.rows import StarReader
+from calibration.stars.tracts import TractStars, tract_stars
+from calibration.tables.catalog import Catalog
+from calibration.tables.parquet import read_parquet, write_parquet
 from tests.fgcm_cases import RUN, hdu_of
 
 BANDS = ("g", "r", "i")
@@ -242,7 +243,7 @@ def test_stars_without_a_position():
             assert_holds(found, select(table[keep], tract))
 
 
-@pytest.mark.filterwarnings("ignore::calibration.catalogs.problems.RunWarning")
+@pytest.mark.filterwarnings("ignore::calibration.run.problems.RunWarning")
 def test_stars_without_a_position_are_in_no_file(tmp_path):
     table = star_table(100)
     table["coord_ra"][::2] = np.nan

@@ -18,10 +18,10 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-import calibration.product_table
+import calibration.tables.files
 from calibration import Camera, TransmissionCurve, VisitPhotoCalib
-from calibration.catalogs.run import FgcmRun
-from calibration.store import Store
+from calibration.products.store import Store
+from calibration.run.run import FgcmRun
 from tests.conftest import CHECKOUT
 from tests.fgcm_cases import RUN, tables, write
 from tests.products_cases import (
@@ -242,7 +242,7 @@ def test_a_damaged_file_of_a_visit_that_fails_is_removed(fits_store, monkeypatch
     def failing(*_):
         raise ArithmeticError("no")
 
-    monkeypatch.setattr("calibration.products.make_atmosphere", failing)
+    monkeypatch.setattr("calibration.products.build.make_atmosphere", failing)
     report = write_again(fits_store)
     (outcome,) = report.failed
     assert (outcome.product, outcome.number, outcome.remark) == ("atmospheres", VISIT, "no")
@@ -265,7 +265,7 @@ def test_some_visits_first(tmp_path, originals):
 
 
 def test_batches_of_visits(tmp_path, originals, monkeypatch):
-    monkeypatch.setattr("calibration.write._BATCH", 2)
+    monkeypatch.setattr("calibration.products.write._BATCH", 2)
     tables, progress = count(monkeypatch, "open_atmosphere"), []
     assert states(write_again(tmp_path / "fits", progress=progress.append)) == ALL
     assert progress == [2, 2, 1]
@@ -431,7 +431,7 @@ def test_a_directory_that_is_read_only(originals, tmp_path):
 
 
 def test_a_full_disk(tmp_path, originals, monkeypatch):
-    original, room = calibration.product_table._WRITERS[".fits"], [4]
+    original, room = calibration.tables.files._WRITERS[".fits"], [4]
 
     def until_full(path, *args):
         if not room[0]:
@@ -440,7 +440,7 @@ def test_a_full_disk(tmp_path, originals, monkeypatch):
         room[0] -= 1
         original(path, *args)
 
-    monkeypatch.setitem(calibration.product_table._WRITERS, ".fits", until_full)
+    monkeypatch.setitem(calibration.tables.files._WRITERS, ".fits", until_full)
     store = tmp_path / "fits"
     with dask.config.set(scheduler="synchronous"):
         with pytest.raises(OSError, match=r"No space left on device: '.*\.fits'") as caught:
@@ -451,7 +451,7 @@ def test_a_full_disk(tmp_path, originals, monkeypatch):
         assert set(found) < set(expected)  # no temporary files
         del found["provenance.json"]
         assert found.items() < expected.items()
-        monkeypatch.setitem(calibration.product_table._WRITERS, ".fits", original)
+        monkeypatch.setitem(calibration.tables.files._WRITERS, ".fits", original)
         report = write_again(store)
     assert sum(counts["kept"] for counts in report.counts.values()) == 4
     assert files(store) == expected
@@ -507,7 +507,7 @@ def test_provenance_is_written_whole(tmp_path, monkeypatch):
     store = Store.open(tmp_path, CONFIG, {"visits": "sha256:0"})
     store.write(Table({"band": ["g"], "offset": [0.1]}), "offsets")
     before = files(tmp_path)
-    monkeypatch.setattr("calibration.store.json.dumps", None)
+    monkeypatch.setattr("calibration.products.store.json.dumps", None)
     with pytest.raises(TypeError):
         store.describe("offsets")
     assert files(tmp_path) == before

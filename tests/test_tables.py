@@ -7,14 +7,15 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from calibration.catalogs import fits_table, table
-from calibration.catalogs.catalog import Catalog, open_source
-from calibration.catalogs.columns import ATMOSPHERE, LOOKUP, STARS, VISITS, ZEROPOINTS
-from calibration.catalogs.fits_table import fits_tables
-from calibration.catalogs.parquet import ParquetTable, write_parquet
-from calibration.catalogs.schema import Column, Found, Schema, bind
-from calibration.catalogs.table import MemoryTable
-from calibration.catalogs.visit_index import VisitIndex
+from calibration.run.columns import ATMOSPHERE, LOOKUP, STARS, VISITS, ZEROPOINTS
+from calibration.run.visit_index import VisitIndex
+from calibration.tables import fits_read as fits_table
+from calibration.tables import source as table
+from calibration.tables.catalog import Catalog, open_source
+from calibration.tables.fits_read import fits_tables
+from calibration.tables.parquet import ParquetTable, write_parquet
+from calibration.tables.schema import Column, Found, Schema, bind
+from calibration.tables.source import MemoryTable
 
 COUNT = 1000
 

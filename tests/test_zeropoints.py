@@ -10,9 +10,9 @@ import pytest
 from astropy.io import fits
 
 from calibration import CalibrationWarning, NoZeropointError, visit_photo_calib
-from calibration.fields import ChebyshevField
-from calibration.flux import AB_FLUX
-from calibration.zeropoints import calibrate_visit, usable_zeropoints
+from calibration.fields.chebyshev import ChebyshevField
+from calibration.photocalib.flux import AB_FLUX
+from calibration.photocalib.zeropoints import calibrate_visit, usable_zeropoints
 from mapreduce import Box
 
 GOLDEN = Path(__file__).parent / "data" / "golden_photocalib.npz"

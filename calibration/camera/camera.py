@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from mapreduce import Box
 from mapreduce.io.stream import complete_first
 
-from ..fields import ChebyshevField, unit
+from ..fields.chebyshev import ChebyshevField, unit
 from .detector import BaseDetector
 from .focal_plane import Boresight, Pair
 from .geometry import read_table, read_wcs, to_table

@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import KDTree
 
-from ..catalogs.catalog import SUFFIXES, Catalog
-from ..catalogs.fits_table import fits_tables
-from ..catalogs.parquet import ParquetTable
-from ..catalogs.schema import Column, Schema, bind
-from ..catalogs.table import MemoryTable, Source
-from ..flux import AB_MAGNITUDE
+from ..photocalib.flux import AB_MAGNITUDE
+from ..sky.matching import chord, unit_vectors
+from ..tables.catalog import SUFFIXES, Catalog
+from ..tables.fits_read import fits_tables
+from ..tables.parquet import ParquetTable
+from ..tables.schema import Column, Schema, bind
+from ..tables.source import MemoryTable, Source
 from ..texts import listed
 from .hats import HatsTable
-from .matching import chord, unit_vectors
 
 __all__ = [
     "MAG",

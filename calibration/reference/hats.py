@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..catalogs.parquet import ParquetTable
-from ..catalogs.schema import Found
-from ..healpix import overlapping
+from ..sky.healpix import overlapping
+from ..tables.parquet import ParquetTable
+from ..tables.schema import Found
 
 __all__ = ["HatsTable", "Partition"]
 
@@ -59,7 +59,7 @@ class HatsTable:
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
-    >>> from calibration.catalogs.parquet import write_parquet
+    >>> from calibration.tables.parquet import write_parquet
     >>> with TemporaryDirectory() as folder:
     ...     for pixel, ra in ((0, 45.0), (1, 135.0)):
     ...         place = Path(folder, "dataset", "Norder=0", "Dir=0")

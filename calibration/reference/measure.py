@@ -16,11 +16,11 @@ from dask import delayed
 from dask.base import tokenize
 from dask.delayed import Delayed
 
-from ..catalogs.run import FgcmRun
-from ..config import ColourTerm, ProductsConfig
+from ..config.config import ColourTerm, ProductsConfig
+from ..run.run import FgcmRun
+from ..sky.matching import match_vectors
 from .catalog import MAG, NO_MAGNITUDE, ReferenceCatalog, ReferenceStars, ReferenceWarning
 from .clipping import clipped_median, median_error
-from .matching import match_vectors
 from .offsets import EDGES, Comparison, PixelOffset, combine
 from .sample import PixelSample, sample_pixels
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from astropy.table import Table
 
-from ..config import ProductsConfig
+from ..config.config import ProductsConfig
 from .catalog import ReferenceWarning
 from .clipping import mad_scatter, median_error
 

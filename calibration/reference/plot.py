@@ -9,7 +9,7 @@ import numpy as np
 
 from mapreduce.display import new_figure
 
-from ..healpix import corners
+from ..sky.healpix import corners
 from .offsets import EDGES, ReferenceOffsets
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..catalogs.catalog import Catalog
-from ..config import ProductsConfig
-from ..healpix import centre, pixel_of
+from ..config.config import ProductsConfig
+from ..sky.healpix import centre, pixel_of
+from ..sky.matching import angle, unit_vectors
+from ..tables.catalog import Catalog
 from .catalog import placed
-from .matching import angle, unit_vectors
 
 __all__ = ["PixelSample", "sample_pixels"]
 

@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..catalogs.observations import Observed, StarObservations
-from ..catalogs.run import FgcmRun
-from ..config import ProductsConfig
-from ..flux import AB_MAGNITUDE
-from ..photo_calib_stack import PhotoCalibStack
-from ..photocalib import VisitPhotoCalib, find
-from ..products import FgcmProducts
-from ..store import Store
-from ..zeropoints import CalibrationWarning
+from ..config.config import ProductsConfig
+from ..photocalib.flux import AB_MAGNITUDE
+from ..photocalib.photocalib import VisitPhotoCalib, find
+from ..photocalib.stack import PhotoCalibStack
+from ..photocalib.zeropoints import CalibrationWarning
+from ..products.build import FgcmProducts
+from ..products.store import Store
+from ..run.observations import Observed, StarObservations
+from ..run.run import FgcmRun
 
 __all__ = ["Magnitudes", "StarMagnitudes"]
 

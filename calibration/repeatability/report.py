@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.table import Table
 
-from ..products import FgcmProducts
-from ..store import Store
+from ..products.build import FgcmProducts
+from ..products.store import Store
 from .magnitudes import StarMagnitudes
 from .scatter import SELECTIONS, Means, Scatter
 
@@ -144,7 +144,7 @@ def measure_repeatability(
         The run that products in a directory were made of; default where it was then.
     observations : StarObservations or path, optional
         Of the run's stars; default ``fgcmStarObservations`` in its directory. See
-        `calibration.catalogs.observations`.
+        `calibration.run.observations`.
 
     Raises
     ------

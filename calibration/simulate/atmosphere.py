@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..atmosphere import AtmosphereTable
+from ..atmosphere.table import AtmosphereTable
 
 __all__ = [
     "approximate_atmosphere",

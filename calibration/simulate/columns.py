@@ -1,6 +1,6 @@
 """The columns of a simulated run's tables: unit, as FITS spells it, and description of each.
 
-Those of `calibration.catalogs.columns` and more, by LSST's names. A hPa is a mbar, which FITS has
+Those of `calibration.run.columns` and more, by LSST's names. A hPa is a mbar, which FITS has
 not.
 """
 

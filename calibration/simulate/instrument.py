@@ -15,11 +15,11 @@ import numpy as np
 
 from mapreduce import Box
 
-from ..atmosphere import AtmosphereTable
+from ..atmosphere.table import AtmosphereTable
+from ..atmosphere.transmission import TransmissionCurve
 from ..camera.camera import Camera
 from ..camera.detector import Detector
 from ..camera.focal_plane import RadialTransform
-from ..transmission import TransmissionCurve
 
 __all__ = ["BANDS", "FILTERS", "GAIN", "Instrument", "photon_rate", "simulate_camera"]
 

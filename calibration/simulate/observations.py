@@ -9,8 +9,8 @@ import numpy as np
 
 from ..camera.camera import Camera
 from ..camera.focal_plane import Boresight
-from ..fields import evaluate, unit
-from ..flux import AB_FLUX, AB_MAGNITUDE
+from ..fields.chebyshev import evaluate, unit
+from ..photocalib.flux import AB_FLUX, AB_MAGNITUDE
 from .instrument import BANDS, GAIN, Instrument
 from .survey import Arrays, field_radius
 

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from ..camera.camera import Camera
-from ..catalogs.run import FgcmRun
-from ..config import ProductsConfig
-from ..fits_rows import FitsRows, write_fits_rows
+from ..config.config import ProductsConfig
+from ..run.run import FgcmRun
+from ..tables.fits_write import FitsRows, write_fits_rows
 from ..texts import listed
 from . import columns
 from .atmosphere import approximate_atmosphere

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..flux import AB_MAGNITUDE
+from ..photocalib.flux import AB_MAGNITUDE
 from .columns import ATMOSPHERE
 from .instrument import BANDS, FILTERS, Instrument
 from .survey import OFFSETS, Arrays

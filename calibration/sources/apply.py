@@ -8,9 +8,9 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Column, Table
 
-from ..catalogs.schema import Found
-from ..flux import magnitude, nanojansky
-from ..photo_calib_stack import PhotoCalibStack
+from ..photocalib.flux import magnitude, nanojansky
+from ..photocalib.stack import PhotoCalibStack
+from ..tables.schema import Found
 from .calibrations import Calibrations, stack_of
 from .columns import Bound, SourceColumns
 from .partitions import FilePartition, TablePartition

@@ -20,8 +20,8 @@ from astropy.table import Table
 from dask.base import tokenize
 from dask.delayed import Delayed, delayed
 
-from .. import options
-from ..zeropoints import CalibrationWarning
+from ..config import options
+from ..photocalib.zeropoints import CalibrationWarning
 from .apply import calibrated_partition
 from .calibrations import Calibrations, calibrations_of
 from .columns import SourceColumns

@@ -15,11 +15,11 @@ import numpy as np
 from dask.base import tokenize
 from dask.delayed import Delayed, delayed
 
-from ..photo_calib_stack import PhotoCalibStack
-from ..photocalib import VisitPhotoCalib
-from ..products import FgcmProducts, PerVisit
-from ..store import Store
-from ..zeropoints import NoZeropointError
+from ..photocalib.photocalib import VisitPhotoCalib
+from ..photocalib.stack import PhotoCalibStack
+from ..photocalib.zeropoints import NoZeropointError
+from ..products.build import FgcmProducts, PerVisit
+from ..products.store import Store
 
 __all__ = ["Calibrations", "calibrations_of", "stack_of"]
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import astropy.units as u
 
-from ..catalogs.schema import Column, Found, Schema, bind
-from ..catalogs.table import Source
+from ..tables.schema import Column, Found, Schema, bind
+from ..tables.source import Source
 from ..texts import listed
 
 __all__ = ["Bound", "Flux", "SourceColumns"]

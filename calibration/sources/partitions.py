@@ -14,9 +14,9 @@ import numpy as np
 from astropy.table import Table
 from dask.delayed import Delayed, delayed
 
-from ..catalogs.catalog import SUFFIXES, open_source
-from ..catalogs.schema import Schema
-from ..catalogs.table import MemoryTable, Source
+from ..tables.catalog import SUFFIXES, open_source
+from ..tables.schema import Schema
+from ..tables.source import MemoryTable, Source
 
 __all__ = [
     "FilePartition",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..photocalib import listed as listed_detectors
+from ..photocalib.photocalib import listed as listed_detectors
 from ..texts import listed
 
 __all__ = ["SourcesReport", "Tally"]

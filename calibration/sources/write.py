@@ -18,8 +18,8 @@ from dask.delayed import delayed
 
 from mapreduce.io.stream import TEMPORARY, complete_first, remove_abandoned
 
-from ..catalogs.parquet import pyarrow
-from ..product_table import SUFFIXES, check_table, write_table
+from ..tables.files import SUFFIXES, check_table, write_table
+from ..tables.parquet import pyarrow
 from ..texts import listed, said_by
 from .apply import calibrated_partition
 from .calibrations import Calibrations, stack_of

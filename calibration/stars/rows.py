@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from astropy.table import Table
 
-from ..catalogs.catalog import Catalog
-from ..skymap import SkyMap
-from .row_files import Field, as_table, dtype_of
+from ..sky.skymap import SkyMap
+from ..tables.catalog import Catalog
+from ..tables.rows import Field, as_table, dtype_of
 
 __all__ = ["StarIndex", "StarReader", "Survey", "star_fields"]
 

@@ -22,9 +22,9 @@ import numpy as np
 from dask import delayed
 from dask.delayed import Delayed
 
-from ..catalogs.parquet import pyarrow
+from ..tables.parquet import pyarrow
+from ..tables.rows import SUFFIXES, Field, dtype_of, write_rows
 from ..texts import listed
-from .row_files import SUFFIXES, Field, dtype_of, write_rows
 from .rows import StarReader
 
 if TYPE_CHECKING:

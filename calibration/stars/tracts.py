@@ -23,11 +23,11 @@ from dask import delayed
 from dask.base import tokenize
 from dask.delayed import Delayed
 
-from .. import options
-from ..catalogs.catalog import Catalog
-from ..catalogs.problems import RunWarning
-from ..catalogs.run import FgcmRun
-from ..skymap import SkyMap
+from ..config import options
+from ..run.problems import RunWarning
+from ..run.run import FgcmRun
+from ..sky.skymap import SkyMap
+from ..tables.catalog import Catalog
 from ..texts import listed
 from .rows import StarIndex, StarReader
 from .shards import write_shards
@@ -107,8 +107,8 @@ class TractStars(Mapping[int, Delayed]):
 
     Examples
     --------
-    >>> from calibration.catalogs.columns import STARS
-    >>> from calibration.skymap import RingsSkyMap
+    >>> from calibration.run.columns import STARS
+    >>> from calibration.sky.skymap import RingsSkyMap
     >>> stars = {"id": [5, 6, 7], "coord_ra": [0.1, 3.1, 0.1], "coord_dec": [0.0, -1.5, 0.02]}
     >>> stars |= {"mag_std_noabs": [[18.5], [17.5], [99.0]], "magErr_std": np.full((3, 1), 0.01)}
     >>> catalog, _ = Catalog.of(stars | {"ngood": [[2], [3], [0]]}, STARS)

@@ -317,7 +317,7 @@ def resolve_mapper(name: str) -> Mapper:
     >>> resolve_mapper("numpy.linalg:norm").__name__
     'norm'
     """
-    from . import MAPPERS  # which are made with this module
+    from . import MAPPERS
 
     if name in MAPPERS:
         return MAPPERS[name]

@@ -1,0 +1,1 @@
+"""The atmosphere above a telescope, and transmission curves."""

@@ -1,0 +1,1 @@
+"""What products are made, and how: configuration files and their options."""

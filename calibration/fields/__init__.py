@@ -1,0 +1,1 @@
+"""Bounded fields over a detector: Chebyshev series in x and y."""

@@ -1,0 +1,1 @@
+"""Calibrations of a detector and of a visit, from the zeropoints of a fit."""

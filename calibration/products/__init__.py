@@ -1,0 +1,1 @@
+"""Products of a run, visit by visit: built lazily, and written to a directory."""

@@ -1,0 +1,379 @@
+"""build_products(): photoCalibs and transmission curves visit by visit, offsets and stars.
+
+Every visit's product is a Delayed of its own, made when it is asked for. What visits share enters
+a graph once::
+
+    run --> camera's pixel areas --> photoCalibs of visit 1, 2, ...
+     |               offsets --------^
+     +----> atmosphere table ------> transmission curve of visit 1, 2, ...
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import dask
+import numpy as np
+from dask.base import tokenize
+from dask.delayed import Delayed
+from dask.task_spec import DataNode, Task, TaskRef
+
+from ..atmosphere.table import AtmosphereTable
+from ..atmosphere.transmission import TransmissionCurve
+from ..config.config import ProductsConfig
+from ..photocalib.photocalib import VisitPhotoCalib
+from ..photocalib.zeropoints import CalibrationWarning, calibrate_visit
+from ..reference.catalog import ReferenceCatalog
+from ..reference.measure import reference_offsets
+from ..run.checks import check_jacobian
+from ..run.run import FgcmRun
+from ..sky.skymap import sky_map_of
+from ..stars.tracts import tract_stars
+from ..tables.source import file_fingerprint
+from .write import WriteReport, write_products
+
+__all__ = ["FgcmProducts", "PerVisit", "build_products"]
+
+
+def build_products(
+    run: FgcmRun, config: ProductsConfig | None = None, *, reference: Any = None
+) -> FgcmProducts:
+    """Return the products of a run, all of them lazy.
+
+    Parameters
+    ----------
+    run : FgcmRun
+    config : ProductsConfig, optional
+        What is made, and how.
+    reference : ReferenceCatalog, path, astropy Table or mapping, optional
+        The reference catalog; default the run's.
+
+    Returns
+    -------
+    FgcmProducts
+
+    Raises
+    ------
+    TypeError
+        If these are not a run and a configuration.
+    ValueError
+        If the run lacks what the configuration asks for, the stars were built without the WCS
+        Jacobian that is to be composed, or a physical filter has no band that is needed.
+
+    Examples
+    --------
+    >>> run = FgcmRun.open("fgcm_run")  # doctest: +SKIP
+    >>> products = build_products(run, ProductsConfig(tract_stars=False))  # doctest: +SKIP
+    >>> products.photo_calibs[60600001].compute()[3].mean  # doctest: +SKIP
+    104.2
+    """
+    if not isinstance(run, FgcmRun):
+        raise TypeError(f"products are built of an FgcmRun, got {type(run).__name__}")
+    config = ProductsConfig() if config is None else config
+    if not isinstance(config, ProductsConfig):
+        raise TypeError(f"config must be a ProductsConfig, got {type(config).__name__}")
+    if reference is None:
+        reference = run.reference_catalog
+    _check(run, config, reference)
+    if not config.reference_calibration:
+        reference = None
+    elif not isinstance(reference, ReferenceCatalog):
+        reference = ReferenceCatalog.open(
+            reference,
+            flux=config.reference_flux,
+            error=config.reference_flux_error,
+            unit=config.reference_unit,
+        )
+    return FgcmProducts(run, config, reference)
+
+
+class FgcmProducts:
+    """The products of an FGCM run; see `build_products`, which makes it.
+
+    Attributes
+    ----------
+    run : FgcmRun
+    config : ProductsConfig
+    offsets : Delayed
+        Of a mapping from band to mag: what is added to magnitudes for the reference catalog's
+        level; zeros without reference calibration.
+    photo_calibs : mapping of int to Delayed
+        `VisitPhotoCalib` by visit; empty if not asked for.
+    atmospheres : mapping of int to Delayed
+        `TransmissionCurve` by visit; empty if not asked for.
+    tract_stars : mapping of int to Delayed
+        Table of standard stars by tract, a `TractStars`; empty if not asked for.
+    """
+
+    def __init__(
+        self,
+        run: FgcmRun,
+        config: ProductsConfig,
+        reference: ReferenceCatalog | None = None,
+        offsets: Mapping[str, float] | None = None,
+    ) -> None:
+        self.run = run
+        self.config = config
+        self.reference = reference
+        token = tokenize(run, config.to_dict(), reference)
+        shared = _node(f"run-{token}", run)
+        if offsets is not None:
+            self.offsets = _node(f"offsets-{token}", dict(offsets))
+        elif reference is not None:
+            self.offsets = reference_offsets(run, config, reference)
+        else:
+            self.offsets = _task(f"offsets-{token}", zero_offsets, shared)
+        ids = {"photo_calibs": config.zeropoint_output, "atmospheres": config.atmosphere_output}
+        visits = {
+            name: run.visit_ids if asked else run.visit_ids[:0] for name, asked in ids.items()
+        }
+        setup = _task(f"photo-calib-setup-{token}", Setup.of, shared, config)
+        given = config.atmosphere_table
+        if given is not None and os.path.isfile(given):
+            given = os.path.abspath(given)  # workers may have another current folder
+        table = _task(f"atmosphere-table-{token}", open_atmosphere, shared, given)
+        self.photo_calibs = PerVisit(
+            f"photo-calib-{token}", visits["photo_calibs"], make_photo_calib, setup, self.offsets
+        )
+        self.atmospheres = PerVisit(
+            f"atmosphere-{token}", visits["atmospheres"], make_atmosphere, shared, table
+        )
+        shifts = self.offsets if config.reference_calibration else None
+        self.tract_stars: Mapping[int, Delayed] = (
+            tract_stars(run, sky_map_of(config), shifts) if config.tract_stars else {}
+        )
+
+    def with_offsets(self, offsets: Mapping[str, float]) -> FgcmProducts:
+        """Return the products with offsets that are known already, mag by band."""
+        return FgcmProducts(self.run, self.config, self.reference, offsets)
+
+    def inputs(self) -> dict[str, str]:
+        """Return checksums of all that the products are made of; the files are read for it now.
+
+        Raises
+        ------
+        OSError
+            If a file was changed since it was opened, or the atmosphere table is missing.
+        """
+        checksums = self.run.fingerprints()
+        if self.run.camera is not None:
+            checksums.setdefault("camera", f"tokenize:{tokenize(self.run.camera)}")
+        if self.reference is not None:
+            checksums["reference_catalog"] = self.reference.fingerprint()
+        if self.atmospheres:
+            table = open_atmosphere(self.run, self.config.atmosphere_table)
+            checksums["atmosphere_table"] = file_fingerprint(table.where)
+        return checksums
+
+    def write(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        visits: Iterable[int] | None = None,
+        overwrite: bool = False,
+        progress: Callable[[int], Any] | None = None,
+    ) -> WriteReport:
+        """Compute the products and write them to a directory; see `calibration.products.store`.
+
+        On the scheduler that dask is set to, some hundred visits at a time. What is there and
+        complete is kept, so that a run that was broken off can be taken up again. A visit without
+        a product is skipped and the others are not; the report says why.
+
+        Parameters
+        ----------
+        directory : path
+            New, empty, or one of products of this run and configuration.
+        visits : iterable of int, optional
+            Default all.
+        overwrite : bool, optional
+            Whether products of another run or configuration, which lie there, may be replaced.
+        progress : function of an int, optional
+            Called now and then with the number of visits that were done since.
+
+        Raises
+        ------
+        FileExistsError
+            If the directory holds something else.
+        KeyError
+            If there is no such visit.
+        OSError
+            If an input is missing or was changed since it was opened, before anything is written;
+            or if a product cannot be written: those that are complete stay.
+        """
+        return write_products(self, directory, visits, overwrite, progress)
+
+    def __repr__(self) -> str:
+        return (
+            f"<FgcmProducts of {len(self.run.visit_ids)} visits: {len(self.photo_calibs)} "
+            f"photo_calibs, {len(self.atmospheres)} atmospheres>"
+        )
+
+
+class PerVisit(Mapping[int, Delayed]):
+    """A product by visit: a Delayed is made when it is asked for.
+
+    Parameters
+    ----------
+    name : str
+        What the keys of its tasks begin with.
+    visits : (n,) int64 array
+        In ascending order.
+    make : function
+        Called with the shared values and the visit; returns the product and a remark.
+    *shared : Delayed
+        What all visits need.
+    """
+
+    def __init__(self, name: str, visits: np.ndarray, make: Callable, *shared: Delayed) -> None:
+        self.name = name
+        self.visits = visits
+        self.make = make
+        self.shared = shared
+
+    def __getitem__(self, visit: int) -> Delayed:
+        if visit not in self:
+            among = f"among the {len(self)} of the run" if len(self) else "as none was asked for"
+            raise KeyError(f"there is no visit {visit} {among}")
+        return self.put_to(f"{self.name}-{visit}", int(visit), warned)
+
+    def put_to(self, key: str, visit: int, function: Callable, *args: Any) -> Delayed:
+        """Return the Delayed of ``function(*args, make, *shared, visit)``."""
+        return _task(key, function, *args, self.make, *self.shared, visit)
+
+    def persisted(self) -> PerVisit:
+        """Return the same with what all visits share computed."""
+        return PerVisit(self.name, self.visits, self.make, *dask.persist(*self.shared))
+
+    def __contains__(self, visit: object) -> bool:
+        if not isinstance(visit, int | np.integer):
+            return False
+        place = np.searchsorted(self.visits, visit)
+        return bool(place < len(self.visits) and self.visits[place] == visit)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.visits.tolist())
+
+    def __len__(self) -> int:
+        return len(self.visits)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} lazy visits>"
+
+
+def _check(run: FgcmRun, config: ProductsConfig, reference: Any) -> None:
+    """Refuse what the run cannot give."""
+    missing = []
+    needs = {
+        "zeropoint_output": ("zeropoints", "camera"),
+        "atmosphere_output": ("atmosphere_parameters",),
+        "tract_stars": ("standard_stars",),
+        "reference_calibration": ("standard_stars",),
+    }
+    if reference is None:
+        needs["reference_calibration"] += ("reference_catalog",)
+    if config.atmosphere_table is None:
+        needs["atmosphere_output"] += ("lookup_table",)
+    for field, names in needs.items():
+        absent = [name for name in names if getattr(config, field) and getattr(run, name) is None]
+        if absent:
+            missing.append(f"{field} needs {' and '.join(absent)}")
+    if missing:
+        raise ValueError(f"{run!r} lacks what is asked for: {'; '.join(missing)}")
+    if config.reference_calibration and config.zeropoint_output:
+        used = run.visit_rows(run.usable("zeropoints"), ["physicalFilter"])["physicalFilter"]
+        if unknown := sorted(set(used.tolist()) - set(config.physical_filter_map)):
+            raise ValueError(
+                f"reference calibration needs the band of every physical filter; "
+                f"physical_filter_map lacks {', '.join(unknown)}"
+            )
+    check_jacobian(run, config)
+
+
+# What the tasks do
+
+
+class Setup(NamedTuple):
+    """What the photoCalibs of all visits share."""
+
+    run: FgcmRun
+    config: ProductsConfig
+    area: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+
+    @classmethod
+    def of(cls, run: FgcmRun, config: ProductsConfig) -> Setup:
+        """Compute the pixel areas of the camera, if they are to be composed."""
+        if not config.compose_wcs_jacobian:
+            return cls(run, config, None)
+        boxes = np.array([detector.box for detector in run.camera.values()])
+        return cls(run, config, (run.camera.ids, boxes, run.camera.area_coefficients()))
+
+
+def warned(make: Callable, *args: Any) -> Any:
+    """Return a product alone; what is to be said of it is a warning."""
+    product, remark = make(*args)
+    if remark:
+        warnings.warn(remark, CalibrationWarning, stacklevel=2)
+    return product
+
+
+def make_photo_calib(
+    setup: Setup, offsets: Mapping[str, float], visit: int
+) -> tuple[VisitPhotoCalib, str]:
+    """Make the calibrations of a visit's detectors."""
+    run, config = setup.run, setup.config
+    row = run.visit_row(visit)
+    return calibrate_visit(
+        visit,
+        run.zeropoint_rows(visit),
+        (run.detector_ids, row["scaling"]),
+        offset=offsets[config.band(row["physicalFilter"])] if config.reference_calibration else 0.0,
+        area=setup.area,
+        apply_mean_chromatic_correction=config.apply_mean_chromatic_correction,
+    )
+
+
+def open_atmosphere(run: FgcmRun, given: str | None) -> AtmosphereTable:
+    """Read the given atmosphere table, or else the one that the look-up table names."""
+    name = given or run.lookup.get("tablename")
+    if not name:
+        raise ValueError("the look-up table names no atmosphere table; set atmosphere_table")
+    folder = run.lookup_table and run.lookup_table.path
+    try:
+        return AtmosphereTable.open(name, search=[os.path.dirname(folder)] if folder else [])
+    except (OSError, ValueError) as error:
+        error.add_note("set atmosphere_table to its path, or do without: atmosphere_output=False")
+        raise
+
+
+def make_atmosphere(
+    run: FgcmRun, table: AtmosphereTable, visit: int
+) -> tuple[TransmissionCurve, str]:
+    """Make the transmission curve of a visit."""
+    parameters = run.atmosphere_rows(visit)
+    return table.curve({name: values[0] for name, values in parameters.items()}), ""
+
+
+def zero_offsets(run: FgcmRun) -> dict[str, float]:
+    """Return the offsets of a run that is not tied to a reference catalog."""
+    return dict.fromkeys(run.bands, 0.0)
+
+
+# Graphs
+
+
+def _node(key: str, value: Any) -> Delayed:
+    return Delayed(key, {key: DataNode(key, value)})
+
+
+def _task(key: str, function: Callable, *args: Any) -> Delayed:
+    """Return the Delayed of a function of other Delayeds and plain values."""
+    graph: dict = {}
+    for arg in args:
+        if isinstance(arg, Delayed):
+            graph.update(arg.__dask_graph__())
+    refs = [TaskRef(arg.key) if isinstance(arg, Delayed) else arg for arg in args]
+    graph[key] = Task(key, function, *refs)
+    return Delayed(key, graph)

@@ -1,0 +1,193 @@
+"""Products to files: some hundred visits at a time, whatever fails and wherever it stops."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import dask
+
+from ..photocalib.zeropoints import BadZeropointsError, NoZeropointError
+from ..tables.files import read_table
+from ..texts import listed, said_by
+from .store import Store
+
+if TYPE_CHECKING:
+    from ..stars.tracts import TractStars
+    from .build import FgcmProducts
+
+__all__ = ["Outcome", "WriteReport", "write_products"]
+
+_BATCH = 256  # visits that a scheduler gets at once
+_LISTED = 10  # visits of one reason that are named in a summary
+
+
+class Outcome(NamedTuple):
+    """What became of a product.
+
+    Attributes
+    ----------
+    product : str
+    number : int or None
+        The visit or tract; None of what there is one for the run.
+    state : {"written", "kept", "skipped", "failed"}
+        Kept is what was complete already; skipped is a visit for which the fit has no zeropoint.
+    remark : str
+        Why it was skipped or failed, or what is to be said of it.
+    """
+
+    product: str
+    number: int | None
+    state: str
+    remark: str = ""
+
+
+@dataclass
+class WriteReport:
+    """What was written.
+
+    Attributes
+    ----------
+    directory : path
+    counts : dict of str to Counter
+        By product, how many there are of each state.
+    remarked : list of Outcome
+        Those of which something is to be said: that were skipped or failed, and others.
+    examples : dict of str to int or None
+        A number that there is of each product; None where there is only one.
+    """
+
+    directory: Any
+    counts: dict[str, Counter] = field(default_factory=dict)
+    remarked: list[Outcome] = field(default_factory=list)
+    examples: dict[str, int | None] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count an outcome."""
+        self.counts.setdefault(outcome.product, Counter())[outcome.state] += 1
+        if outcome.state in ("written", "kept"):
+            self.examples.setdefault(outcome.product, outcome.number)
+        if outcome.remark:
+            self.remarked.append(outcome)
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """The products that could not be made."""
+        return [outcome for outcome in self.remarked if outcome.state == "failed"]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{product}: {n['written']} written, {n['kept']} there before, "
+            f"{n['skipped']} skipped, {n['failed']} failed"
+            for product, n in self.counts.items()
+        ]
+        return "\n".join([f"products in {self.directory}", *lines, *_by_reason(self.remarked)])
+
+
+def _by_reason(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    """Yield a line for each remark, with the products that have it."""
+    members: dict[tuple[str, ...], list[Outcome]] = {}
+    for outcome in outcomes:
+        kind = outcome.remark.replace(str(outcome.number), "...")
+        members.setdefault((outcome.state, outcome.product, kind), []).append(outcome)
+    for (state, product, _), alike in members.items():
+        numbers = listed((o.number for o in alike if o.number is not None), _LISTED)
+        named = " ".join(filter(None, (product, numbers)))
+        yield f"{state}: {named}: {alike[0].remark}"
+
+
+def write_products(
+    products: FgcmProducts,
+    directory: str | os.PathLike[str],
+    visits: Iterable[int] | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int], Any] | None = None,
+) -> WriteReport:
+    """Compute products and write them; see `FgcmProducts.write`."""
+    run, config = products.run, products.config
+    chosen = _chosen(run.visit_ids.tolist(), visits)
+    inputs = products.inputs()
+    store = Store.open(directory, config, inputs, run=run.directory, overwrite=overwrite)
+    report = WriteReport(directory)
+    if config.reference_calibration:
+        products = products.with_offsets(_offsets(products, store, report))
+    by_visit = {"photo_calibs": products.photo_calibs, "atmospheres": products.atmospheres}
+    by_visit = {name: product.persisted() for name, product in by_visit.items() if len(product)}
+    for first in range(0, len(chosen), _BATCH):
+        batch = chosen[first : first + _BATCH]
+        tasks = [
+            product.put_to(f"save-{product.name}-{visit}", visit, save, store, name)
+            for visit in batch
+            for name, product in by_visit.items()
+        ]
+        for outcome in dask.compute(*tasks):
+            report.add(outcome)
+        if progress is not None:
+            progress(len(batch))
+    if products.tract_stars and visits is None:
+        _write_stars(products.tract_stars, store, report)
+    for product, number in report.examples.items():
+        store.describe(product, number)
+    return report
+
+
+def _offsets(products: FgcmProducts, store: Store, report: WriteReport) -> dict[str, float]:
+    """Return the reference offsets: those that are there, or else measured now and written."""
+    if store.is_complete("offsets") and store.is_complete("offset_pixels"):
+        table = read_table(store.path("offsets"))
+        report.add(Outcome("offsets", None, "kept"))
+        return dict(zip(map(str, table["band"]), map(float, table["offset"]), strict=True))
+    (offsets,) = dask.compute(products.offsets)
+    pixels = offsets.pixels.copy()
+    pixels["used"] = pixels["used"].astype("int16")
+    store.write(pixels, "offset_pixels")
+    store.write(offsets.to_table(), "offsets")
+    report.add(Outcome("offsets", None, "written", "; ".join(offsets.warnings)))
+    return dict(offsets)
+
+
+def _write_stars(stars: TractStars, store: Store, report: WriteReport) -> None:
+    """Write the stars of the tracts that are not there yet."""
+    check = dask.delayed(store.is_complete, pure=False)
+    tracts = list(stars)
+    there = dask.compute(*(check("tract_stars", tract) for tract in tracts))
+    missing = [tract for tract, complete in zip(tracts, there, strict=True) if not complete]
+    if missing:
+        path = store.path("tract_stars", "{tract}")
+        stars.write(path.parent, path.name, tracts=missing, meta=store.meta, overwrite=True)
+    for tract, complete in zip(tracts, there, strict=True):
+        report.add(Outcome("tract_stars", tract, "kept" if complete else "written"))
+
+
+def _chosen(known: list[int], wanted: Iterable[int] | None) -> list[int]:
+    if wanted is None:
+        return known
+    wanted = list(dict.fromkeys(int(visit) for visit in wanted))
+    if unknown := sorted(set(wanted) - set(known)):
+        raise KeyError(f"there are no visits {unknown} among the {len(known)} of the run")
+    return wanted
+
+
+def save(store: Store, name: str, make: Callable, *args: Any) -> Outcome:
+    """Make a product and write it, unless it is there already or cannot be made.
+
+    What cannot be made is no error here, as the others can; what cannot be written is.
+    """
+    number = args[-1]
+    if store.is_complete(name, number):
+        return Outcome(name, number, "kept")
+    try:
+        product, remark = make(*args)
+        table = product.to_table()
+    except MemoryError:
+        raise
+    except Exception as error:
+        store.path(name, number).unlink(missing_ok=True)  # it is damaged
+        none = isinstance(error, NoZeropointError) and not isinstance(error, BadZeropointsError)
+        return Outcome(name, number, "skipped" if none else "failed", said_by(error))
+    table.meta["VISIT"] = number
+    store.write(table, name, number)
+    return Outcome(name, number, "written", remark)

@@ -1,0 +1,311 @@
+"""What can be wrong with the catalogs of an FGCM run, beyond what their headers say.
+
+What makes the whole run meaningless is an error; what concerns some visits is a warning, and an
+error of those visits when their rows are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..camera.camera import Camera
+from ..config.config import ProductsConfig
+from ..tables.catalog import Catalog
+from ..texts import listed
+from .problems import Problems, RunWarning
+from .visit_index import VisitIndex
+
+if TYPE_CHECKING:
+    from .run import FgcmRun
+
+__all__ = ["check_jacobian", "check_keys", "check_layout", "find_bands", "names_in", "truth"]
+
+_PRODUCTS = {"zeropoints": "photoCalib", "atmosphere_parameters": "transmission curve"}
+_PEEK = 500  # first and last rows whose values are looked at when a run is opened
+_LARGE = 2**26  # bytes of a compressed file that is slow to read visit by visit
+
+
+def check_layout(run: FgcmRun, problems: Problems) -> np.ndarray | None:
+    """Check arrays' lengths against each other, and a few values against their units.
+
+    Returns
+    -------
+    (n,) int array or None
+        Ids of the detectors that ``scaling`` is of, in its order; None without a camera.
+    """
+    detectors = None if run.camera is None else run.camera.ids
+    if run.visits is not None:
+        detectors = check_scaling(run.visits, run.camera, problems)
+    if run.standard_stars is not None and run.bands:
+        problems.errors += check_bands(run.standard_stars, run.bands)
+    for catalog in (run.standard_stars, run.reference_catalog):
+        if catalog is not None:
+            problems.errors += check_limits(catalog)
+    for catalog in (run.visits, run.zeropoints, run.atmosphere_parameters):
+        path = "" if catalog is None else catalog.path or ""
+        if path.endswith(".gz") and (size := os.path.getsize(path)) > _LARGE:
+            problems.warnings.append(
+                f"{catalog.where} is compressed as a whole ({size / 2**20:.0f} MiB), so that every "
+                "read starts at its beginning; gunzip it once"
+            )
+    return detectors
+
+
+def check_keys(run: FgcmRun, problems: Problems) -> tuple[dict[str, VisitIndex], tuple[str, ...]]:
+    """Read the columns that say what each row is of, and check them against each other.
+
+    Returns
+    -------
+    dict of str to VisitIndex
+        By name of the catalog.
+    tuple of str
+        Physical filters of the look-up table.
+    """
+    index, filters = _indexed(run, problems), ()
+    if "visits" not in index:
+        return index, filters
+    if not len(index["visits"]):
+        problems.errors.append(f"{run.visits.where} has no rows")
+        return index, filters
+    if run.lookup_table is not None and "physicalFilters" in run.lookup_table.columns:
+        filters = check_filters(run.visits, run.lookup_table, problems)
+    for name in _PRODUCTS:
+        if name in index:
+            check_join(run.visits, index["visits"], getattr(run, name), index[name], problems)
+    return index, filters
+
+
+def _indexed(run: FgcmRun, problems: Problems) -> dict[str, VisitIndex]:
+    index, strangers = {}, Strangers(run.detector_ids)
+    for catalog in (run.visits, run.atmosphere_parameters):
+        if catalog is not None and "visit" in catalog.columns:
+            index[catalog.schema.name] = VisitIndex.of(catalog)
+            check_repeated(catalog, index[catalog.schema.name], "several rows", problems)
+    if run.zeropoints is not None and {"visit", "detector"} <= {*run.zeropoints.columns}:
+        found = index["zeropoints"] = VisitIndex.of(run.zeropoints, "detector", strangers)
+        check_repeated(run.zeropoints, found, "several rows of a detector", problems)
+        strangers.report(run.zeropoints, problems)
+    return index
+
+
+def check_limits(catalog: Catalog) -> Iterator[str]:
+    """Yield columns whose first or last values are beyond the limits of their unit."""
+    limits = {c.name: c for c in catalog.schema.columns if c.limits and c.name in catalog.columns}
+    count = len(catalog)
+    rows = np.r_[: min(_PEEK, count), max(_PEEK, count - _PEEK) : count]
+    values = catalog.read(limits, rows) if limits else {}
+    for name, column in limits.items():
+        low, high = column.limits
+        worst = np.nanmax(np.abs(values[name]), initial=0)
+        if worst > max(abs(low), abs(high)):
+            yield (
+                f"{catalog.where}: {name} reaches {worst:.6g} {column.unit}, which is beyond "
+                f"{high:g}; is it in another unit?"
+            )
+
+
+def check_scaling(visits: Catalog, camera: Camera | None, problems: Problems) -> np.ndarray | None:
+    """Return the ids of the detectors that ``scaling`` is of, in its order.
+
+    Those are all of the camera's, or those of type SCIENCE, as there are values.
+    """
+    if camera is None or "scaling" not in visits.columns:
+        return None if camera is None else camera.ids
+    size = visits.shape("scaling")[0]
+    science = np.array([id for id, detector in camera.items() if detector.type == "SCIENCE"], int)
+    for ids in (camera.ids, science):
+        if len(ids) == size:
+            return ids
+    problems.errors.append(
+        f"{visits.where}: column scaling has {size} values in each row; the camera has "
+        f"{len(camera)} detectors, {len(science)} of them of type SCIENCE"
+    )
+    return camera.ids
+
+
+def find_bands(stars: Catalog | None, problems: Problems) -> tuple[str, ...]:
+    """Return the bands that the header of the standard stars names.
+
+    The card ``BANDS``, with commas or repeated for each band; or ``BAND0``, ``BAND1``, ... as the
+    stand-alone package writes them.
+    """
+    if stars is None:
+        return ()
+    if "BANDS" in stars.meta:
+        return names_in(stars.meta["BANDS"])
+    numbered = [stars.meta[key] for i in range(100) if (key := f"BAND{i}") in stars.meta]
+    if not numbered:
+        problems.errors.append(f"{stars.where}: the header does not say the BANDS of the columns")
+    return tuple(str(band).strip() for band in numbered)
+
+
+def check_bands(stars: Catalog, bands: tuple[str, ...]) -> Iterator[str]:
+    """Yield columns that do not have a value for each band."""
+    for column in stars.schema.columns:
+        if column.length == "bands" and column.name in stars.columns:
+            size = stars.shape(column.name)[0]
+            if size != len(bands):
+                yield (
+                    f"{stars.where}: column {column.name} has {size} values in each row; "
+                    f"there are {len(bands)} bands: {', '.join(bands)}"
+                )
+
+
+class Strangers:
+    """Finds detectors that are not known, in blocks of rows.
+
+    Parameters
+    ----------
+    known : (n,) int array or None
+        Ids of detectors; None if all will do.
+    """
+
+    def __init__(self, known: np.ndarray | None) -> None:
+        self.known = known
+        self.visits: dict[int, set[int]] = {}
+
+    def __call__(self, visits: np.ndarray, detectors: np.ndarray) -> None:
+        """Look at rows."""
+        if self.known is None:
+            return
+        strange = ~np.isin(detectors, self.known)
+        for visit, detector in zip(
+            visits[strange].tolist(), detectors[strange].tolist(), strict=True
+        ):
+            self.visits.setdefault(visit, set()).add(detector)
+
+    def report(self, catalog: Catalog, problems: Problems) -> None:
+        """Say what was found."""
+        if not self.visits:
+            return
+        strange = sorted(set().union(*self.visits.values()))
+        problems.warnings.append(
+            f"{catalog.where}: detectors {listed(strange)} are not among the {len(self.known)} of "
+            f"the camera that scaling is of, in visits {listed(sorted(self.visits))}, which get no "
+            "photoCalib"
+        )
+        problems.of_visits(
+            catalog.schema.name,
+            {
+                visit: f"detectors {listed(sorted(ids))} are not known"
+                for visit, ids in self.visits.items()
+            },
+        )
+
+
+def check_repeated(catalog: Catalog, index: VisitIndex, what: str, problems: Problems) -> None:
+    """Say which visits have rows that can't be told apart."""
+    if len(index.repeated):
+        problems.warnings.append(
+            f"{catalog.where}: visits {listed(index.repeated)} have {what}; they can't be used"
+        )
+        problems.of_visits(catalog.schema.name, dict.fromkeys(index.repeated.tolist(), what))
+
+
+def check_filters(visits: Catalog, lookup: Catalog, problems: Problems) -> tuple[str, ...]:
+    """Say which visits have a physical filter that the look-up table doesn't have; return its."""
+    known = names_in(lookup.read(["physicalFilters"], slice(0, 1))["physicalFilters"][0])
+    strange: dict[int, str] = {}
+    columns = ["visit", "physicalFilter"]
+    for block in visits.blocks(columns) if set(columns) <= set(visits.columns) else ():
+        bad = ~np.isin(block["physicalFilter"], known)
+        names = block["physicalFilter"][bad].tolist()
+        strange |= dict(zip(block["visit"][bad].tolist(), names, strict=True))
+    if strange:
+        problems.warnings.append(
+            f"{visits.where}: physical filters {listed(sorted(set(strange.values())))} of visits "
+            f"{listed(strange)} are not in {lookup.where}; it has {', '.join(known)}"
+        )
+        texts = {v: f"physical filter {name!r} is not known" for v, name in strange.items()}
+        problems.of_visits("zeropoints", texts)
+    return known
+
+
+def check_join(
+    visits: Catalog,
+    index: VisitIndex,
+    other: Catalog,
+    other_index: VisitIndex,
+    problems: Problems,
+) -> None:
+    """Say which visits are in one catalog alone, and whether any are left."""
+    extra = np.setdiff1d(other_index.visits, index.visits)
+    if len(extra):
+        problems.warnings.append(
+            f"{other.where}: visits {listed(extra)} are not in {visits.where}; they are not used"
+        )
+    missing = np.setdiff1d(index.visits, other_index.visits)
+    if len(missing):
+        problems.warnings.append(
+            f"{visits.where}: visits {listed(missing)} are not in {other.where}; they get no "
+            f"{_PRODUCTS[other.schema.name]}"
+        )
+    bad = {*problems.visits.get("visits", ()), *problems.visits.get(other.schema.name, ())}
+    if len(index) - len(missing) <= sum(visit in index and visit in other_index for visit in bad):
+        texts = dict.fromkeys(problems.visits.get(other.schema.name, {}).values())
+        why = f": {listed(texts)}" if texts else ", or they have other visits"
+        problems.errors.append(
+            f"{other.where}: not one visit of {visits.where} has rows that can be used{why}"
+        )
+
+
+def names_in(value: Any) -> tuple[str, ...]:
+    """Return the names in a text with commas, or in an array.
+
+    Examples
+    --------
+    >>> names_in("SIM-G, SIM-R"), names_in(np.array(["g ", "r"]))
+    (('SIM-G', 'SIM-R'), ('g', 'r'))
+    """
+    values = str(value).split(",") if np.ndim(value) == 0 else value
+    return tuple(name for item in values if (name := str(item).strip()))
+
+
+def truth(value: Any) -> bool | None:
+    """Return what a card says that is true or false, or nothing.
+
+    Examples
+    --------
+    >>> truth(True), truth("F"), truth(None)
+    (True, False, None)
+    """
+    text = str(value).strip().lower()
+    known = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
+    if text not in known and value is not None:
+        raise ValueError(f"{value!r} is not true or false")
+    return known.get(text)
+
+
+def check_jacobian(run: FgcmRun, config: ProductsConfig) -> None:
+    """Check that the WCS Jacobian is composed if, and only if, the stars were built with it.
+
+    Nothing is known, and nothing checked, where ``run.jacobian_applied`` is None.
+
+    Raises
+    ------
+    ValueError
+        If it is to be composed, but the stars were built without it.
+
+    Warns
+    -----
+    RunWarning
+        If the stars were built with it, but it is not to be composed.
+    """
+    stars = "the run" if run.tract is None else f"tract {run.tract}"
+    if config.compose_wcs_jacobian and run.jacobian_applied is False:
+        raise ValueError(
+            f"the stars of {stars} were built without the WCS Jacobian, so photoCalibs can't "
+            "include it; set compose_wcs_jacobian=False, or build the stars with it"
+        )
+    if run.jacobian_applied and not config.compose_wcs_jacobian:
+        warnings.warn(
+            f"the stars of {stars} were built with the WCS Jacobian, but photoCalibs will not "
+            "include it (compose_wcs_jacobian=False)",
+            RunWarning,
+            stacklevel=2,
+        )

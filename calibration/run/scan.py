@@ -1,0 +1,148 @@
+"""The full scan of an FGCM run: all values that are used, a few megabytes at a time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..photocalib.zeropoints import has_zeropoint
+from ..tables.catalog import Catalog
+from ..texts import listed
+
+if TYPE_CHECKING:
+    from .run import FgcmRun
+
+__all__ = ["scan_run"]
+
+_STAR_COLUMNS = ("coord_ra", "coord_dec")
+_MAGNITUDES = ("mag_std_noabs", "magErr_std")
+
+
+def scan_run(run: FgcmRun) -> Iterator[str]:
+    """Yield all that is wrong with the values of a run, a line each; see `FgcmRun.check`."""
+    yield from _scan_visits(run)
+    if run.zeropoints is not None:
+        yield from _scan_zeropoints(run)
+    if run.atmosphere_parameters is not None:
+        yield from _scan_atmosphere(run.atmosphere_parameters)
+    if run.standard_stars is not None:
+        yield from _scan_stars(run.standard_stars)
+    if run.lookup_table is not None:
+        yield from _scan_lookup(run)
+
+
+class _Faults:
+    """Faults, and the visits that have them."""
+
+    def __init__(self) -> None:
+        self._visits: dict[str, set[int]] = defaultdict(set)
+
+    def add(self, text: str, visits: np.ndarray) -> None:
+        if len(visits):
+            self._visits[text].update(np.unique(visits).tolist())
+
+    def lines(self, catalog: Catalog) -> Iterator[str]:
+        for text, visits in self._visits.items():
+            yield f"{catalog.where}: {text} for visits {listed(sorted(visits))}"
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.isfinite(values).reshape(len(values), -1).all(axis=1)
+
+
+def _scan_visits(run: FgcmRun) -> Iterator[str]:
+    faults = _Faults()
+    columns = [n for n in ("visit", "physicalFilter", "scaling") if n in run.visits.columns]
+    for block in run.visits.blocks(columns):
+        faults.add("physicalFilter is empty", block["visit"][block["physicalFilter"] == ""])
+        if "scaling" in block:
+            with np.errstate(invalid="ignore"):
+                bad = ~(_finite(block["scaling"]) & (block["scaling"] > 0).all(axis=1))
+            faults.add("scaling is not above zero", block["visit"][bad])
+    yield from faults.lines(run.visits)
+
+
+def _scan_zeropoints(run: FgcmRun) -> Iterator[str]:
+    faults, boxes = _Faults(), _Boxes(run)
+    rows = run.visits.read(["visit", "physicalFilter"])
+    known, first = np.unique(rows["visit"], return_index=True)
+    filters = rows["physicalFilter"][first]
+    for block in run.zeropoints.blocks():
+        visits = block["visit"]
+        numbers = (block[name] for name in ("fgcmFlag", "fgcmZptVar", "fgcmZpt"))
+        used = has_zeropoint(*numbers, block["fgcmfZptCheb"][:, 0])
+        for name in ("fgcmZpt", "fgcmZptVar", "fgcmfZptCheb", "fgcmfZptSstarCheb"):
+            faults.add(f"{name} is NaN or infinite", visits[used & ~_finite(block[name])])
+        if "fgcmDeltaChrom" in block:
+            bad = ~(_finite(block["fgcmDeltaChrom"]) & (block["fgcmDeltaChrom"] > -9999))
+            faults.add("fgcmDeltaChrom is NaN, infinite or missing", visits[used & bad])
+        where = np.searchsorted(known, visits).clip(max=len(known) - 1)
+        other = (block["filtername"] != filters[where]) & (known[where] == visits)
+        faults.add("filtername is not that of the visit catalog", visits[other])
+        boxes.add(block, used)
+    yield from faults.lines(run.zeropoints)
+    yield from boxes.lines(run.zeropoints)
+
+
+class _Boxes:
+    """Detectors whose zeropoints are over another box than the camera says."""
+
+    def __init__(self, run: FgcmRun) -> None:
+        self._sizes = {} if run.camera is None else {i: d.box for i, d in run.camera.items()}
+        self._wrong: dict[int, Any] = {}
+
+    def add(self, rows: dict[str, np.ndarray], used: np.ndarray) -> None:
+        last = np.column_stack([rows["detector"], rows["fgcmfZptChebXyMax"]])[used]
+        for detector, x, y in np.unique(last, axis=0).tolist():
+            box = self._sizes.get(int(detector))
+            if box is not None and (x, y) != (box.width - 1, box.height - 1):
+                self._wrong.setdefault(int(detector), (x, y, box.width - 1, box.height - 1))
+
+    def lines(self, catalog: Catalog) -> Iterator[str]:
+        if self._wrong:
+            x, y, width, height = next(iter(self._wrong.values()))
+            yield (
+                f"{catalog.where}: fgcmfZptChebXyMax is not the last pixel of detectors "
+                f"{listed(sorted(self._wrong))}: ({x:g}, {y:g}) and not ({width}, {height})"
+            )
+
+
+def _scan_atmosphere(catalog: Catalog) -> Iterator[str]:
+    faults = _Faults()
+    for block in catalog.blocks():
+        for name, values in block.items():
+            if name != "visit":
+                faults.add(f"{name} is NaN or infinite", block["visit"][~np.isfinite(values)])
+    yield from faults.lines(catalog)
+
+
+def _scan_stars(catalog: Catalog) -> Iterator[str]:
+    counts: dict[str, int] = defaultdict(int)
+    ids = []
+    for block in catalog.blocks():
+        ids.append(block["id"])
+        for name in _STAR_COLUMNS:
+            low, high = catalog.schema.by_name[name].limits
+            counts[f"{name} that is NaN or infinite"] += int(np.sum(~_finite(block[name])))
+            with np.errstate(invalid="ignore"):
+                beyond = (block[name] < low) | (block[name] > high)
+            counts[f"{name} that can't be in rad"] += int(np.sum(beyond))
+        for name in _MAGNITUDES:
+            bad = ~np.isfinite(block[name]) & (block["ngood"] > 0)
+            counts[f"{name} that is NaN or infinite"] += int(np.sum(bad.any(axis=1)))
+    ids = np.concatenate(ids) if ids else np.empty(0, int)
+    counts["id that another has, too"] = len(ids) - len(np.unique(ids))
+    for text, count in counts.items():
+        if count:
+            yield f"{catalog.where}: {count} stars have a {text}"
+
+
+def _scan_lookup(run: FgcmRun) -> Iterator[str]:
+    wavelengths, where = run.lookup["atmLambda"], run.lookup_table.where
+    if not (np.isfinite(wavelengths).all() and np.all(np.diff(wavelengths) > 0)):
+        yield f"{where}: atmLambda does not increase"
+    if not np.isfinite(run.lookup["atmStdTrans"]).all():
+        yield f"{where}: atmStdTrans is NaN or infinite"

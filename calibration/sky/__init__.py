@@ -1,0 +1,1 @@
+"""Tracts, HEALPix pixels, and matching of positions on the sky."""

@@ -1,0 +1,1 @@
+"""Tables in files: one reader and one writer for each format."""

@@ -1,0 +1,204 @@
+"""Binary tables of FITS files, of which only the rows that are asked for are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from astropy.io import fits
+
+from mapreduce.io.hdu import Hdu, open_hdu, open_unchanged, scan
+
+from .schema import Found
+from .source import BLOCK, Rows, file_fingerprint, groups, numbered
+
+__all__ = ["FitsTable", "fits_tables"]
+
+_WIDE = 2**16  # bytes: of rows above this only the columns are read
+_UNREAD = frozenset("PQXCM")  # formats: variable length, bits, complex
+_LAYOUT = frozenset(
+    "XTENSION BITPIX NAXIS PCOUNT GCOUNT TFIELDS CHECKSUM DATASUM TTYPE TFORM TUNIT TDIM TNULL "
+    "TSCAL TZERO TDISP TCOMM COMMENT HISTORY".split()
+) | {""}
+
+
+class _Field(NamedTuple):
+    """Where a column is in a row, and what is added to its whole numbers."""
+
+    dtype: np.dtype
+    offset: int
+    zero: int
+
+
+class FitsTable:
+    """A binary table of a FITS file as a source.
+
+    Rows are read, not mapped: what has been read leaves the process's memory with the arrays. Of a
+    file compressed as a whole (``.fits.gz``), everything up to the rows is decompressed each time.
+
+    Parameters
+    ----------
+    hdu : mapreduce.io.hdu.Hdu
+        Where the table is.
+
+    Raises
+    ------
+    OSError
+        If the file is gone, was changed since it was scanned, or ends early; also on reading.
+    ValueError
+        If the columns do not add up to the length of a row.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from astropy.table import Table
+    >>> with TemporaryDirectory() as folder:
+    ...     Table({"a": [1, 2, 3], "b": [0.5, 1.5, 2.5]}).write(f"{folder}/a.fits")
+    ...     table = fits_tables(f"{folder}/a.fits")[0]
+    ...     table.read(["b"], np.array([2, 0]))
+    {'b': array([2.5, 0.5])}
+    """
+
+    def __init__(self, hdu: Hdu) -> None:
+        self.hdu = hdu
+        with open_hdu(hdu) as table:
+            columns, header = table.columns, table.header
+            dtype = columns.dtype.newbyteorder(">")
+            self._width, self._length = header["NAXIS1"], header["NAXIS2"]
+            self.meta = _cards(header)
+            self._fields = {c.name: _field(c, dtype) for c in columns}
+            self.columns = {c.name: _found(c, dtype[c.name]) for c in columns}
+        if dtype.itemsize != self._width:
+            raise ValueError(
+                f"{hdu.where}: the columns take {dtype.itemsize} bytes of rows of {self._width}"
+            )
+
+    @property
+    def where(self) -> str:
+        """How messages name it: the file's name."""
+        return Path(self.hdu.path).name
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self.hdu.path
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __repr__(self) -> str:
+        return f"FitsTable({self.hdu.where!r}, {len(self)} rows)"
+
+    def read(self, names: Sequence[str], rows: Rows = None) -> dict[str, np.ndarray]:
+        """Return columns, native byte order, (n, ...) each; texts are bytes."""
+        with open_unchanged(self.hdu) as file:
+            return self._read(file, names, rows)
+
+    def blocks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield columns of all rows, some at a time."""
+        step = max(1, BLOCK // self._width)
+        with open_unchanged(self.hdu) as file:
+            for start in range(0, len(self), step):
+                yield self._read(file, names, slice(start, min(start + step, len(self))))
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 checksum of the file."""
+        return file_fingerprint(self.path, self.hdu.stamp)
+
+    def __dask_tokenize__(self) -> tuple:
+        return "FitsTable", self.hdu.path, self.hdu.stamp, self.hdu.index
+
+    def _read(self, file: BinaryIO, names: Sequence[str], rows: Rows) -> dict[str, np.ndarray]:
+        numbers, order = numbered(rows, len(self))
+        fields = {name: self._fields[name] for name in names}
+        out = {
+            name: np.empty((len(numbers), *field.dtype.shape), field.dtype.base.newbyteorder("="))
+            for name, field in fields.items()
+        }
+        for start, stop, place, pick in groups(numbers, order, self._width):
+            records = self._records(file, fields, start, stop)
+            for name, values in out.items():
+                values[place] = records[name] if pick is None else records[name][pick]
+        return {name: self._shifted(name, values) for name, values in out.items()}
+
+    def _records(
+        self, file: BinaryIO, fields: Mapping[str, _Field], start: int, stop: int
+    ) -> Mapping[str, np.ndarray]:
+        """Read rows; of wide ones, such as those of the look-up table, the columns alone."""
+        width = self._width
+        if width <= _WIDE:
+            data = self._bytes(file, start * width, (stop - start) * width)
+            dtypes, offsets, _ = zip(*fields.values(), strict=True) if fields else ((), (), ())
+            spec = {"names": [*fields], "formats": dtypes, "offsets": offsets, "itemsize": width}
+            return np.frombuffer(data, np.dtype(spec))
+        return {
+            name: np.array(
+                [
+                    np.frombuffer(self._bytes(file, row * width + offset, dtype.itemsize), dtype)[0]
+                    for row in range(start, stop)
+                ]
+            )
+            for name, (dtype, offset, _) in fields.items()
+        }
+
+    def _bytes(self, file: BinaryIO, start: int, size: int) -> bytes:
+        file.seek(self.hdu.data + start)
+        data = file.read(size)
+        if len(data) != size:
+            raise OSError(f"{self.hdu.where}: the file ends within byte {start + size} of the rows")
+        return data
+
+    def _shifted(self, name: str, values: np.ndarray) -> np.ndarray:
+        if self.columns[name].dtype.kind == "b":
+            return values == ord("T")
+        if not (zero := self._fields[name].zero):
+            return values
+        return (values.astype(np.int64) + zero).astype(self.columns[name].dtype)
+
+
+def fits_tables(path: str | os.PathLike[str]) -> list[FitsTable]:
+    """Return the binary tables of a FITS file.
+
+    Raises
+    ------
+    OSError
+        If the file is missing, not FITS, or shorter than its headers say.
+    ValueError
+        If there is no binary table.
+    """
+    hdus = [hdu for hdu in scan(path) if hdu.facts.get("XTENSION") == "BINTABLE"]
+    tables = [FitsTable(hdu) for hdu in hdus if not hdu.compressed]
+    if not tables:
+        raise ValueError(f"{path} holds no binary table")
+    return tables
+
+
+def _field(column: fits.Column, dtype: np.dtype) -> _Field:
+    kind, offset = dtype.fields[column.name][:2]
+    return _Field(kind, offset, int(column.bzero or 0) if kind.base.kind in "iu" else 0)
+
+
+def _found(column: fits.Column, dtype: np.dtype) -> Found:
+    base, zero = dtype.base.newbyteorder("="), column.bzero or 0
+    scaled = column.bscale not in (None, "", 1) or (zero and base.kind not in "iu")
+    if "L" in str(column.format):
+        base = np.dtype(bool)
+    elif zero == 2 ** (8 * base.itemsize - 1):
+        base = np.dtype(f"u{base.itemsize}")
+    unread = scaled or not _UNREAD.isdisjoint(str(column.format))
+    fault = f"is of a format that is not read, {column.format}" if unread else ""
+    return Found(base, dtype.shape, column.unit or "", fault + (", scaled" if scaled else ""))
+
+
+def _cards(header: fits.Header) -> dict[str, Any]:
+    """Return the cards that are not about the table's layout; lists of those that are repeated."""
+    meta: dict[str, Any] = {}
+    for key, value, _ in header.cards:
+        if key.rstrip("0123456789") not in _LAYOUT:
+            if key in meta:
+                value = [*(meta[key] if isinstance(meta[key], list) else [meta[key]]), value]
+            meta[key] = value
+    return meta

@@ -1,0 +1,309 @@
+"""What a catalog should hold, and whether a table does: columns, shapes, units, other names.
+
+`bind` compares a schema with the columns of a table, whatever it is stored in, without looking at
+values. `calibration.run.columns` declares the catalogs of an FGCM run.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property
+from typing import NamedTuple
+
+import astropy.units as u
+import numpy as np
+
+__all__ = ["Binding", "Column", "Findings", "Found", "Schema", "bind"]
+
+_KINDS = {"i": "iu", "f": "fiu", "U": "SU"}  # what is taken for a whole number, a number, a text
+_WORDS = {"i": "whole numbers", "f": "numbers", "U": "text"}
+_LENGTHS = {
+    "square": "n x n values (1, 4, 9, ...)",
+    "detectors": "one value per detector of the camera",
+    "bands": "one value per band",
+    "any": "an array",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a catalog.
+
+    Parameters
+    ----------
+    name : str
+        LSST's name of the column.
+    kind : {"f", "i", "U"}
+        Numbers, whole numbers, texts.
+    length : None, int, "square", "detectors", "bands" or "any"
+        Values in each row: None for a single one, "square" for n x n, flattened or not.
+    unit : str
+        What its values are read in; empty if it has none, or none that astropy knows.
+    required : bool
+        With ``absent``, of LSST's tables alone and not of the stand-alone package's.
+    aliases : tuple of str
+        Other names, exact but for case and underscores.
+    assumed : str
+        Unit of a column that goes by one of the other names and does not say its unit.
+    limits : (float, float) or None
+        Values beyond are in another unit.
+    absent : str
+        What follows when a column that is not required is missing; a warning.
+    """
+
+    name: str
+    kind: str = "f"
+    length: int | str | None = None
+    unit: str = ""
+    required: bool = True
+    aliases: tuple[str, ...] = ()
+    assumed: str = ""
+    limits: tuple[float, float] | None = None
+    absent: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """What the column should hold, in words."""
+        unit = f" in {self.unit}" if self.unit else ""
+        if self.length is None:
+            return _WORDS[self.kind] + unit
+        length = f"{self.length} values" if isinstance(self.length, int) else _LENGTHS[self.length]
+        return f"{_WORDS[self.kind]}{unit}, {length} in each row"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a catalog.
+
+    Parameters
+    ----------
+    name : str
+        What `FgcmRun` calls the catalog.
+    title : str
+        What people call it.
+    columns : tuple of Column
+    joined : bool
+        Whether all tables of a file make up one row.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    joined: bool = False
+
+    @cached_property
+    def by_name(self) -> dict[str, Column]:
+        """The columns by name."""
+        return {column.name: column for column in self.columns}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A column that a table has.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Of one value.
+    shape : tuple of int
+        Of a row's values.
+    unit : str
+        Empty if the table does not say.
+    fault : str
+        Why it can't be read, if it can't.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int, ...] = ()
+    unit: str = ""
+    fault: str = ""
+
+
+class Binding(NamedTuple):
+    """How a column of a schema is read from a table.
+
+    Parameters
+    ----------
+    sources : tuple of str
+        The table's column; or its columns, where each holds one value of the array.
+    shape : tuple of int
+        Of a row's values as they are given out.
+    factor : float
+        From the table's unit to the schema's.
+    """
+
+    sources: tuple[str, ...]
+    shape: tuple[int, ...] = ()
+    factor: float = 1.0
+
+
+@dataclass
+class Findings:
+    """What `bind` found.
+
+    Attributes
+    ----------
+    bindings : dict of str to Binding
+    errors, warnings : list of str
+    """
+
+    bindings: dict[str, Binding] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def bind(schema: Schema, table: Mapping[str, Found]) -> Findings:
+    """Find the columns of a schema in a table, by their names or other names, and check them.
+
+    Parameters
+    ----------
+    schema : Schema
+    table : mapping of str to Found
+        The table's columns.
+
+    Returns
+    -------
+    Findings
+        All that is wrong, a line for each.
+
+    Examples
+    --------
+    >>> schema = Schema("dust", "dust", (Column("visit", "i"), Column("angle", unit="rad")))
+    >>> found = bind(schema, {"VISIT": Found(np.dtype("i8")), "angle": Found(np.dtype("S3"))})
+    >>> found.bindings["visit"].sources
+    ('VISIT',)
+    >>> found.errors
+    ['column angle holds text; it should hold numbers in rad']
+    """
+    findings = Findings()
+    names, parts = _names(table), _parts(table)
+    alone = all(name.isupper() for name in table)
+    for column in schema.columns:
+        sources = _sources(column, table, names, parts)
+        if len(sources) > 1 and sources not in parts.values():
+            findings.errors.append(
+                f"columns {', '.join(sources)} could each be {column.name}; keep one"
+            )
+        elif sources:
+            _bind_column(column, sources, table, findings)
+        elif column.required and not (alone and column.absent):
+            findings.errors.append(_missing(column, table))
+        elif column.absent:
+            findings.warnings.append(f"there is no column {column.name}: {column.absent}")
+    return findings
+
+
+def _plain(name: str) -> str:
+    """Return what two names must have in common: FGCM_ZPT and fgcmZpt do."""
+    return name.lower().replace("_", "")
+
+
+def _names(table: Mapping[str, Found]) -> dict[str, tuple[str, ...]]:
+    names: dict[str, tuple[str, ...]] = defaultdict(tuple)
+    for name in table:
+        names[_plain(name)] += (name,)
+    return names
+
+
+def _parts(table: Mapping[str, Found]) -> dict[str, tuple[str, ...]]:
+    """Return columns named like scaling_0, scaling_1, ... by what they have in common, in order."""
+    numbered: dict[str, dict[int, str]] = defaultdict(dict)
+    for name in table:
+        if match := re.fullmatch(r"(.+?)_?(\d+)", name):
+            numbered[_plain(match[1])][int(match[2])] = name
+    return {
+        stem: tuple(columns[i] for i in range(len(columns)))
+        for stem, columns in numbered.items()
+        if set(columns) == set(range(len(columns)))
+    }
+
+
+def _sources(
+    column: Column,
+    table: Mapping[str, Found],
+    names: Mapping[str, tuple[str, ...]],
+    parts: Mapping[str, tuple[str, ...]],
+) -> tuple[str, ...]:
+    """Return the table's column or columns for a column of a schema."""
+    for name in (column.name, *column.aliases):
+        if name in table:
+            return (name,)
+        if found := names.get(_plain(name)):
+            return found
+    for name in (column.name, *column.aliases) if column.length is not None else ():
+        if found := parts.get(_plain(name)):
+            return found
+    return ()
+
+
+def _missing(column: Column, table: Mapping[str, Found]) -> str:
+    text = f"there is no column {column.name} ({column.wanted})"
+    close = get_close_matches(column.name, table, 2)
+    return f"{text}; did you mean {' or '.join(close)}?" if close else text
+
+
+def _bind_column(
+    column: Column, sources: tuple[str, ...], table: Mapping[str, Found], findings: Findings
+) -> None:
+    """Add a column to what was found, or what is wrong with it."""
+    found = table[sources[0]]
+    name = column.name if column.name == sources[0] else f"{column.name} ({sources[0]})"
+    shape = found.shape if len(sources) == 1 else (len(sources),)
+    errors = []
+    if len({(table[s].dtype, table[s].shape, table[s].unit) for s in sources}) > 1:
+        errors.append(f"columns {sources[0]} to {sources[-1]} differ in type or unit")
+    if found.fault:
+        errors.append(f"column {name} {found.fault}")
+    elif found.dtype.kind not in _KINDS[column.kind]:
+        held = "text" if found.dtype.kind in "SU" else found.dtype
+        errors.append(f"column {name} holds {held}")
+    elif (length := _length(column, shape)) is None:
+        errors.append(f"column {name} holds {_size(shape)}")
+    alias = column.name != sources[0] and _plain(sources[0]) != _plain(column.name)
+    factor, doubt = _factor(column, found.unit or (column.assumed if alias else ""))
+    if factor is None:
+        errors.append(f"column {name} is in {found.unit}")
+    elif doubt:
+        findings.warnings.append(f"column {name} is in {doubt}, which is not known; {column.unit}?")
+    if errors:
+        findings.errors += [f"{error}; it should hold {column.wanted}" for error in errors]
+    else:
+        findings.bindings[column.name] = Binding(sources, length, factor)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{' x '.join(map(str, shape))} values in each row" if shape else "one value in each row"
+
+
+def _length(column: Column, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape in which a column is given out; None where it has another."""
+    if column.length == "any":
+        return shape
+    if column.length is None:
+        return () if shape in ((), (1,)) else None
+    size = math.prod(shape)
+    flat = len(shape) <= 1 or (column.length == "square" and shape == (shape[0],) * 2)
+    if not flat or size < 1:
+        return None
+    if column.length == "square" and math.isqrt(size) ** 2 != size:
+        return None
+    return None if isinstance(column.length, int) and size != column.length else (size,)
+
+
+def _factor(column: Column, unit: str) -> tuple[float | None, str]:
+    """Return the factor to the schema's unit, None if there is none; and a unit that is unknown."""
+    if not column.unit or not unit:
+        return 1.0, ""
+    parsed = u.Unit(unit, parse_strict="silent")
+    if isinstance(parsed, u.UnrecognizedUnit):
+        return 1.0, unit
+    parsed = parsed.function_unit if isinstance(parsed, u.MagUnit) else parsed
+    try:
+        return float(parsed.to(u.Unit(column.unit))), ""
+    except u.UnitConversionError:
+        return None, ""

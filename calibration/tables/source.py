@@ -1,0 +1,249 @@
+"""Tables as sources of which some columns of some rows are read; those that are in memory already.
+
+A source of a file holds neither the file nor its values: it is small, picklable, safe to share
+between threads, and opens the file whenever rows are read. There is one file for each format:
+`calibration.tables.fits_read`, `calibration.tables.parquet`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from astropy import units as u
+from astropy.table import Table
+from dask.base import tokenize
+
+from .schema import Found
+
+__all__ = ["BLOCK", "MemoryTable", "Rows", "Source", "file_fingerprint", "groups", "numbered"]
+
+Rows = slice | np.ndarray | None
+"""Rows of a table: a slice of step 1, row numbers in any order, or None for all."""
+
+BLOCK = 2**22
+"""Bytes that are read at once."""
+
+_GAP = 2**15  # bytes: rows that are closer are read with what lies between them
+
+
+class Source(Protocol):
+    """A table that is read when it is needed.
+
+    Attributes
+    ----------
+    where : str
+        How messages name it.
+    path : str or None
+        Its file.
+    columns : dict of str to Found
+    meta : dict
+        What is said of the table as a whole; a list where a key was repeated.
+    """
+
+    where: str
+    path: str | None
+    columns: dict[str, Found]
+    meta: dict[str, Any]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def read(self, names: Sequence[str], rows: Rows = None) -> dict[str, np.ndarray]:
+        """Return columns, native byte order, (n, ...) each; texts may be bytes."""
+
+    def blocks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield columns of all rows, some at a time."""
+
+    def fingerprint(self) -> str:
+        """Return a checksum."""
+
+
+def file_fingerprint(path: str | os.PathLike[str], stamp: tuple[int, int] | None = None) -> str:
+    """Return the SHA-256 checksum of a file.
+
+    Raises
+    ------
+    OSError
+        If it has not the size and modification time (ns) it should have.
+    """
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        status = os.fstat(file.fileno())
+    if stamp not in (None, (status.st_size, status.st_mtime_ns)):
+        raise OSError(f"{path} has changed since it was opened; open it again")
+    return f"sha256:{digest.hexdigest()}"
+
+
+def numbered(rows: Rows, count: int) -> tuple[range | np.ndarray, np.ndarray | None]:
+    """Return row numbers in ascending order, and the places where they belong if not in that.
+
+    Raises
+    ------
+    IndexError
+        If there is no such row.
+    """
+    if rows is None:
+        return range(count), None
+    if isinstance(rows, slice):
+        return range(count)[rows], None
+    rows = np.asarray(rows, np.int64)
+    if len(rows) and (rows.min() < 0 or rows.max() >= count):
+        raise IndexError(f"rows {rows.min()} to {rows.max()} of a table of {count} rows")
+    if len(rows) < 2 or np.all(np.diff(rows) > 0):
+        return rows, None
+    order = np.argsort(rows, kind="stable")
+    return rows[order], order
+
+
+def groups(
+    rows: range | np.ndarray, order: np.ndarray | None, width: int
+) -> Iterator[tuple[int, int, Any, np.ndarray | None]]:
+    """Yield spans of rows to read at once, where their rows belong, and which of them are meant.
+
+    Parameters
+    ----------
+    rows : range or (n,) int array
+        Ascending.
+    order : (n,) int array or None
+        Place of each; None for their own order.
+    width : int
+        Bytes of a row.
+    """
+    limit = max(1, BLOCK // width)
+    if isinstance(rows, range):
+        for start in range(0, len(rows), limit):
+            stop = min(start + limit, len(rows))
+            yield rows.start + start, rows.start + stop, slice(start, stop), None
+        return
+    apart = np.diff(rows, prepend=rows[:1]) > 1 + _GAP // width
+    group = np.cumsum(apart) * (len(rows) + 1) + (rows - rows[:1]) // limit
+    edges = [0, *(np.flatnonzero(np.diff(group)) + 1), len(rows)]
+    for first, last in zip(edges[:-1], edges[1:], strict=True):
+        if first < last:
+            start, stop = int(rows[first]), int(rows[last - 1]) + 1
+            pick = rows[first:last] - start
+            pick = None if np.array_equal(pick, np.arange(stop - start)) else pick
+            place = slice(first, last) if order is None else order[first:last]
+            yield start, stop, place, pick
+
+
+# Arrays in memory
+
+
+class MemoryTable:
+    """A table of arrays that are in memory already.
+
+    Parameters
+    ----------
+    data : astropy Table, mapping of str to array, or structured array
+        The columns, (n, ...) each; a mapping with a single value among them is one row.
+    where : str
+        How messages name it.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    ValueError
+        If the columns differ in length.
+
+    Examples
+    --------
+    >>> MemoryTable({"a": [1, 2, 3] * u.mm}, "the table").columns["a"].unit
+    'mm'
+    """
+
+    path = None
+
+    def __init__(self, data: Any, where: str) -> None:
+        self.where = where
+        columns, self.meta = _columns(data, where)
+        self._values: dict[str, np.ndarray] = {}
+        self.columns = {}
+        for name, column in columns.items():
+            values, fault = _values(column)
+            unit = str(getattr(column, "unit", "") or "")
+            self._values[name] = values
+            self.columns[name] = Found(values.dtype, values.shape[1:], unit, fault)
+        lengths = {name: len(values) for name, values in self._values.items()}
+        if len(set(lengths.values())) > 1:
+            said = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise ValueError(f"{where}: columns differ in length: {said}")
+        self._length = next(iter(lengths.values()), 0)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, names: Sequence[str], rows: Rows = None) -> dict[str, np.ndarray]:
+        """Return copies of columns, native byte order."""
+        rows = slice(None) if rows is None else rows
+        values = {name: self._values[name] for name in names}
+        return {name: v[rows].astype(v.dtype.newbyteorder("=")) for name, v in values.items()}
+
+    def blocks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield columns of all rows, some at a time."""
+        step = 2**16
+        for start in range(0, len(self), step):
+            yield self.read(names, slice(start, start + step))
+
+    @cached_property
+    def _checksum(self) -> str:
+        return hashlib.sha256(tokenize(self._values, self.meta).encode()).hexdigest()
+
+    def fingerprint(self) -> str:
+        """Return a checksum of the values."""
+        return f"tokenize:{self._checksum}"
+
+    def __dask_tokenize__(self) -> tuple:
+        return "MemoryTable", self._checksum
+
+
+def _columns(data: Any, where: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    if isinstance(data, Table):
+        return {name: data[name] for name in data.colnames}, dict(data.meta)
+    if isinstance(data, np.ndarray) and data.dtype.names:
+        return {name: data[name] for name in data.dtype.names}, {}
+    if not isinstance(data, Mapping):
+        raise TypeError(
+            f"{where} is a path, an astropy Table or a mapping of arrays, got {type(data).__name__}"
+        )
+    data = dict(data)
+    meta = dict(data.pop("meta", {}))
+    if any(np.ndim(value) == 0 for value in data.values()):
+        data = {
+            name: u.Quantity([v]) if isinstance(v, u.Quantity) else np.asarray(v)[None]
+            for name, v in data.items()
+        }
+    return data, meta
+
+
+def _values(column: Any) -> tuple[np.ndarray, str]:
+    """Return the plain array of a column, NaN where a float is masked; and why it can't be read."""
+    column = column.value if isinstance(column, u.Quantity) else column
+    masked = hasattr(column, "mask")
+    array = np.array(np.ma.getdata(column) if masked else column)
+    mask = np.ma.getmaskarray(column) if masked else np.zeros(array.shape, bool)
+    fault = ""
+    if array.dtype.kind == "O":
+        array, fault = _of_objects(array)
+    elif mask.any() and array.dtype.kind in "fSU":
+        array[mask] = np.nan if array.dtype.kind == "f" else ""
+    elif mask.any():
+        fault = f"has {np.sum(mask)} masked values"
+    array.flags.writeable = False
+    return array, fault
+
+
+def _of_objects(array: np.ndarray) -> tuple[np.ndarray, str]:
+    """Return the array of texts, or of arrays, that an array of objects holds."""
+    if all(isinstance(value, str) for value in array.flat):
+        return array.astype(str), ""
+    if len({np.shape(value) for value in array}) > 1:
+        return array, "holds a different number of values in each row"
+    stacked = np.stack([np.asarray(value) for value in array])
+    return stacked, "holds objects" if stacked.dtype.kind == "O" else ""
