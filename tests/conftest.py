@@ -12,6 +12,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+DATA = CHECKOUT / "tests" / "data"
 # Worker processes start with this process's search path, and import mappers of test files from it.
 sys.path.insert(0, str(CHECKOUT))
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from mapreduce import Box, CellPsf, Exposure, GaussianPsf, GridConfig, map_reduce
+from tests.conftest import DATA
 
-SMALL = Path(__file__).parent / "data" / "golden_small"
+SMALL = DATA / "golden_small"
 FWHM = 2 * np.sqrt(2 * np.log(2))  # in units of sigma
 TILES = ["default", 64, "cell", 7]
 

@@ -31,7 +31,7 @@ from calibration.sources import write as writing
 from calibration.sources.calibrations import InFiles
 from calibration.tables.files import read_table
 from calibration.tables.parquet import write_parquet
-from tests.products_cases import assert_same_table, files, stamps
+from tests.calibration.products_cases import assert_same_table, files, stamps
 
 MADE = ("flux", "fluxErr", "mag", "magErr")
 MISSING = 999

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +18,9 @@ from calibration.camera.detector import Detector
 from calibration.camera.focal_plane import Boresight
 from calibration.fields.chebyshev import ChebyshevField
 from mapreduce import Box
-from tests.test_detector import area_on_sky, exact_wcs, pixels
+from tests.calibration.camera.test_detector import area_on_sky, exact_wcs, pixels
+from tests.conftest import DATA
 
-DATA = Path(__file__).parent / "data"
 SIMCAM = DATA / "simcam.ecsv"  # the camera of a simulated survey
 LSSTCAM = DATA / "lsstcam_part.ecsv"  # some detectors of LSSTCam, from corner to corner
 REFERENCE = Boresight(180.0, 0.0)

@@ -17,8 +17,8 @@ from scipy.interpolate import RegularGridInterpolator
 from calibration import AtmosphereTable, TransmissionCurve
 from calibration.atmosphere.file import ATMOSPHERES
 from calibration.atmosphere.transmission import band_integrals
+from tests.conftest import DATA
 
-DATA = Path(__file__).parent / "data"
 SMALL_TABLE = DATA / "atmosphere_table.fits.gz"
 SMALL_GOLDEN = DATA / "golden_atmospheres.npz"
 NAME = "fgcm_atm_lsst2_test"

@@ -22,8 +22,8 @@ from calibration.products.build import Setup, build_products, make_photo_calib
 from calibration.run.problems import RunWarning
 from calibration.run.run import FgcmRun
 from calibration.tables.catalog import Catalog
-from tests.fgcm_cases import RUN
-from tests.products_cases import (
+from tests.calibration.fgcm_cases import RUN
+from tests.calibration.products_cases import (
     CONFIG,
     NO_ZEROPOINT,
     TABLE,
@@ -538,7 +538,7 @@ def test_a_camera_without_areas(tmp_path, monkeypatch):
 
 
 def test_a_run_that_was_changed_since(tmp_path):
-    from tests.fgcm_cases import tables, write
+    from tests.calibration.fgcm_cases import tables, write
 
     run = FgcmRun.open(write(tmp_path, tables()))
     products = make_products(run)

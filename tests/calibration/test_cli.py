@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from calibration.cli import main
 from calibration.products.build import make_photo_calib
 from calibration.run.run import FgcmRun
-from tests.fgcm_cases import RUN, tables, write
-from tests.products_cases import NO_ZEROPOINT, TABLE, VISIT, VISITS, files, read, stamps
+from tests.calibration.fgcm_cases import RUN, tables, write
+from tests.calibration.products_cases import NO_ZEROPOINT, TABLE, VISIT, VISITS, files, read, stamps
 
 WORDS = ("--set", "tract_stars=no")
 

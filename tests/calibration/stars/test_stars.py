@@ -23,7 +23,7 @@ from calibration.stars.rows import StarReader
 from calibration.stars.tracts import TractStars, tract_stars
 from calibration.tables.catalog import Catalog
 from calibration.tables.parquet import read_parquet, write_parquet
-from tests.fgcm_cases import RUN, hdu_of
+from tests.calibration.fgcm_cases import RUN, hdu_of
 
 BANDS = ("g", "r", "i")
 SKY = RingsSkyMap(5, ra_start=20.0)

@@ -12,7 +12,7 @@ from calibration.reference.catalog import ReferenceCatalog, ReferenceWarning
 from calibration.reference.measure import reference_offsets
 from calibration.sky.matching import angle, unit_vectors
 from calibration.tables.parquet import write_parquet
-from tests.reference_cases import (
+from tests.calibration.reference_cases import (
     BANDS,
     CONFIG,
     STARS,

@@ -17,7 +17,7 @@ from calibration.reference.measure import reference_offsets
 from calibration.reference.offsets import EDGES
 from calibration.reference.sample import sample_pixels
 from calibration.sky.healpix import centre, corners, pixel_of
-from tests.reference_cases import (
+from tests.calibration.reference_cases import (
     ARCSEC,
     BANDS,
     CONFIG,

@@ -10,7 +10,7 @@ from mapreduce import Average, Box, Copy, Exposure, GridConfig, Median, Sum, Wei
 from mapreduce.run.fold import Fold, Piece
 from mapreduce.run.mosaic import Mosaic
 from mapreduce.run.plan import make_plan
-from tests.test_fold import make_job
+from tests.mapreduce.run.test_fold import make_job
 
 GRID = GridConfig((5, 4), border=2)
 BOX = Box(3, -2, 23, 17)

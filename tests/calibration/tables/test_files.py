@@ -14,7 +14,7 @@ from astropy.table import Table
 from calibration.tables import files as product_table
 from calibration.tables.files import SUFFIXES, check_table, read_table, write_table
 from calibration.tables.fits_checksum import summed, word_sum
-from tests.products_cases import assert_same_table, files
+from tests.calibration.products_cases import assert_same_table, files
 
 
 def make_table(rows=3):

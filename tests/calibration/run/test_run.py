@@ -25,7 +25,7 @@ from calibration.run.problems import RunWarning
 from calibration.run.run import FgcmRun
 from calibration.tables.fits_read import FitsTable
 from calibration.tables.parquet import ParquetTable, write_parquet
-from tests.fgcm_cases import FILES, RUN, hdu_of, tables, upper, write, write_alone
+from tests.calibration.fgcm_cases import FILES, RUN, hdu_of, tables, upper, write, write_alone
 
 VISIT = 60600004
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
 from calibration.tables.parquet import write_parquet
+from tests.conftest import DATA
 
-RUN = Path(__file__).parent / "data" / "fgcm_run"
+RUN = DATA / "fgcm_run"
 FILES = {
     "visits": "fgcmVisitCatalog",
     "zeropoints": "fgcmZeropoints",

@@ -13,8 +13,7 @@ from dask.base import tokenize
 from calibration import ChebyshevField, PhotoCalib
 from calibration.photocalib.flux import Calibrate
 from mapreduce import Box, Exposure
-
-from .support import make_exposure, unread
+from tests.support import make_exposure, unread
 
 BOX = Box(0, -20, 60, 50)
 

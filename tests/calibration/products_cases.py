@@ -13,9 +13,9 @@ from calibration.products.build import build_products
 from calibration.run.problems import RunWarning
 from calibration.run.run import FgcmRun
 from calibration.tables.files import read_table
-from tests.fgcm_cases import RUN, tables
+from tests.calibration.fgcm_cases import RUN, tables
+from tests.conftest import DATA
 
-DATA = Path(__file__).parent / "data"
 TABLE = DATA / "atmosphere_table.fits.gz"
 CONFIG = ProductsConfig(tract_stars=False, atmosphere_table=str(TABLE))
 VISITS = [60600001, 60600004, 60600009, 60601017, 60608003]

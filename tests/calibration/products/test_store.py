@@ -22,9 +22,8 @@ import calibration.tables.files
 from calibration import Camera, TransmissionCurve, VisitPhotoCalib
 from calibration.products.store import Store
 from calibration.run.run import FgcmRun
-from tests.conftest import CHECKOUT
-from tests.fgcm_cases import RUN, tables, write
-from tests.products_cases import (
+from tests.calibration.fgcm_cases import RUN, tables, write
+from tests.calibration.products_cases import (
     CONFIG,
     NO_ZEROPOINT,
     TABLE,
@@ -38,6 +37,7 @@ from tests.products_cases import (
     stamps,
     states,
 )
+from tests.conftest import CHECKOUT
 
 FORMATS = ("fits", "parquet")
 ALL = {"photo_calibs": {"skipped": 1, "written": 4}, "atmospheres": {"written": 5}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,9 @@ from calibration.fields.chebyshev import ChebyshevField
 from calibration.photocalib.flux import AB_FLUX
 from calibration.photocalib.zeropoints import calibrate_visit, usable_zeropoints
 from mapreduce import Box
+from tests.conftest import DATA
 
-GOLDEN = Path(__file__).parent / "data" / "golden_photocalib.npz"
+GOLDEN = DATA / "golden_photocalib.npz"
 BANDS = {"SIM-G": "G", "SIM-R": "R", "SIM-I": "I", "SIM-I2": "I", "SIM-Z": "Z"}
 OPTIONS = {
     "value": {},
