@@ -460,10 +460,10 @@ def test_a_full_disk(tmp_path, originals, monkeypatch):
 KILLED = """
 import os, signal
 import dask
-from calibration import product_table
-from tests.products_cases import make_products
+from calibration.tables import files
+from tests.calibration.products_cases import make_products
 
-original, room = product_table._WRITERS[".fits"], [3]
+original, room = files._WRITERS[".fits"], [3]
 
 def until_killed(path, *args):
     if not room[0]:
@@ -472,7 +472,7 @@ def until_killed(path, *args):
     room[0] -= 1
     original(path, *args)
 
-product_table._WRITERS[".fits"] = until_killed
+files._WRITERS[".fits"] = until_killed
 with dask.config.set(scheduler="synchronous"):
     make_products().write({store!r})
 """
