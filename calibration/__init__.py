@@ -29,6 +29,7 @@ from .sky.skymap import HealpixSkyMap, RingsSkyMap, SkyMap, sky_map_of
 from .sources.calibrated import CalibratedSources, calibrate_sources
 from .sources.report import SourcesReport
 from .stars.tracts import TractStars, tract_stars
+from .tables import astropy_parquet
 
 __all__ = [
     "AtmosphereTable",
@@ -75,3 +76,5 @@ __all__ = [
     "tract_stars",
     "visit_photo_calib",
 ]
+
+astropy_parquet.register()

@@ -32,7 +32,7 @@ from ..run.checks import check_jacobian
 from ..run.run import FgcmRun
 from ..sky.skymap import sky_map_of
 from ..stars.tracts import tract_stars
-from ..tables.source import file_fingerprint
+from ..tables.reader import file_fingerprint
 from .write import WriteReport, write_products
 
 __all__ = ["FgcmProducts", "PerVisit", "build_products"]

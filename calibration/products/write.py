@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask
+import numpy as np
+from astropy.table import Column
 
 from ..photocalib.zeropoints import BadZeropointsError, NoZeropointError
 from ..tables.files import read_table
@@ -141,9 +143,7 @@ def _offsets(products: FgcmProducts, store: Store, report: WriteReport) -> dict[
         report.add(Outcome("offsets", None, "kept"))
         return dict(zip(map(str, table["band"]), map(float, table["offset"]), strict=True))
     (offsets,) = dask.compute(products.offsets)
-    pixels = offsets.pixels.copy()
-    pixels["used"] = pixels["used"].astype("int16")
-    store.write(pixels, "offset_pixels")
+    store.write(offsets.pixels, "offset_pixels")
     store.write(offsets.to_table(), "offsets")
     report.add(Outcome("offsets", None, "written", "; ".join(offsets.warnings)))
     return dict(offsets)
@@ -156,8 +156,8 @@ def _write_stars(stars: TractStars, store: Store, report: WriteReport) -> None:
     there = dask.compute(*(check("tract_stars", tract) for tract in tracts))
     missing = [tract for tract, complete in zip(tracts, there, strict=True) if not complete]
     if missing:
-        path = store.path("tract_stars", "{tract}")
-        stars.write(path.parent, path.name, tracts=missing, meta=store.meta, overwrite=True)
+        store.path("tract_stars", 0).parent.mkdir(exist_ok=True)
+        stars.put({tract: store.path("tract_stars", tract) for tract in missing}, store.meta)
     for tract, complete in zip(tracts, there, strict=True):
         report.add(Outcome("tract_stars", tract, "kept" if complete else "written"))
 
@@ -189,5 +189,8 @@ def save(store: Store, name: str, make: Callable, *args: Any) -> Outcome:
         none = isinstance(error, NoZeropointError) and not isinstance(error, BadZeropointsError)
         return Outcome(name, number, "skipped" if none else "failed", said_by(error))
     table.meta["VISIT"] = number
+    if "visit" not in table.colnames:  # a reader of columns alone wants to know, too
+        visit = Column(np.full(len(table), number), name="visit", description="visit number")
+        table.add_column(visit, index=0)
     store.write(table, name, number)
     return Outcome(name, number, "written", remark)

@@ -18,11 +18,10 @@ from scipy.spatial import KDTree
 
 from ..photocalib.flux import AB_MAGNITUDE
 from ..sky.matching import chord, unit_vectors
-from ..tables.catalog import SUFFIXES, Catalog
-from ..tables.fits_read import fits_tables
-from ..tables.parquet import ParquetTable
+from ..tables.catalog import Catalog
+from ..tables.files import open_tables
+from ..tables.reader import MemoryTable, TableReader
 from ..tables.schema import Column, Schema, bind
-from ..tables.source import MemoryTable, Source
 from ..texts import listed
 from .hats import HatsTable
 
@@ -191,7 +190,7 @@ class ReferenceCatalog:
     @property
     def partitioned(self) -> bool:
         """Whether reading a part of the sky takes but a part of the files."""
-        return isinstance(self.catalog.source, HatsTable)
+        return isinstance(self.catalog.reader, HatsTable)
 
     def __len__(self) -> int:
         return len(self.catalog)
@@ -235,7 +234,7 @@ class ReferenceCatalog:
         """
         bands, catalog, centres = tuple(bands), self.catalog, unit_vectors(ra, dec)
         if self.partitioned:
-            catalog = dataclasses.replace(catalog, source=catalog.source.near(ra, dec, radius))
+            catalog = dataclasses.replace(catalog, reader=catalog.reader.near(ra, dec, radius))
         columns = [*self.names[:2], *(_named(n, b) for b in bands for n in self.names[2:])]
         parts, lost = [self._stars(bands, {name: np.zeros(0) for name in columns})], 0
         for block in catalog.blocks(columns):
@@ -264,7 +263,7 @@ class ReferenceCatalog:
         return self.catalog.fingerprint()
 
     def __dask_tokenize__(self) -> tuple:
-        source = self.catalog.source.__dask_tokenize__()
+        source = self.catalog.reader.__dask_tokenize__()
         return "ReferenceCatalog", source, self.bands, self.names, self.unit
 
 
@@ -310,20 +309,18 @@ def _joined(parts: list[ReferenceStars], notes: frozenset[str]) -> ReferenceStar
     return ReferenceStars(vectors, magnitudes, errors, notes)
 
 
-def _sources(data: Any) -> list[Source]:
+def _sources(data: Any) -> list[TableReader]:
     """Return the table, or the tables one of which is meant."""
     if isinstance(data, Catalog):
-        return [data.source]
+        return [data.reader]
     if not isinstance(data, str | os.PathLike):
         return [MemoryTable(data, "the reference catalog")]
     if HatsTable.is_one(data) or Path(data).is_dir():
         return [HatsTable.open(data)]
-    if Path(data).name.endswith(SUFFIXES["parquet"]):
-        return [ParquetTable(data)]
-    return fits_tables(data)
+    return open_tables(data)
 
 
-def _bands(source: Source, flux: str, error: str) -> tuple[str, ...]:
+def _bands(source: TableReader, flux: str, error: str) -> tuple[str, ...]:
     """Return the bands of which a table has fluxes and errors."""
     before, after = map(re.escape, flux.split("{band}"))
     matches = (re.fullmatch(f"{before}(.+){after}", name) for name in source.columns)
@@ -335,7 +332,7 @@ def _named(template: str, band: str) -> str:
     return template.replace("{band}", band)
 
 
-def _place_columns(source: Source, ra: str | None, dec: str | None) -> list[Column]:
+def _place_columns(source: TableReader, ra: str | None, dec: str | None) -> list[Column]:
     """Return the columns of right ascension and declination."""
     said = source.meta if isinstance(source, HatsTable) else {}
     columns = []

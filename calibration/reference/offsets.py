@@ -12,6 +12,7 @@ import numpy as np
 from astropy.table import Table
 
 from ..config.config import ProductsConfig
+from ..tables.fields import as_table, fields_like
 from .catalog import ReferenceWarning
 from .clipping import mad_scatter, median_error
 
@@ -24,7 +25,30 @@ EDGES = np.linspace(-0.3, 0.3, 151)
 """Bins of differences from the zero point of their pixel, mag."""
 
 _RESIDUALS = ("n_residuals", "n_residuals_kept")
-_UNITS = {"ra": "deg", "dec": "deg"} | dict.fromkeys(("zero_point", "scatter", "error"), "mag")
+_OFFSETS = {
+    "band": ("", "band"),
+    "offset": ("mag", "what is added to magnitudes for the reference catalog's level"),
+    "scatter": ("mag", "robust scatter of the zero points of the pixels"),
+    "error": ("mag", "standard error of the offset"),
+    "n_pixels": ("", "pixels with enough matches"),
+    "n_matches": ("", "matches in these pixels"),
+    "n_residuals": ("", "matches by their distance from the zero point, -0.3 to 0.3 mag"),
+    "n_residuals_kept": ("", "those of them that were not clipped"),
+}
+_PIXELS = {
+    "pixel": ("", "HEALPix pixel, nested"),
+    "ra": ("deg", "right ascension of the pixel's center"),
+    "dec": ("deg", "declination of the pixel's center"),
+    "band": ("", "band"),
+    "n_stars": ("", "stars with a good observation in every band"),
+    "n_selected": ("", "those of high enough signal-to-noise ratio"),
+    "n_reference": ("", "reference stars of which the same can be said"),
+    "n_matches": ("", "pairs of them"),
+    "n_clipped": ("", "pairs that were clipped"),
+    "zero_point": ("mag", "clipped median of reference minus star"),
+    "scatter": ("mag", "scatter of what was not clipped"),
+    "error": ("mag", "standard error of the zero point"),
+}
 
 
 class PixelOffset(NamedTuple):
@@ -151,8 +175,8 @@ class ReferenceOffsets(Mapping):
         }
         residuals = np.array([self.residuals[band] for band in self], np.int64)
         columns |= {name: residuals[:, i] for i, name in enumerate(_RESIDUALS)}
-        units = dict.fromkeys(("offset", "scatter", "error"), "mag")
-        return Table(columns, units=units, meta=dict(self.pixels.meta))
+        columns = {name: np.asarray(values) for name, values in columns.items()}
+        return as_table(columns, fields_like(columns, _OFFSETS), self.pixels.meta)
 
     @classmethod
     def from_tables(cls, table: Table, pixels: Table) -> ReferenceOffsets:
@@ -222,6 +246,7 @@ def combine(
         warnings.warn(note, ReferenceWarning, stacklevel=2)
     pixels = _report(row for part in compared for row in part.rows)
     pixels["used"] = pixels["n_matches"] >= config.reference_min_match
+    pixels["used"].description = "whether there are enough matches"
     pixels.meta = {
         "NSIDE": config.reference_pixelization_nside,
         "ORDERING": "NESTED",
@@ -248,7 +273,8 @@ def combine(
 
 
 def _report(rows: Iterable[PixelOffset]) -> Table:
-    table = Table(rows=list(rows), names=PixelOffset._fields, units=_UNITS)
+    table = Table(rows=list(rows), names=PixelOffset._fields)
+    table = as_table(table, fields_like(table, _PIXELS))
     for name in ("zero_point", "scatter", "error"):
         table[name].info.format = ".5f"
     return table

@@ -12,6 +12,7 @@ from astropy.table import Table
 
 from ..products.build import FgcmProducts
 from ..products.store import Store
+from ..tables.fields import as_table, fields_like
 from .magnitudes import StarMagnitudes
 from .scatter import SELECTIONS, Means, Scatter
 
@@ -217,9 +218,22 @@ def _bright(scatter: Scatter, selection: int, band: int, limit: float) -> dict[s
     return {"mag_max": limit, **found, "floor": float(floor)}
 
 
+_COLUMNS = {
+    "band": ("", "band"),
+    "visits": ("", "which visits: all, or the photometric ones"),
+    "mag_min": ("mag", "brightest mean magnitude of the stars"),
+    "mag_max": ("mag", "faintest mean magnitude of the stars"),
+    "n_stars": ("", "stars with two observations or more"),
+    "n_observations": ("", "their observations"),
+    "before": ("mag", "robust scatter of a star's magnitudes before calibration"),
+    "before_rms": ("mag", "rms scatter of a star's magnitudes before calibration"),
+    "after": ("mag", "robust scatter of a star's magnitudes after calibration"),
+    "after_rms": ("mag", "rms scatter of a star's magnitudes after calibration"),
+    "expected": ("mag", "robust scatter that the errors of the fluxes explain"),
+    "floor": ("mag", "scatter after calibration that the errors do not explain"),
+}
+
+
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(rows)
-    for name in table.colnames:
-        if table[name].dtype.kind == "f":
-            table[name].unit = "mag"
-    return table
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]} if rows else {}
+    return as_table(columns, fields_like(columns, {name: _COLUMNS[name] for name in columns}))

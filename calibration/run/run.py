@@ -14,7 +14,7 @@ from dask.base import normalize_token
 from ..camera.camera import Camera
 from ..photocalib.zeropoints import NoZeropointError
 from ..tables.catalog import Catalog
-from ..tables.source import file_fingerprint
+from ..tables.reader import file_fingerprint
 from .checks import check_keys, check_layout, find_bands, names_in, truth
 from .columns import ATMOSPHERE, LOOKUP, STARS, VISITS, ZEROPOINTS, reference_schema
 from .find import CATALOGS, find_catalogs, missing_files

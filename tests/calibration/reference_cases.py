@@ -8,7 +8,7 @@ import pytest
 from calibration import FgcmRun, ProductsConfig
 from calibration.reference.measure import reference_offsets
 from calibration.sky.healpix import pixel_of
-from calibration.tables.parquet import write_parquet
+from tests.calibration.fgcm_cases import write_parquet
 
 BANDS = ("g", "r")
 OFFSETS = {"g": 0.03, "r": -0.05}

@@ -28,7 +28,6 @@ from calibration.run.problems import RunWarning
 from calibration.run.run import FgcmRun
 from calibration.simulate.run import simulate_run
 from calibration.tables.files import read_table
-from calibration.tables.parquet import read_parquet
 
 FILTERS = {"SIM-G": "g", "SIM-R": "r", "SIM-I": "i", "SIM-I2": "i", "SIM-Z": "z"}
 CONFIG = ProductsConfig(physical_filter_map=FILTERS, atmosphere_output=False, tract_stars=False)
@@ -80,7 +79,7 @@ def true_magnitudes(folder, run):
     observations = StarObservations.open(folder)
     flat = StarMagnitudes(run, CONFIG, true_stack(folder, run), observations)
     stars = Table.read(folder / "truth_stars.fits")
-    seen = read_parquet(folder / "fgcmStarObservations.parquet")
+    seen = read_table(folder / "fgcmStarObservations.parquet")
     group, _, error, _, after = (np.concatenate(p) for p in zip(*flat.blocks(), strict=True))
     residual = after - np.asarray(stars["mag"]).reshape(-1)[group]
     visits = run.visit_rows(columns=["visit", "physicalFilter"])

@@ -23,9 +23,18 @@ from calibration.photocalib.zeropoints import NoZeropointError
 from calibration.run.checks import check_jacobian
 from calibration.run.problems import RunWarning
 from calibration.run.run import FgcmRun
-from calibration.tables.fits_read import FitsTable
-from calibration.tables.parquet import ParquetTable, write_parquet
-from tests.calibration.fgcm_cases import FILES, RUN, hdu_of, tables, upper, write, write_alone
+from calibration.tables.fits_reader import FitsTable
+from calibration.tables.parquet_reader import ParquetTable
+from tests.calibration.fgcm_cases import (
+    FILES,
+    RUN,
+    hdu_of,
+    tables,
+    upper,
+    write,
+    write_alone,
+    write_parquet,
+)
 
 VISIT = 60600004
 
