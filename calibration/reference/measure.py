@@ -21,7 +21,8 @@ from ..run.run import FgcmRun
 from ..sky.matching import match_vectors
 from .catalog import MAG, NO_MAGNITUDE, ReferenceCatalog, ReferenceStars, ReferenceWarning
 from .clipping import clipped_median, median_error
-from .offsets import EDGES, Comparison, PixelOffset, combine
+from .comparison import EDGES, Comparison, PixelOffset
+from .offsets import combine
 from .sample import PixelSample, sample_pixels
 
 __all__ = ["compare_pixels", "reference_offsets"]

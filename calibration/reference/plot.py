@@ -10,7 +10,8 @@ import numpy as np
 from mapreduce.display import new_figure
 
 from ..sky.healpix import corners
-from .offsets import EDGES, ReferenceOffsets
+from .comparison import EDGES
+from .offsets import ReferenceOffsets
 
 if TYPE_CHECKING:
     from astropy.table import Table

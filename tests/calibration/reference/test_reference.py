@@ -13,8 +13,8 @@ from astropy.table import Table
 from calibration import ColourTerm, FgcmRun, ProductsConfig
 from calibration.reference import measure as reference_module
 from calibration.reference.catalog import MissingBandError, ReferenceCatalog, ReferenceWarning
+from calibration.reference.comparison import EDGES
 from calibration.reference.measure import reference_offsets
-from calibration.reference.offsets import EDGES
 from calibration.reference.sample import sample_pixels
 from calibration.sky.healpix import centre, corners, pixel_of
 from tests.calibration.reference_cases import (
