@@ -15,6 +15,7 @@ from ..config.config import ProductsConfig
 from .catalog import ReferenceWarning
 from .clipping import mad_scatter, median_error
 from .comparison import Comparison, PixelOffset
+from .plot import plot_offsets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,7 +126,7 @@ class ReferenceOffsets(Mapping):
         return cls(*values, pixels, dict(zip(bands, residuals, strict=True)))
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw the pixels on the sky, coloured by zero point, and histograms of the differences.
+        """Draw the pixels on the sky, colored by zero point, and histograms of the differences.
 
         Parameters
         ----------
@@ -137,9 +138,7 @@ class ReferenceOffsets(Mapping):
         ImportError
             Without the package matplotlib.
         """
-        from .plot import plot_offsets
-
-        return plot_offsets(self, path)
+        return plot_offsets(self.offsets, self.errors, self.pixels, self.residuals, path)
 
 
 def combine(

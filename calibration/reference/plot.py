@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.table import Table
 
 from mapreduce.display import new_figure
 
+from ..display import save_figure
 from ..sky.healpix import corners
 from .comparison import EDGES
-from .offsets import ReferenceOffsets
 
 if TYPE_CHECKING:
-    from astropy.table import Table
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -27,16 +28,23 @@ _DOTS = {"s": 14, "edgecolors": "0.4", "linewidths": 0.4}
 _ALL, _KEPT = "#c0392b", "#2c3e50"
 
 
-def plot_offsets(offsets: ReferenceOffsets, path: str | os.PathLike[str] | None = None) -> Figure:
+def plot_offsets(
+    offsets: Mapping[str, float],
+    errors: Mapping[str, float],
+    pixels: Table,
+    residuals: Mapping[str, np.ndarray],
+    path: str | os.PathLike[str] | None = None,
+) -> Figure:
     """Draw, for each band, the pixels on the sky and a histogram of the differences.
 
-    A pixel's colour is how far its zero point is from the offset of the band; grey are pixels that
+    A pixel's color is how far its zero point is from the offset of the band; gray are pixels that
     have too few matches. The histogram counts, on a logarithmic scale, how far the differences
     (reference minus star) are from the zero point of their pixel, of all pixels together.
 
     Parameters
     ----------
-    offsets : ReferenceOffsets
+    offsets, errors, pixels, residuals
+        As of `calibration.ReferenceOffsets`.
     path : path, optional
         Where to save the figure, too; the suffix says the format.
 
@@ -48,24 +56,24 @@ def plot_offsets(offsets: ReferenceOffsets, path: str | os.PathLike[str] | None 
     figure = new_figure((3.4 * len(offsets) + 0.6, 6.4))
     figure.set_layout_engine("constrained")
     axes = figure.subplots(2, len(offsets), squeeze=False)
-    sky = _Sky(offsets.pixels)
-    for band, (above, below) in zip(offsets, axes.T, strict=True):
-        rows = offsets.pixels[offsets.pixels["band"] == band]
-        drawn = sky.draw(above, rows, offsets[band])
+    sky = _Sky(pixels)
+    for (band, offset), (above, below) in zip(offsets.items(), axes.T, strict=True):
+        rows = pixels[pixels["band"] == band]
+        drawn = sky.draw(above, rows, offset)
         above.set_title(
-            f"{band}: {1e3 * offsets[band]:+.1f} ± {1e3 * offsets.errors[band]:.1f} mmag\n"
-            f"{offsets.n_pixels[band]} of {len(rows)} pixels",
+            f"{band}: {1e3 * offset:+.1f} ± {1e3 * errors[band]:.1f} mmag\n"
+            f"{np.count_nonzero(rows['used'])} of {len(rows)} pixels",
             fontsize="medium",
         )
         bar = figure.colorbar(drawn, ax=above, shrink=0.9)
         bar.set_label("zero point − offset (mmag)", fontsize="small")
         bar.ax.tick_params(labelsize="small")
-        _histogram(below, offsets.residuals[band])
+        _histogram(below, residuals[band])
     axes[0, 0].set_ylabel("Dec (deg)")
     axes[1, 0].set_ylabel("matches")
     axes[1, 0].legend(fontsize="small", frameon=False, loc="upper left")
     if path is not None:
-        figure.savefig(path, dpi=120)
+        save_figure(figure, path)
     return figure
 
 

@@ -13,6 +13,7 @@ from astropy.table import Table
 from ..products.build import FgcmProducts
 from ..products.store import Store
 from .magnitudes import StarMagnitudes
+from .plot import plot_repeatability
 from .scatter import SELECTIONS, Means, Scatter
 
 if TYPE_CHECKING:
@@ -70,9 +71,7 @@ class Repeatability:
         ImportError
             Without the package matplotlib.
         """
-        from .plot import plot_repeatability
-
-        return plot_repeatability(self, path)
+        return plot_repeatability(self.bands, self.bins, path)
 
     def write(self, directory: str | os.PathLike[str]) -> list[Path]:
         """Write both tables, ``repeatability`` and ``repeatability_bins``, to a store of products.
