@@ -75,10 +75,10 @@ def products_command(
       skyfold products fgcm_run out --config products.yaml --visit 60600001
       skyfold products fgcm_run out --set output_format=parquet --scheduler tcp://head:8786
     """  # noqa: D301 - click's mark for a block that is not rewrapped
-    config = ProductsConfig() if config_path is None else ProductsConfig.open(config_path)
-    config = config.with_overrides(overrides)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        config = ProductsConfig() if config_path is None else ProductsConfig.open(config_path)
+        config = config.with_overrides(overrides)
         run = FgcmRun.open(source, cycle=config.cycle_number)
         products = build_products(run, config, reference=reference)
     for warning in caught:

@@ -20,7 +20,7 @@ class PixelOffset(NamedTuple):
     pixel : int
         HEALPix, nested.
     ra, dec : float
-        Its centre, deg.
+        Its center, deg.
     band : str
     n_stars : int
         Stars with a good observation in every band.

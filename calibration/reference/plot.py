@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_offsets"]
 
-_COLOURS = "RdBu_r"
+_COLORS = "RdBu_r"
 _UNUSED = "#b0b0b0"
 _WIDE = 60  # deg, of a map on which pixels are less than dots
 _DOTS = {"s": 14, "edgecolors": "0.4", "linewidths": 0.4}
@@ -88,12 +88,12 @@ class _Sky:
     def outlines(self, rows: Table) -> np.ndarray:
         """Return the corners of pixels, (n, 32, 2) deg."""
         ra, dec = corners(np.asarray(rows["pixel"]), self.nside, step=8)
-        centre = np.asarray(rows["ra"])[:, None]
-        x = (centre - self.middle + 180) % 360 - 180 + self.middle
-        return np.stack([x + (ra - centre + 180) % 360 - 180, dec], axis=-1)
+        center = np.asarray(rows["ra"])[:, None]
+        x = (center - self.middle + 180) % 360 - 180 + self.middle
+        return np.stack([x + (ra - center + 180) % 360 - 180, dec], axis=-1)
 
     def draw(self, ax: Axes, rows: Table, offset: float) -> object:
-        """Draw pixels; return what a colour bar is made of."""
+        """Draw pixels; return what a color bar is made of."""
         from matplotlib.collections import PolyCollection
 
         used = np.asarray(rows["used"])
@@ -103,10 +103,10 @@ class _Sky:
         if wide := right - left > _WIDE:
             middles = outlines.mean(axis=1)
             ax.scatter(*middles[~used].T, color=_UNUSED, **_DOTS)
-            drawn = ax.scatter(*middles[used].T, c=away, cmap=_COLOURS, **_DOTS)
+            drawn = ax.scatter(*middles[used].T, c=away, cmap=_COLORS, **_DOTS)
         else:
             ax.add_collection(PolyCollection(outlines[~used], color=_UNUSED))
-            drawn = PolyCollection(outlines[used], array=away, cmap=_COLOURS, edgecolors="face")
+            drawn = PolyCollection(outlines[used], array=away, cmap=_COLORS, edgecolors="face")
             ax.add_collection(drawn)
         most = max(0.1, float(np.abs(away).max(initial=0)))
         drawn.set_clim(-most, most)
@@ -122,8 +122,8 @@ class _Sky:
 
 def _histogram(ax: Axes, counts: np.ndarray) -> None:
     edges = 1e3 * EDGES
-    for values, colour, label in zip(counts, (_ALL, _KEPT), ("clipped", "kept"), strict=True):
-        ax.stairs(values, edges, fill=True, color=colour, label=label)
+    for values, color, label in zip(counts, (_ALL, _KEPT), ("clipped", "kept"), strict=True):
+        ax.stairs(values, edges, fill=True, color=color, label=label)
     reach = np.flatnonzero(counts[0])
     if len(reach):
         most = max(abs(edges[reach[0]]), abs(edges[reach[-1] + 1]))
