@@ -9,7 +9,7 @@ from .atmosphere.transmission import BandIntegrals, TransmissionCurve, band_inte
 from .camera.camera import Camera
 from .camera.detector import Detector, WcsDetector
 from .camera.focal_plane import Boresight, RadialTransform
-from .config.config import ColourTerm, ProductsConfig
+from .config.config import ColorTerm, ProductsConfig
 from .display import draw_focal_plane, draw_transmissions
 from .fields.chebyshev import ChebyshevField
 from .photocalib.photocalib import PhotoCalib, VisitPhotoCalib
@@ -39,7 +39,7 @@ __all__ = [
     "CalibrationWarning",
     "Camera",
     "ChebyshevField",
-    "ColourTerm",
+    "ColorTerm",
     "Detector",
     "FgcmProducts",
     "FgcmRun",

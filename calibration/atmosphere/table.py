@@ -1,6 +1,6 @@
 """AtmosphereTable: what the parameters of a visit's atmosphere do to the light.
 
-FGCM describes the atmosphere of a visit by a few numbers (pressure, water vapour, ozone, aerosols,
+FGCM describes the atmosphere of a visit by a few numbers (pressure, water vapor, ozone, aerosols,
 airmass) and a table, computed once with a radiative-transfer code, that says what they do to the
 light (Burke et al. 2018, AJ 155, 41). `AtmosphereTable` reads such a table and turns the numbers of
 many visits into transmissions.
@@ -92,7 +92,7 @@ class AtmosphereTable:
 
     Examples
     --------
-    Air without colour, that lets 90% through at the zenith and 80% at two airmasses:
+    Air without color, that lets 90% through at the zenith and 80% at two airmasses:
 
     >>> wavelengths = [4000.0, 6000.0, 8000.0]
     >>> clear = np.ones((3, 3, 3))

@@ -42,7 +42,7 @@ class Camera(Mapping[int, BaseDetector]):
     name : str, optional
     pixel_scale : float, arcsec, optional
         The scale whose square is the area that pixel areas are relative to. Default: the median
-        over the detectors, each at the centre of its box.
+        over the detectors, each at the center of its box.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """Detectors: pixel -> focal plane -> field angle -> sky, and back.
 
-Pixels are the detector's own (x, y), 0-based, whole numbers at pixel centres. A place on the focal
+Pixels are the detector's own (x, y), 0-based, whole numbers at pixel centers. A place on the focal
 plane is in mm, and its field angle in radians: the gnomonic coordinates about the boresight, along
 the focal plane's x and y. All functions take arrays that broadcast against each other.
 """

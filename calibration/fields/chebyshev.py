@@ -86,7 +86,7 @@ class ChebyshevField:
 
     @property
     def center(self) -> float:
-        """Value at the centre of the box."""
+        """Value at the center of the box."""
         return float(evaluate(self.coefficients, 0.0, 0.0))
 
     def __call__(self, x: ArrayLike, y: ArrayLike) -> np.ndarray:

@@ -52,7 +52,7 @@ class PhotoCalib:
     field : ChebyshevField
         nJy per unit of instrumental flux, in the detector's pixel coordinates.
     mean : float, optional
-        Its mean, to which ``err`` belongs; default the value at the centre of the box.
+        Its mean, to which ``err`` belongs; default the value at the center of the box.
     err : float, optional
         1-sigma error of the mean, in the same unit.
 

@@ -28,14 +28,14 @@ from ..photocalib.photocalib import VisitPhotoCalib
 from ..photocalib.zeropoints import CalibrationWarning, calibrate_visit
 from ..reference.catalog import ReferenceCatalog
 from ..reference.measure import reference_offsets
-from ..run.checks import check_jacobian
+from ..run.problems import RunWarning
 from ..run.run import FgcmRun
 from ..sky.skymap import sky_map_of
 from ..stars.tracts import tract_stars
 from ..tables.reader import file_fingerprint
 from .write import WriteReport, write_products
 
-__all__ = ["FgcmProducts", "PerVisit", "build_products"]
+__all__ = ["FgcmProducts", "PerVisit", "build_products", "check_jacobian"]
 
 
 def build_products(
@@ -290,6 +290,36 @@ def _check(run: FgcmRun, config: ProductsConfig, reference: Any) -> None:
                 f"physical_filter_map lacks {', '.join(unknown)}"
             )
     check_jacobian(run, config)
+
+
+def check_jacobian(run: FgcmRun, config: ProductsConfig) -> None:
+    """Check that the WCS Jacobian is composed if, and only if, the stars were built with it.
+
+    Nothing is known, and nothing checked, where ``run.jacobian_applied`` is None.
+
+    Raises
+    ------
+    ValueError
+        If it is to be composed, but the stars were built without it.
+
+    Warns
+    -----
+    RunWarning
+        If the stars were built with it, but it is not to be composed.
+    """
+    stars = "the run" if run.tract is None else f"tract {run.tract}"
+    if config.compose_wcs_jacobian and run.jacobian_applied is False:
+        raise ValueError(
+            f"the stars of {stars} were built without the WCS Jacobian, so photoCalibs can't "
+            "include it; set compose_wcs_jacobian=False, or build the stars with it"
+        )
+    if run.jacobian_applied and not config.compose_wcs_jacobian:
+        warnings.warn(
+            f"the stars of {stars} were built with the WCS Jacobian, but photoCalibs will not "
+            "include it (compose_wcs_jacobian=False)",
+            RunWarning,
+            stacklevel=2,
+        )
 
 
 # What the tasks do

@@ -215,8 +215,8 @@ class ReferenceCatalog:
             columns = listed(_named(name, band) for band in missing for name in self.names[2:])
             raise MissingBandError(
                 f"{self.where} has no magnitudes of {', '.join(missing)} ({columns}); it has "
-                f"{', '.join(self.bands)}. A colour term can say which of these to take: "
-                "colour_terms={band: ColourTerm(primary=..., secondary=...)}"
+                f"{', '.join(self.bands)}. A color term can say which of these to take: "
+                "color_terms={band: ColorTerm(primary=..., secondary=...)}"
             )
 
     def read(
@@ -232,7 +232,7 @@ class ReferenceCatalog:
         OSError
             If a file is gone, was changed or is damaged.
         """
-        bands, catalog, centres = tuple(bands), self.catalog, unit_vectors(ra, dec)
+        bands, catalog, centers = tuple(bands), self.catalog, unit_vectors(ra, dec)
         if self.partitioned:
             catalog = dataclasses.replace(catalog, reader=catalog.reader.near(ra, dec, radius))
         columns = [*self.names[:2], *(_named(n, b) for b in bands for n in self.names[2:])]
@@ -242,7 +242,7 @@ class ReferenceCatalog:
             lost += np.count_nonzero(~there)
             block = {name: values[there] for name, values in block.items()}
             vectors = unit_vectors(block[columns[0]], block[columns[1]])
-            rows = np.flatnonzero(_near(vectors, centres, radius))
+            rows = np.flatnonzero(_near(vectors, centers, radius))
             parts.append(self._stars(bands, {name: v[rows] for name, v in block.items()}))
         note = f"{self.where}: {lost} stars without a position are left out"
         return _joined(parts, frozenset([note] if lost else []))
@@ -278,13 +278,13 @@ def placed(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     return np.isfinite(ra) & (np.abs(dec) <= 90)
 
 
-def _near(vectors: np.ndarray, centres: np.ndarray, radius: float) -> np.ndarray:
-    """Whether vectors, (n, 3), are within a radius (deg) of one of the centres, (..., 3)."""
-    centres = centres.reshape(-1, 3)
-    if not len(centres):
+def _near(vectors: np.ndarray, centers: np.ndarray, radius: float) -> np.ndarray:
+    """Whether vectors, (n, 3), are within a radius (deg) of one of the centers, (..., 3)."""
+    centers = centers.reshape(-1, 3)
+    if not len(centers):
         return np.zeros(len(vectors), bool)
     reach = np.nextafter(chord(min(radius, 180.0)), 3)
-    return np.isfinite(KDTree(centres).query(vectors, distance_upper_bound=reach)[0])
+    return np.isfinite(KDTree(centers).query(vectors, distance_upper_bound=reach)[0])
 
 
 def _magnitudes(values: np.ndarray, errors: np.ndarray, unit: str) -> tuple:

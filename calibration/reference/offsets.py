@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.table import Table
@@ -15,14 +15,13 @@ from ..config.config import ProductsConfig
 from ..tables.fields import as_table, fields_like
 from .catalog import ReferenceWarning
 from .clipping import mad_scatter, median_error
+from .comparison import Comparison, PixelOffset
+from .plot import plot_offsets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["EDGES", "Comparison", "PixelOffset", "ReferenceOffsets", "combine"]
-
-EDGES = np.linspace(-0.3, 0.3, 151)
-"""Bins of differences from the zero point of their pixel, mag."""
+__all__ = ["ReferenceOffsets", "combine"]
 
 _RESIDUALS = ("n_residuals", "n_residuals_kept")
 _OFFSETS = {
@@ -49,64 +48,6 @@ _PIXELS = {
     "scatter": ("mag", "scatter of what was not clipped"),
     "error": ("mag", "standard error of the zero point"),
 }
-
-
-class PixelOffset(NamedTuple):
-    """What was found in one pixel and band: a row of the report.
-
-    Parameters
-    ----------
-    pixel : int
-        HEALPix, nested.
-    ra, dec : float
-        Its centre, deg.
-    band : str
-    n_stars : int
-        Stars with a good observation in every band.
-    n_selected : int
-        Those of them with a magnitude and a high enough signal-to-noise ratio.
-    n_reference : int
-        Reference stars of which the same can be said, in and around the pixel.
-    n_matches, n_clipped : int
-        Pairs, and those of them that were clipped.
-    zero_point : float
-        Clipped median of reference minus star, mag; NaN without a match.
-    scatter : float
-        Of what was not clipped, mag.
-    error : float
-        Standard error of the zero point, from the errors of stars and reference stars, mag.
-    """
-
-    pixel: int
-    ra: float
-    dec: float
-    band: str
-    n_stars: int
-    n_selected: int
-    n_reference: int
-    n_matches: int
-    n_clipped: int
-    zero_point: float
-    scatter: float
-    error: float
-
-
-class Comparison(NamedTuple):
-    """What was found in some pixels.
-
-    Parameters
-    ----------
-    rows : list of PixelOffset
-    residuals : (n_bands, 2, n_bins) int array
-        How many differences are how far from the zero point of their pixel (`EDGES`; the outer bins
-        have all beyond): of all matches, and of those that were not clipped.
-    notes : frozenset of str
-        What was left out.
-    """
-
-    rows: list[PixelOffset]
-    residuals: np.ndarray
-    notes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -209,7 +150,7 @@ class ReferenceOffsets(Mapping):
         return cls(*values, pixels, dict(zip(bands, residuals, strict=True)))
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw the pixels on the sky, coloured by zero point, and histograms of the differences.
+        """Draw the pixels on the sky, colored by zero point, and histograms of the differences.
 
         Parameters
         ----------
@@ -221,9 +162,7 @@ class ReferenceOffsets(Mapping):
         ImportError
             Without the package matplotlib.
         """
-        from .plot import plot_offsets
-
-        return plot_offsets(self, path)
+        return plot_offsets(self.offsets, self.errors, self.pixels, self.residuals, path)
 
 
 def combine(

@@ -14,6 +14,7 @@ from ..products.build import FgcmProducts
 from ..products.store import Store
 from ..tables.fields import as_table, fields_like
 from .magnitudes import StarMagnitudes
+from .plot import plot_repeatability
 from .scatter import SELECTIONS, Means, Scatter
 
 if TYPE_CHECKING:
@@ -71,9 +72,7 @@ class Repeatability:
         ImportError
             Without the package matplotlib.
         """
-        from .plot import plot_repeatability
-
-        return plot_repeatability(self, path)
+        return plot_repeatability(self.bands, self.bins, path)
 
     def write(self, directory: str | os.PathLike[str]) -> list[Path]:
         """Write both tables, ``repeatability`` and ``repeatability_bins``, to a store of products.

@@ -34,7 +34,7 @@ from . import columns
 from .atmosphere import approximate_atmosphere
 from .instrument import BANDS, FILTERS, Instrument, simulate_camera
 from .observations import Observer, drawn_counts
-from .survey import OFFSETS, Arrays, colour_slopes, draw_stars, draw_visits, true_zeropoints
+from .survey import OFFSETS, Arrays, color_slopes, draw_stars, draw_visits, true_zeropoints
 from .tables import (
     atmosphere_rows,
     lookup_row,
@@ -234,7 +234,7 @@ class _Simulation:
                     writers[name] = stack.enter_context(writer)
                 writers[name].write(rows)
 
-            slopes = colour_slopes(self._instrument)
+            slopes = color_slopes(self._instrument)
             for first, visits in self._blocks():
                 zeropoints = true_zeropoints(self._instrument, visits, slopes)
                 for name, rows in self._rows(visits, zeropoints).items():

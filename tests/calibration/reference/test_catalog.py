@@ -101,9 +101,9 @@ def test_of_a_hats_catalog_only_what_is_near_is_read(tmp_path):
 @pytest.mark.parametrize("radius", [0.2, 1.0])
 def test_stars_within_a_radius_are_read_in_the_order_of_the_catalog(radius, tmp_path):
     Table(TABLE).write(tmp_path / "reference.fits")
-    centres = [359.5, 0.1], [20.0, 20.1]
-    stars = ReferenceCatalog.open(tmp_path / "reference.fits").read(["r"], *centres, radius)
-    positions, middles = unit_vectors(TABLE["ra"], TABLE["dec"]), unit_vectors(*centres)
+    centers = [359.5, 0.1], [20.0, 20.1]
+    stars = ReferenceCatalog.open(tmp_path / "reference.fits").read(["r"], *centers, radius)
+    positions, middles = unit_vectors(TABLE["ra"], TABLE["dec"]), unit_vectors(*centers)
     apart = angle(np.linalg.norm(positions[:, None] - middles, axis=-1)).min(axis=1)
     near = apart <= radius
     assert 50 < near.sum() < 2700
