@@ -211,7 +211,7 @@ class AtmosphereTable:
         axes = {"LNPWV": self.ln_pwv, "O3": self.o3, "SECZENITH": self.sec_zenith}
         for name, axis in axes.items():
             columns |= {name: axis[:-1], f"{name}DELTA": axis[-1] - axis[-2]}
-        table = Table({name: np.float64(value)[np.newaxis] for name, value in columns.items()})
+        table = Table({name: np.array([value], float) for name, value in columns.items()})
         images = [fits.ImageHDU(getattr(self, a), name=name) for a, name in IMAGES.items()]
         hdus = [fits.PrimaryHDU(), fits.BinTableHDU(table, name="PARS"), *images]
         with complete_first(path, overwrite) as temporary:

@@ -80,7 +80,7 @@ def zeropoint_rows(
         "fgcmGry": -gray,
         "fgcmDeltaChrom": zeropoints["deltaChrom"],
         "fgcmZptVar": visits["scatter"][:, np.newaxis] ** 2,
-        "fgcmTilings": np.float64(tilings)[visits["filter"], np.newaxis],
+        "fgcmTilings": np.asarray(tilings, float)[visits["filter"], np.newaxis],
         **_focal_plane_gray(gray, known),
     }
     fixed = {
