@@ -14,19 +14,9 @@ from .exposure.psf import DoubleGaussianPsf, GaussianPsf, KernelPsf, Psf, PsfexP
 from .grid.grid import Cell, Grid, GridConfig
 from .io import read_exposure, write_exposure
 from .mappers.mapper import array_mapper
-from .reducers.base import (
-    Average,
-    CellResult,
-    Collector,
-    Concatenate,
-    Copy,
-    Feather,
-    Median,
-    Patch,
-    PixelReducer,
-    Sum,
-    WeightedAverage,
-)
+from .reducers.base import CellResult, Collector, Patch, PixelReducer
+from .reducers.collect import Concatenate
+from .reducers.pixels import Average, Copy, Feather, Median, Sum, WeightedAverage
 from .report import CellFailure, Report
 from .run.engine import map_reduce, split
 from .simulate import simulate_exposure

@@ -19,7 +19,8 @@ from ..exposure.psf import Psf
 from ..exposure.wcs import same_wcs
 from ..grid.grid import Grid, GridConfig, cells_of
 from ..mappers.mapper import check_arguments, extras
-from ..reducers.base import Collector, PixelReducer, get_reducer
+from ..reducers.base import Collector, PixelReducer
+from ..reducers.names import get_reducer
 from ..report import runs
 from . import graph
 from .job import MAIN, Job

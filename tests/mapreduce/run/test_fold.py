@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mapreduce import Box, Exposure, MaskPlanes
-from mapreduce.reducers.base import get_reducer
+from mapreduce.reducers.names import get_reducer
 from mapreduce.run.fold import Fold, Piece, valid_pixels
 from mapreduce.run.job import Job
 

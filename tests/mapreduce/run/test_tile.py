@@ -7,7 +7,7 @@ import pytest
 
 from mapreduce import Box, Copy, GridConfig, Sum
 from mapreduce.exposure.plane import Section
-from mapreduce.reducers.base import get_reducer
+from mapreduce.reducers.names import get_reducer
 from mapreduce.report import CellFailure
 from mapreduce.run.job import MAIN, Blocks, Job
 from mapreduce.run.plan import make_plan
