@@ -7,13 +7,12 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from dask.base import is_dask_collection
 
-from ..exposure.box import Box
+from ..exposure.box import Box, size_pair
 from ..exposure.exposure import Exposure
 
 __all__ = ["Cell", "Grid", "GridConfig", "cells_of", "table_of"]
@@ -219,10 +218,11 @@ class GridConfig:
         if self.adjust not in _ADJUST:
             raise ValueError(f"adjust is {self.adjust!r}; choose from {', '.join(_ADJUST)}")
         step_given = self.step is not None
-        _set(self, "cell_size", _pair("cell_size", self.cell_size))
+        _set(self, "cell_size", size_pair("cell_size", self.cell_size, whole=False))
         if step_given:
-            _set(self, "step", _pair("step", self.step))
-        _set(self, "border", _pair("border", self.border, zero=not self._lsst))
+            _set(self, "step", size_pair("step", self.step, whole=False))
+        border = size_pair("border", self.border, whole=False, zero=not self._lsst)
+        _set(self, "border", border)
         if self.centroids is not None:
             _set(self, "centroids", tuple(_point(point) for point in self.centroids))
         if self._lsst:
@@ -457,23 +457,6 @@ def _floor(value: float) -> int:
     if math.isinf(value):
         raise OverflowError("a cell centroid is infinite")
     return math.floor(value)
-
-
-def _pair(name: str, value: Any, zero: bool = False) -> tuple[float, float]:
-    """Return a size as an (x, y) pair of finite numbers above zero (or zero)."""
-    pair = (value, value) if isinstance(value, Real) else value
-    if (
-        not isinstance(pair, Sequence | np.ndarray)
-        or len(pair) != 2
-        or not all(isinstance(size, Real) and not isinstance(size, bool) for size in pair)
-    ):
-        raise TypeError(f"{name} must be a number or an (x, y) pair of numbers, got {value!r}")
-    pair = float(pair[0]), float(pair[1])
-    for size in pair:
-        if not math.isfinite(size) or size < 0 or (size == 0 and not zero):
-            least = "zero or more" if zero else "above zero"
-            raise ValueError(f"{name} must be finite and {least}, got {value!r}")
-    return pair
 
 
 def _point(value: Any) -> tuple[float, float]:

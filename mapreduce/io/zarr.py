@@ -33,6 +33,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 from dask.base import is_dask_collection
 
+from ..exposure.box import size_pair
 from ..exposure.exposure import Exposure
 from ..exposure.plane import Source
 from ..exposure.wcs import shift_wcs
@@ -177,7 +178,7 @@ def write(
     zarr, path = _zarr(), Path(path)
     if compression not in (None, *_COMPRESSORS):
         raise ValueError(f'compression is "lz4", "zstd" or None, got {compression!r}')
-    asked = None if chunks is None else _checked_chunks(chunks)
+    asked = None if chunks is None else size_pair("chunks", chunks)[::-1]
     check_free(path, overwrite, folder=True)
     _check_dtypes(exposure)
     _description(exposure)
@@ -334,18 +335,6 @@ def _header(lines: list[str]) -> fits.Header:
 
 
 # Writing
-
-
-def _checked_chunks(chunks: Any) -> tuple[int, int]:
-    """Return a size as (rows, columns)."""
-    size = chunks if isinstance(chunks, tuple) else (chunks, chunks)
-    if len(size) != 2 or any(
-        isinstance(n, bool) or not isinstance(n, int | np.integer) for n in size
-    ):
-        raise TypeError(f"chunks is a whole number or an (x, y) pair of them, got {chunks!r}")
-    if min(size) < 1:
-        raise ValueError(f"chunks must be above zero, got {chunks!r}")
-    return int(size[1]), int(size[0])
 
 
 def _default_chunks(plane: Any) -> tuple[int, int]:

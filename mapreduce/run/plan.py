@@ -18,11 +18,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from ..exposure.box import Box
+from ..exposure.box import Box, size_pair
 from ..grid.grid import Cell, Grid, cells_of
 
 __all__ = ["Plan", "Tile", "make_plan"]
@@ -173,20 +172,11 @@ def _edges(grid: Grid, tile: int | tuple[int, int] | None) -> tuple[np.ndarray, 
             _edges_at_cells(box.x0, box.x1, size, np.unique(grid.table[:, 1]).tolist()),
             _edges_at_cells(box.y0, box.y1, size, np.unique(grid.table[:, 2]).tolist()),
         )
-    width, height = _tile_size(tile)
+    width, height = size_pair("tile", tile)
     return (
         np.array([*range(box.x0, box.x1, width), box.x1]),
         np.array([*range(box.y0, box.y1, height), box.y1]),
     )
-
-
-def _tile_size(tile: Any) -> tuple[int, int]:
-    size = tile if isinstance(tile, tuple) else (tile, tile)
-    if len(size) != 2 or not all(isinstance(n, int | np.integer) for n in size):
-        raise TypeError(f"tile must be a whole number or an (x, y) pair of them, got {tile!r}")
-    if min(size) < 1:
-        raise ValueError(f"tile must be above zero, got {tile!r}")
-    return size
 
 
 def _edges_at_cells(start: int, stop: int, size: int, cuts: list[int]) -> np.ndarray:

@@ -98,7 +98,7 @@ def test_sizes_not_above_zero(tile):
         make_plan(GridConfig(10).build(BOX), tile)
 
 
-@pytest.mark.parametrize("tile", [1.5, "10", (1, 2, 3), [10, 10], (10, None), np.nan])
+@pytest.mark.parametrize("tile", [1.5, "10", (1, 2, 3), [10, 1.5], (10, None), np.nan, True])
 def test_sizes_of_a_wrong_type(tile):
     with pytest.raises(TypeError, match="tile must be a whole number or an"):
         make_plan(GridConfig(10).build(BOX), tile)
