@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .display import facts_table
 from .exposure.box import Box
 from .grid.grid import Cell
+from .html import facts_table
 
 __all__ = ["INPUT_PSF", "CellFailure", "CellRecords", "Report"]
 

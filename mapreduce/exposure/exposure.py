@@ -16,6 +16,7 @@ from dask.base import DaskMethodsMixin, is_dask_collection, tokenize
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
+from ..html import facts_table, thumbnail
 from .box import Box, size_pair
 from .mask import MaskPlanes, as_int32
 from .plane import Array, Derived, Plane, cut, lazy, plane_token
@@ -472,8 +473,6 @@ class Exposure(DaskMethodsMixin):
             "PSF": "none" if self.psf is None else repr(self.psf),
             "header": f"{len(self.meta)} cards",
         }
-        from ..display import facts_table, thumbnail
-
         picture = thumbnail(self._image) if isinstance(self._image, np.ndarray) else ""
         return facts_table("Exposure", facts.items(), picture)
 

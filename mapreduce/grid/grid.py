@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from dask.base import is_dask_collection
 
+from ..display import draw_boxes
 from ..exposure.box import Box, size_pair
 from ..exposure.exposure import Exposure
 
@@ -139,8 +140,6 @@ expanded=Box(x0=0, y0=46, width=54, height=54)))
         ImportError
             If matplotlib is not installed.
         """
-        from ..display import draw_boxes
-
         if skip < 1:
             raise ValueError(f"skip must be 1 or more, got {skip}")
         _, columns = np.unique(self.table[:, 1], return_inverse=True)

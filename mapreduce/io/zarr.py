@@ -37,6 +37,7 @@ from ..exposure.box import size_pair
 from ..exposure.exposure import Exposure
 from ..exposure.plane import Source
 from ..exposure.wcs import shift_wcs
+from ..optional import require
 from ..report import Report
 from .header import as_header, bare, wcs_cards
 from .stream import check_free, complete_first, final_meta, is_store, stream
@@ -261,11 +262,7 @@ class ZarrTarget:
 
 
 def _zarr() -> Any:
-    try:
-        import zarr
-    except ImportError as error:
-        raise ImportError("zarr stores need zarr 3: pip install 'skyfold[zarr]'") from error
-    return zarr
+    return require("zarr", "zarr stores need zarr 3: pip install 'skyfold[zarr]'")
 
 
 # Reading
@@ -408,6 +405,6 @@ def _created(
 def _compressor(compression: str | None, dtype: np.dtype) -> Any:
     if compression is None:
         return None
-    from zarr.codecs import BloscCodec
-
-    return BloscCodec(**_COMPRESSORS[compression], shuffle="shuffle", typesize=dtype.itemsize)
+    return _zarr().codecs.BloscCodec(
+        **_COMPRESSORS[compression], shuffle="shuffle", typesize=dtype.itemsize
+    )
