@@ -11,7 +11,8 @@ from .exposure.cell_psf import CellPsf, PsfComponent
 from .exposure.exposure import Exposure
 from .exposure.mask import MaskPlanes
 from .exposure.psf import DoubleGaussianPsf, GaussianPsf, KernelPsf, Psf, PsfexPsf
-from .grid.grid import Cell, Grid, GridConfig
+from .grid.config import GridConfig
+from .grid.grid import Cell, Grid
 from .io import read_exposure, write_exposure
 from .mappers.mapper import array_mapper
 from .reducers.base import CellResult, Collector, Patch, PixelReducer

@@ -18,7 +18,7 @@ from distributed import Client
 from distributed import progress as show_progress
 
 from .display import before_after
-from .grid.grid import GridConfig
+from .grid.config import GridConfig
 from .io import check_target, read_exposure, write_exposure
 from .io.stream import check_free
 from .mappers import describe
