@@ -11,22 +11,13 @@ from .exposure.cell_psf import CellPsf, PsfComponent
 from .exposure.exposure import Exposure
 from .exposure.mask import MaskPlanes
 from .exposure.psf import DoubleGaussianPsf, GaussianPsf, KernelPsf, Psf, PsfexPsf
-from .grid.grid import Cell, Grid, GridConfig
+from .grid.config import GridConfig
+from .grid.grid import Cell, Grid
 from .io import read_exposure, write_exposure
 from .mappers.mapper import array_mapper
-from .reducers.base import (
-    Average,
-    CellResult,
-    Collector,
-    Concatenate,
-    Copy,
-    Feather,
-    Median,
-    Patch,
-    PixelReducer,
-    Sum,
-    WeightedAverage,
-)
+from .reducers.base import CellResult, Collector, Patch, PixelReducer
+from .reducers.collect import Concatenate
+from .reducers.pixels import Average, Copy, Feather, Median, Sum, WeightedAverage
 from .report import CellFailure, Report
 from .run.engine import map_reduce, split
 from .simulate import simulate_exposure

@@ -18,12 +18,13 @@ from distributed import Client
 from distributed import progress as show_progress
 
 from .display import before_after
-from .grid.grid import GridConfig
+from .grid.config import GridConfig
 from .io import check_target, read_exposure, write_exposure
 from .io.stream import check_free
 from .mappers import describe
 from .mappers.mapper import resolve_mapper
-from .reducers.base import REDUCERS, PixelReducer, get_reducer
+from .reducers.base import PixelReducer
+from .reducers.names import REDUCERS, get_reducer
 from .run.engine import map_reduce
 from .simulate import simulate_exposure
 

@@ -1,4 +1,4 @@
-"""Pictures: thumbnails, boxes over an image, before and after. The one file that needs matplotlib.
+"""Figures: boxes over an image, before and after.
 
 Figures are made without pyplot, so they work headless and in threads, and nothing has to be
 closed. Large images are thinned out first: drawing takes about as long for any size.
@@ -6,13 +6,10 @@ closed. Large images are thinned out first: drawing takes about as long for any 
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import os
 from collections.abc import Iterable, Sequence
 from functools import partial
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -22,85 +19,23 @@ import numpy as np
 from .exposure.box import Box
 from .exposure.exposure import Exposure
 from .exposure.plane import lazy
+from .picture import block_means, by_block, gray, matplotlib, sampled, steps, stretch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["before_after", "draw_boxes", "facts_table", "new_figure", "thumbnail"]
+__all__ = ["before_after", "draw_boxes", "new_figure"]
 
-_NEEDS = "needs matplotlib: pip install skyfold[plot]"
-_NAN_COLOUR = "#5b8db8"
 _CORE, _EXPANDED = "#1f77b4", "#ff9f1c"
 _CORE_ON_IMAGE = "#4cd3ff"
 _PANEL = 1024  # pixels of a picture, at most
 
 # By bit, the LSST planes BAD to STREAK first; more planes start over.
-_PLANE_COLOURS = (
+_PLANE_COLORS = (
     "#d62728", "#2ca02c", "#bcbd22", "#ff7f0e", "#7f7f7f", "#9ecae1",
     "#c5b0d5", "#e377c2", "#111111", "#8c564b", "#17becf", "#6a3d9a",
 )  # fmt: skip
-
-
-def facts_table(title: str, facts: Iterable[tuple[str, str]], picture: str = "") -> str:
-    """Return a title, a picture and a table of facts as HTML, for notebooks.
-
-    Parameters
-    ----------
-    title : str
-    facts : iterable of (str, str)
-        Name and value of each; plain text.
-    picture : str, optional
-        HTML, such as that of `thumbnail`.
-
-    Examples
-    --------
-    >>> facts_table("Cell", [("index", "3")])  # doctest: +ELLIPSIS
-    "<div><b>Cell</b><table><tr><th style='text-align:left'>index</th>...</table></div>"
-    """
-    rows = "".join(
-        f"<tr><th style='text-align:left'>{escape(name)}</th>"
-        f"<td style='text-align:left'>{escape(str(value))}</td></tr>"
-        for name, value in facts
-    )
-    return f"<div><b>{title}</b>{picture}<table>{rows}</table></div>"
-
-
-def thumbnail(image: np.ndarray) -> str:
-    """Return a small picture of an image as an HTML ``<img>``.
-
-    Parameters
-    ----------
-    image : (ny, nx) array
-        Shown with y upwards on an asinh stretch between its 1 and 99.5 percentiles. What is not
-        finite is blue.
-
-    Returns
-    -------
-    str
-        An embedded PNG of at most 256 pixels on a side; without matplotlib a line that says what
-        to install.
-
-    Examples
-    --------
-    >>> thumbnail(np.eye(20))[:31]
-    '<img src="data:image/png;base64'
-    """
-    try:
-        from matplotlib.image import imsave
-    except ImportError:
-        return f"<p><i>A picture {_NEEDS}</i></p>"
-    pixels, _ = _thinned(image, 256)
-    colours = _grey()(_norm(pixels)(np.ma.masked_invalid(pixels)), bytes=True)
-    file = io.BytesIO()
-    imsave(file, colours, format="png", origin="lower")
-    code = base64.b64encode(file.getvalue()).decode("ascii")
-    height, width = pixels.shape
-    zoom = max(1, 128 // max(width, height))
-    return (
-        f'<img src="data:image/png;base64,{code}" width="{width * zoom}" height="{height * zoom}" '
-        f'alt="image" style="image-rendering: pixelated">'
-    )
 
 
 def draw_boxes(
@@ -141,8 +76,6 @@ def draw_boxes(
     everything = Box.union([*boxes_core, *boxes_expanded])
     box = box or _bbox(image) or everything
     ax = _new_figure(box).add_subplot() if ax is None else ax
-    from matplotlib.collections import PolyCollection
-
     core, width = _CORE, 1.2 if len(boxes_core) < 500 else 0.6
     if image is not None:
         core = _CORE_ON_IMAGE
@@ -153,10 +86,11 @@ def draw_boxes(
         "expanded box": (boxes_expanded, {**dashed, "linewidth": width}),
         "core box": (boxes_core, {"edgecolor": core, "linewidth": width}),
     }
+    polygons = matplotlib("matplotlib.collections").PolyCollection
     for label, (boxes, style) in styles.items():
         if len(boxes):
             style = {"facecolor": "none", "label": label, **style}
-            ax.add_collection(PolyCollection(_corners(boxes), **style))
+            ax.add_collection(polygons(_corners(boxes), **style))
     _frame(ax, Box.union([box, everything]))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False)
     return ax
@@ -199,16 +133,15 @@ def before_after(
     box = _bbox(before) or Box(0, 0, *before.shape[::-1])
     figure = _new_figure(box, 2 + masked, 5.0)
     axes = figure.subplots(1, 2 + masked)
-    *sampled, bits = dask.compute(
-        _sampled(before, _PANEL), _sampled(after, _PANEL), _mask_bits(after) if masked else None
-    )
-    for ax, image, pixels, title in zip(axes, (before, after), sampled, titles, strict=False):
+    images = before, after
+    *thin, bits = dask.compute(*map(_sampled, images), _mask_bits(after) if masked else None)
+    for ax, image, pixels, title in zip(axes, images, thin, titles, strict=False):
         box = _bbox(image) or Box(0, 0, *image.shape[::-1])
         drawn = _draw(ax, pixels, box)
         _frame(ax, box)
         ax.set_title(title)
         unit = image.meta.get("BUNIT", "") if isinstance(image, Exposure) else ""
-        _colour_bar(figure, ax, drawn, unit)
+        _color_bar(figure, ax, drawn, unit)
     if masked:
         _draw_mask(axes[2], after, bits)
     if path is not None:
@@ -224,11 +157,7 @@ def new_figure(size: tuple[float, float]) -> Figure:
     ImportError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError(f"a plot {_NEEDS}") from None
-    return Figure(figsize=size, layout="compressed")
+    return matplotlib("matplotlib.figure").Figure(figsize=size, layout="compressed")
 
 
 def _new_figure(box: Box, panels: int = 1, size: float = 6.0) -> Figure:
@@ -237,71 +166,13 @@ def _new_figure(box: Box, panels: int = 1, size: float = 6.0) -> Figure:
     return new_figure((size * panels, height))
 
 
-def _rgb(colour: str) -> tuple[float, float, float]:
-    from matplotlib.colors import to_rgb
-
-    return to_rgb(colour)
+def _rgb(color: str) -> tuple[float, float, float]:
+    return matplotlib("matplotlib.colors").to_rgb(color)
 
 
-def _grey() -> Any:
-    from matplotlib import colormaps
-
-    return colormaps["gray"].with_extremes(bad=_NAN_COLOUR)
-
-
-def _norm(pixels: np.ndarray) -> Any:
-    """Asinh stretch between percentiles of the finite pixels, if there are any."""
-    from astropy.visualization import AsinhStretch, ImageNormalize
-
-    finite = pixels[np.isfinite(pixels)]
-    low, high = np.percentile(finite, (1, 99.5)) if finite.size else (0.0, 1.0)
-    if not high - low > 1e-9 * abs(high):
-        low, high = low - 0.5 * max(1.0, abs(low)), high + 0.5 * max(1.0, abs(high))
-    return ImageNormalize(vmin=low, vmax=high, stretch=AsinhStretch(0.1), clip=False)
-
-
-def _steps(shape: tuple[int, int], limit: int) -> tuple[int, int]:
-    """Return the size of the blocks that make a picture, and which pixels of them are read."""
-    block = max(1, math.ceil(max(shape) / limit))
-    step = max(1, block // 3)
-    return step * math.ceil(block / step), step
-
-
-def _sampled(image: Exposure | np.ndarray | da.Array, limit: int) -> np.ndarray | da.Array:
-    """Return of large blocks only every so manyth row and column; lazy if the image is."""
-    pixels = image.image if isinstance(image, Exposure) else image
-    _, step = _steps(pixels.shape, limit)
-    pixels = pixels[::step, ::step]
-    # A view would keep the whole block.
-    return pixels.map_blocks(np.copy) if isinstance(pixels, da.Array) else pixels
-
-
-def _means(pixels: np.ndarray, number: int) -> np.ndarray:
-    """Return means of blocks of so many pixels a side, float64; NaN where nothing is finite."""
-    pixels = np.array(pixels, np.float64)
-    finite = np.isfinite(pixels)
-    pixels[~finite] = 0
-    np.clip(pixels, -1e60, 1e60, out=pixels)  # so that neither sums nor stretches overflow
-    total = _by_block(np.add, pixels, number)
-    count = _by_block(np.add, finite.astype(np.int32), number)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-
-
-def _thinned(image: Any, limit: int) -> tuple[np.ndarray, int]:
-    """Return block means of at most ``limit`` pixels a side, and the size of the blocks."""
-    block, step = _steps(image.shape, limit)
-    return _means(_sampled(image, limit), block // step), block
-
-
-def _by_block(ufunc: np.ufunc, pixels: np.ndarray, block: int) -> np.ndarray:
-    """Reduce square blocks; those at the far edges may be smaller."""
-    for _ in range(2):  # rows, then columns
-        result = pixels[::block].copy()
-        for k in range(1, block):
-            part = pixels[k::block]
-            ufunc(result[: len(part)], part, out=result[: len(part)])
-        pixels = result.T
-    return pixels
+def _sampled(image: Exposure | np.ndarray | da.Array) -> np.ndarray | da.Array:
+    """Return what is drawn of an image; lazy if that is."""
+    return sampled(image.image if isinstance(image, Exposure) else image, _PANEL)
 
 
 def _bbox(image: Any) -> Box | None:
@@ -316,17 +187,17 @@ def _show(ax: Axes, image: Exposure | np.ndarray, box: Box) -> Any:
             f"image is {image.shape[0]} x {image.shape[1]} but its box is "
             f"{box.height} x {box.width} (rows x columns)"
         )
-    return _draw(ax, np.asarray(_sampled(image, _PANEL)), box)
+    return _draw(ax, np.asarray(_sampled(image)), box)
 
 
-def _draw(ax: Axes, sampled: np.ndarray, box: Box) -> Any:
+def _draw(ax: Axes, pixels: np.ndarray, box: Box) -> Any:
     """Draw what was sampled of an image over a box."""
-    block, step = _steps(box.shape, _PANEL)
-    pixels = _means(sampled, block // step)
+    block, step = steps(box.shape, _PANEL)
+    pixels = block_means(pixels, block // step)
     extent = _extent(box, pixels.shape, block)
     drawn = np.ma.masked_invalid(pixels)
     return ax.imshow(
-        drawn, cmap=_grey(), norm=_norm(pixels), origin="lower", extent=extent, aspect="equal"
+        drawn, cmap=gray(), norm=stretch(pixels), origin="lower", extent=extent, aspect="equal"
     )
 
 
@@ -336,8 +207,8 @@ def _extent(box: Box, shape: tuple[int, ...], block: int) -> tuple[float, float,
     return x, x + block * shape[1], y, y + block * shape[0]
 
 
-def _colour_bar(figure: Figure, ax: Axes, drawn: Any, unit: str) -> None:
-    """Draw a colour bar with ticks at equal distances, which the usual ones are not."""
+def _color_bar(figure: Figure, ax: Axes, drawn: Any, unit: str) -> None:
+    """Draw a color bar with ticks at equal distances, which the usual ones are not."""
     norm = drawn.norm
     digits = 2 - math.floor(math.log10(norm.vmax - norm.vmin))
     form = f"%.{max(digits, 0)}f" if -4 < digits < 6 else "%.3g"
@@ -354,7 +225,7 @@ def _mask_block(exposure: Exposure) -> int:
 def _mask_bits(exposure: Exposure) -> np.ndarray | da.Array:
     """Return the bits that are set anywhere in each block of the mask; lazy if that is."""
     block = _mask_block(exposure)
-    reduce = partial(_by_block, np.bitwise_or, block=block)
+    reduce = partial(by_block, np.bitwise_or, block=block)
     if isinstance(exposure.mask, np.ndarray):
         return reduce(exposure.mask)
     mask = lazy(exposure.planes["mask"], "mask", max(1, 1024 // block) * block)
@@ -363,25 +234,24 @@ def _mask_bits(exposure: Exposure) -> np.ndarray | da.Array:
 
 
 def _draw_mask(ax: Axes, exposure: Exposure, bits: np.ndarray) -> None:
-    """Draw the mask, a colour per plane; a flagged pixel is seen however small it gets."""
-    from matplotlib.patches import Patch
-
+    """Draw the mask, a color per plane; a flagged pixel is seen however small it gets."""
     box, block = exposure.bbox, _mask_block(exposure)
     set_in = {name: (bits >> bit & 1).astype(bool) for name, bit in exposure.mask_planes.items()}
     present = [name for name in set_in if set_in[name].any()]
-    colour = {
-        name: _PLANE_COLOURS[exposure.mask_planes[name] % len(_PLANE_COLOURS)] for name in present
+    color = {
+        name: _PLANE_COLORS[exposure.mask_planes[name] % len(_PLANE_COLORS)] for name in present
     }
     picture = np.full((*bits.shape, 3), 0.96)
     for name in sorted(present, key=lambda name: set_in[name].sum(), reverse=True):
-        picture[set_in[name]] = _rgb(colour[name])
+        picture[set_in[name]] = _rgb(color[name])
     ax.imshow(
         picture, origin="lower", extent=_extent(box, bits.shape, block), interpolation="nearest"
     )
     _frame(ax, box)
     ax.set_title("mask")
-    handles = [Patch(color=colour[name], label=name) for name in present]
-    handles = handles or [Patch(facecolor="none", label="no plane is set")]
+    patch = matplotlib("matplotlib.patches").Patch
+    handles = [patch(color=color[name], label=name) for name in present]
+    handles = handles or [patch(facecolor="none", label="no plane is set")]
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4,
               frameon=False, fontsize="small")  # fmt: skip
 
@@ -393,10 +263,9 @@ def _corners(boxes: Iterable[Box]) -> list[list[tuple[float, float]]]:
 
 
 def _frame(ax: Axes, box: Box) -> None:
-    from matplotlib.ticker import MaxNLocator
-
+    locator = matplotlib("matplotlib.ticker").MaxNLocator
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_locator(locator(6, integer=True, steps=[1, 2, 2.5, 5, 10]))
     ax.set_xlim(box.x0 - 0.5, box.x1 - 0.5)
     ax.set_ylim(box.y0 - 0.5, box.y1 - 0.5)
     ax.set_aspect("equal")

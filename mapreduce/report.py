@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .display import facts_table
 from .exposure.box import Box
 from .grid.grid import Cell
+from .html import facts_table
 
 __all__ = ["INPUT_PSF", "CellFailure", "CellRecords", "Report"]
 
@@ -63,7 +63,7 @@ class CellRecords:
 
     Parameters
     ----------
-    table : (n, 9) int64 array
+    table : (n,) array
         The cells, rows of `Grid.table`.
 
     Attributes
@@ -71,7 +71,7 @@ class CellRecords:
     index : (n,) int64 array
     seconds : list of n float
         Time in the mapper; added to cell by cell.
-    boxes : (n, 4) int64 array
+    boxes : (n,) array of boxes
         Where the results lie: on the cores, if nothing else is set; without area where there is
         none.
     psfs : dict of int to object
@@ -82,8 +82,8 @@ class CellRecords:
     __slots__ = ("boxes", "failures", "index", "psfs", "seconds")
 
     def __init__(self, table: np.ndarray) -> None:
-        self.index = table[:, 0]
-        self.boxes = table[:, 1:5].copy()
+        self.index = table["index"]
+        self.boxes = table["core"].copy()
         self.seconds: list[float] = []
         self.psfs: dict[int, Any] = {}
         self.failures: list[CellFailure] = []
@@ -110,8 +110,9 @@ class CellRecords:
             zip(self.index.tolist(), self.boxes.tolist(), strict=True)
         ):
             psf = self.psfs.get(place, input_psf)
-            if psf is not None and box[2] and box[3]:
-                yield index, Box(*box), psf
+            box = Box(*box)
+            if psf is not None and box.area:
+                yield index, box, psf
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from scipy import fft
 
-from .exposure.box import Box
+from .exposure.box import Box, size_pair
 from .exposure.exposure import Exposure
 from .exposure.mask import MaskPlanes
 from .exposure.psf import GaussianPsf, Psf
@@ -164,9 +164,7 @@ def simulate_exposure(
     >>> round(float(chi2[good].mean()), 1)
     1.0
     """
-    box = Box(*origin, *(size if isinstance(size, tuple) else (size, size)))
-    if not box.area:
-        raise ValueError(f"an exposure needs pixels, got a size of {box.width} x {box.height}")
+    box = Box(*origin, *size_pair("size", size))
     positive = {"gain": gain, "saturation": saturation, "pixel_scale": pixel_scale}
     rates = {"density": density, "cosmic_rays": cosmic_rays, "bad_columns": bad_columns}
     levels = {"background": background, "read_noise": read_noise, "exposure_time": exposure_time}

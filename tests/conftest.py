@@ -40,3 +40,11 @@ def client(cluster: LocalCluster) -> Iterator[Client]:
     """Make the cluster the place where everything is computed."""
     with Client(cluster) as client:
         yield client
+
+
+@pytest.fixture
+def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let matplotlib not be installed."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -10,7 +10,7 @@ import numpy as np
 from astropy.wcs import WCS, WCSCOMPARE_ANCILLARY
 from dask.base import tokenize
 
-from mapreduce import Box, Exposure, GaussianPsf, MaskPlanes
+from mapreduce import Box, Exposure, GaussianPsf, GridConfig, MaskPlanes, map_reduce
 
 PLANES = ("image", "variance", "mask")
 PSF = GaussianPsf(1.5)
@@ -235,3 +235,27 @@ def fails_at(sub, expanded, full_bbox, at, error=OSError):
         if sub.bbox.contains(Box(x, y, 1, 1)):
             raise error(f"no luck at {x}, {y}")
     return sub
+
+
+# Runs of two cells in a row of four pixels
+
+
+def two_cells(reducer, mapper=None, *, image=(1, 2, 3, 4), mask=(16, 16, 16, 16), **options):
+    """Run on cells of the pixels 0 to 2 and 1 to 3."""
+    exposure = Exposure(
+        np.array([image], "f4"), np.ones((1, 4), "f4"), np.array([mask], "i4"), psf=PSF
+    )
+    grid = GridConfig((3, 1), border=0, centroids=[(1, 0), (2, 0)])
+    return map_reduce(exposure, mapper or set_bits, grid=grid, reducer=reducer, **options).compute()
+
+
+def set_bits(sub, expanded, full_bbox, cell):
+    """Give both cells other bits, and the first no value in its last pixel."""
+    image = sub.image.copy()
+    if cell.index == 0:
+        image[0, 2] = np.nan
+    return sub.replace(image=image, mask=np.full(sub.shape, 2 << cell.index, "i4"))
+
+
+def all_nan(sub, expanded, full_bbox):
+    return sub.replace(image=np.full(sub.shape, np.nan, "f4"))

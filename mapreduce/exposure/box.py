@@ -1,12 +1,16 @@
-"""Box: a half-open rectangle of pixels, in the parent's coordinates."""
+"""Box: a half-open rectangle of pixels, in the parent's coordinates; and sizes of rectangles."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from operator import index
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["Box"]
+import numpy as np
+
+__all__ = ["Box", "size_pair"]
 
 
 class _Edges(NamedTuple):
@@ -158,3 +162,42 @@ class Box(_Edges):
         if x < 0 or y < 0 or x + width > columns or y + height > rows:
             raise ValueError(f"{self} reaches outside of {parent}")
         return slice(y, y + height), slice(x, x + width)
+
+
+def size_pair(name: str, size: Any, *, whole: bool = True, zero: bool = False) -> tuple:
+    """Return a size, which is a number or an (x, y) pair, as a pair.
+
+    Parameters
+    ----------
+    name : str
+        What error messages call it.
+    size : number or (number, number)
+    whole : bool
+        Whether it must be in whole pixels; if not, the pair is one of floats.
+    zero : bool
+        Whether it may be zero.
+
+    Raises
+    ------
+    TypeError
+        If it is neither a number nor a pair of them, whole ones where they have to be.
+    ValueError
+        If it is not above zero, or not finite.
+
+    Examples
+    --------
+    >>> size_pair("tile", 512), size_pair("tile", (512, 256))
+    ((512, 512), (512, 256))
+    """
+    kind, noun = (Integral, "whole number") if whole else (Real, "number")
+    pair = (size, size) if isinstance(size, Real) else size
+    if (
+        not isinstance(pair, Sequence | np.ndarray)
+        or len(pair) != 2
+        or not all(isinstance(n, kind) and not isinstance(n, bool) for n in pair)
+    ):
+        raise TypeError(f"{name} must be a {noun} or an (x, y) pair of {noun}s, got {size!r}")
+    if not all(0 <= n < math.inf and (n or zero) for n in pair):
+        rule = "zero or more" if zero else "above zero"
+        raise ValueError(f"{name} must be {'' if whole else 'finite and '}{rule}, got {size!r}")
+    return tuple(map(int if whole else float, pair))

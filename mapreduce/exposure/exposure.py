@@ -16,7 +16,8 @@ from dask.base import DaskMethodsMixin, is_dask_collection, tokenize
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
-from .box import Box
+from ..html import facts_table, thumbnail
+from .box import Box, size_pair
 from .mask import MaskPlanes, as_int32
 from .plane import Array, Derived, Plane, cut, lazy, plane_token
 
@@ -316,8 +317,8 @@ class Exposure(DaskMethodsMixin):
         size : int or (int, int)
             Chunk size in pixels: a number or an (x, y) pair.
         """
-        width, height = size if isinstance(size, tuple) else (size, size)
-        chunks = (height, width)
+        width, height = size_pair("chunk size", size)
+        chunks = height, width
         planes = {name: lazy(plane, name, chunks) for name, plane in self.planes.items()}
         return self._variation(self._bbox, **planes)
 
@@ -472,8 +473,6 @@ class Exposure(DaskMethodsMixin):
             "PSF": "none" if self.psf is None else repr(self.psf),
             "header": f"{len(self.meta)} cards",
         }
-        from ..display import facts_table, thumbnail
-
         picture = thumbnail(self._image) if isinstance(self._image, np.ndarray) else ""
         return facts_table("Exposure", facts.items(), picture)
 

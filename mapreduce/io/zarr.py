@@ -33,9 +33,11 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 from dask.base import is_dask_collection
 
+from ..exposure.box import size_pair
 from ..exposure.exposure import Exposure
 from ..exposure.plane import Source
 from ..exposure.wcs import shift_wcs
+from ..optional import require
 from ..report import Report
 from .header import as_header, bare, wcs_cards
 from .stream import check_free, complete_first, final_meta, is_store, stream
@@ -177,7 +179,7 @@ def write(
     zarr, path = _zarr(), Path(path)
     if compression not in (None, *_COMPRESSORS):
         raise ValueError(f'compression is "lz4", "zstd" or None, got {compression!r}')
-    asked = None if chunks is None else _checked_chunks(chunks)
+    asked = None if chunks is None else size_pair("chunks", chunks)[::-1]
     check_free(path, overwrite, folder=is_store)
     _check_dtypes(exposure)
     _description(exposure)
@@ -260,11 +262,7 @@ class ZarrTarget:
 
 
 def _zarr() -> Any:
-    try:
-        import zarr
-    except ImportError as error:
-        raise ImportError("zarr stores need zarr 3: pip install 'skyfold[zarr]'") from error
-    return zarr
+    return require("zarr", "zarr stores need zarr 3: pip install 'skyfold[zarr]'")
 
 
 # Reading
@@ -334,18 +332,6 @@ def _header(lines: list[str]) -> fits.Header:
 
 
 # Writing
-
-
-def _checked_chunks(chunks: Any) -> tuple[int, int]:
-    """Return a size as (rows, columns)."""
-    size = chunks if isinstance(chunks, tuple) else (chunks, chunks)
-    if len(size) != 2 or any(
-        isinstance(n, bool) or not isinstance(n, int | np.integer) for n in size
-    ):
-        raise TypeError(f"chunks is a whole number or an (x, y) pair of them, got {chunks!r}")
-    if min(size) < 1:
-        raise ValueError(f"chunks must be above zero, got {chunks!r}")
-    return int(size[1]), int(size[0])
 
 
 def _default_chunks(plane: Any) -> tuple[int, int]:
@@ -419,6 +405,6 @@ def _created(
 def _compressor(compression: str | None, dtype: np.dtype) -> Any:
     if compression is None:
         return None
-    from zarr.codecs import BloscCodec
-
-    return BloscCodec(**_COMPRESSORS[compression], shuffle="shuffle", typesize=dtype.itemsize)
+    return _zarr().codecs.BloscCodec(
+        **_COMPRESSORS[compression], shuffle="shuffle", typesize=dtype.itemsize
+    )

@@ -17,9 +17,11 @@ from dask.utils import funcname
 from ..exposure.exposure import Exposure
 from ..exposure.psf import Psf
 from ..exposure.wcs import same_wcs
-from ..grid.grid import Grid, GridConfig, cells_of
+from ..grid.config import GridConfig
+from ..grid.grid import Grid, cells_of
 from ..mappers.mapper import check_arguments, extras
-from ..reducers.base import Collector, PixelReducer, get_reducer
+from ..reducers.base import Collector, PixelReducer
+from ..reducers.names import get_reducer
 from ..report import runs
 from . import graph
 from .job import MAIN, Job
@@ -201,7 +203,8 @@ class _Replay:
         self.sources = sources
 
     def replay(self, index: int) -> Any:
-        cell = next(cells_of(self.grid.table[self.grid.table[:, 0] == index]), None)
+        table = self.grid.table
+        cell = next(cells_of(table[table["index"] == index]), None)
         if cell is None:
             raise IndexError(f"there is no cell {index}; the run had {len(self.grid)}")
         cutouts = {name: source.cutout(cell.expanded) for name, source in self.sources.items()}

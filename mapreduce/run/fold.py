@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..exposure.box import Box
+from ..grid.grid import cells_of
 from ..reducers.base import Patch
 from .job import Job, Planes
 
@@ -28,8 +29,8 @@ class Piece(NamedTuple):
         None where the cell failed. Without a mask whose bits are in the output already.
     given : tuple of str
         The planes that the mapper left as they were.
-    members : (n, 5) int64 array or None
-        Of several results put together: index, x0, y0, width and height of each.
+    members : (n,) array or None
+        Of several results put together: their cells, rows of `Grid.table`; each is on its core.
     """
 
     index: int
@@ -61,8 +62,7 @@ class Piece(NamedTuple):
         if self.members is None:
             return [self]
         pieces = []
-        for index, *edges in self.members.tolist():
-            box = Box(*edges)
+        for index, box, _ in cells_of(self.members):
             if box.overlaps(self.part):
                 pieces.append(self.cut(box)._replace(index=index, box=box, members=None))
         return pieces

@@ -105,7 +105,7 @@ def exposure_over(job: Job, name: str, box: Box, planes: Planes, table: np.ndarr
         psf=shell["psf"],
         meta=shell["meta"],
     )
-    widths = set(table[:, [3, 7]].ravel().tolist())  # of the core and the expanded boxes
+    widths = {width for part in ("core", "expanded") for width in table[part]["width"].tolist()}
     for plane, array in exposure.planes.items():
         setattr(exposure, plane, _read_only(array, widths))
     # A copy: astropy does not promise that threads may share a WCS (astropy/astropy#19174).

@@ -31,7 +31,7 @@ class Mosaic:
         self._source = source
         self._output = output
         joins = source is not None and job.reducer.joins
-        self._box = _tiled(tile.table[:, 1:5]) if joins else None
+        self._box = _tiled(tile.table["core"]) if joins else None
         self._in_place = job.reducer.keeps_single and self._box == tile.box
         self._first: Piece | None = None
         self._canvas: Planes = {}
@@ -95,12 +95,12 @@ class Mosaic:
         return [piece] if all(self._fits) else piece.taken_apart()
 
     def _piece(self, planes: Planes) -> Piece:
-        members = self._tile.table[self._fits, :5]
-        return Piece(int(members[0, 0]), self._box, self._box, planes, members=members)
+        members = self._tile.table[self._fits]
+        return Piece(int(members["index"][0]), self._box, self._box, planes, members=members)
 
 
 def _tiled(boxes: np.ndarray) -> Box | None:
-    """Return what boxes (n, 4) tile, if they are all products of adjoining intervals in x and y."""
+    """Return what boxes tile, if they are all products of adjoining intervals in x and y."""
     boxes = boxes.tolist()
     if not boxes:
         return None

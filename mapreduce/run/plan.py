@@ -18,12 +18,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from ..exposure.box import Box
-from ..grid.grid import Cell, Grid, cells_of
+from ..exposure.box import Box, size_pair
+from ..grid.grid import Grid
 
 __all__ = ["Plan", "Tile", "make_plan"]
 
@@ -44,7 +43,7 @@ class Tile:
         Row and column among the tiles.
     box : Box
         The output pixels.
-    table : (n, 9) int64 array
+    table : (n,) array
         The cells that it owns, in the order of their indices; rows of `Grid.table`.
     reads : Box
         The union of its cells' expanded boxes; empty without cells.
@@ -63,11 +62,6 @@ class Tile:
     interior: Box
     sends: dict[TileIndex, Box]
     receives: tuple[TileIndex, ...]
-
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        """The cells that it owns, in the order of their indices."""
-        return tuple(cells_of(self.table))
 
     @cached_property
     def strips(self) -> list[Box]:
@@ -129,7 +123,7 @@ def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int 
     --------
     >>> from mapreduce import Box, GridConfig
     >>> plan = make_plan(GridConfig(50, border=5).build(Box(0, 0, 200, 100)), tile=100)
-    >>> [(tile.index, len(tile.cells), tile.interior) for tile in plan.tiles]
+    >>> [(tile.index, len(tile.table), tile.interior) for tile in plan.tiles]
     [((0, 0), 4, Box(x0=0, y0=0, width=95, height=100)), \
 ((0, 1), 4, Box(x0=105, y0=0, width=95, height=100))]
     """
@@ -140,7 +134,7 @@ def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int 
         for row, (y0, y1) in enumerate(pairwise(y_edges.tolist()))
         for column, (x0, x1) in enumerate(pairwise(x_edges.tolist()))
     }
-    table = grid.table[np.argsort(grid.table[:, 0], kind="stable")]
+    table = grid.table[np.argsort(grid.table["index"], kind="stable")]
     places = _Places(table, x_edges, y_edges, reach)
     owned = _grouped(np.ravel_multi_index(places.owner, shape), len(boxes))
     pairs, interiors = _exchange(places, list(boxes.values()), shape)
@@ -169,24 +163,16 @@ def _edges(grid: Grid, tile: int | tuple[int, int] | None) -> tuple[np.ndarray, 
     box = grid.box
     if tile is None:
         size = min(max(max(box.shape) // _PER_AXIS, _SMALLEST), _LARGEST)
+        core = grid.table["core"]
         return (
-            _edges_at_cells(box.x0, box.x1, size, np.unique(grid.table[:, 1]).tolist()),
-            _edges_at_cells(box.y0, box.y1, size, np.unique(grid.table[:, 2]).tolist()),
+            _edges_at_cells(box.x0, box.x1, size, np.unique(core["x0"]).tolist()),
+            _edges_at_cells(box.y0, box.y1, size, np.unique(core["y0"]).tolist()),
         )
-    width, height = _tile_size(tile)
+    width, height = size_pair("tile", tile)
     return (
         np.array([*range(box.x0, box.x1, width), box.x1]),
         np.array([*range(box.y0, box.y1, height), box.y1]),
     )
-
-
-def _tile_size(tile: Any) -> tuple[int, int]:
-    size = tile if isinstance(tile, tuple) else (tile, tile)
-    if len(size) != 2 or not all(isinstance(n, int | np.integer) for n in size):
-        raise TypeError(f"tile must be a whole number or an (x, y) pair of them, got {tile!r}")
-    if min(size) < 1:
-        raise ValueError(f"tile must be above zero, got {tile!r}")
-    return size
 
 
 def _edges_at_cells(start: int, stop: int, size: int, cuts: list[int]) -> np.ndarray:
@@ -216,9 +202,10 @@ class _Places:
     def __init__(
         self, table: np.ndarray, x_edges: np.ndarray, y_edges: np.ndarray, reach: int
     ) -> None:
-        x, y, width, height = table[:, 1:5].T
-        self.x0, self.y0 = table[:, 5] - reach, table[:, 6] - reach
-        self.x1, self.y1 = self.x0 + table[:, 7] + 2 * reach, self.y0 + table[:, 8] + 2 * reach
+        core, expanded = table["core"], table["expanded"]
+        self.x0, self.y0 = expanded["x0"] - reach, expanded["y0"] - reach
+        self.x1 = self.x0 + expanded["width"] + 2 * reach
+        self.y1 = self.y0 + expanded["height"] + 2 * reach
 
         def at(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             rows, columns = (
@@ -227,7 +214,7 @@ class _Places:
             )
             return rows, columns
 
-        self.owner = at(x + width // 2, y + height // 2)
+        self.owner = at(core["x0"] + core["width"] // 2, core["y0"] + core["height"] // 2)
         self.first, self.last = at(self.x0, self.y0), at(self.x1 - 1, self.y1 - 1)
 
 
@@ -280,5 +267,6 @@ def _union(table: np.ndarray) -> Box:
     """Return the smallest box around the expanded boxes of the cells."""
     if not len(table):
         return Box(0, 0, 0, 0)
-    low, high = table[:, 5:7].min(0), (table[:, 5:7] + table[:, 7:9]).max(0)
-    return Box.from_edges(*low.tolist(), *high.tolist())
+    x0, y0, width, height = (table["expanded"][name] for name in Box._fields)
+    edges = x0.min(), y0.min(), (x0 + width).max(), (y0 + height).max()
+    return Box.from_edges(*map(int, edges))

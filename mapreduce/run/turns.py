@@ -33,7 +33,7 @@ class Turns:
 
         Parameters
         ----------
-        table : (n, 9) int64 array
+        table : (n,) array
             The cells of a tile, rows of `Grid.table`.
         seconds : list of float
             Where the time that the mapper takes for each of them will be added.
@@ -43,7 +43,8 @@ class Turns:
         bool
             Whether it was waited for and came.
         """
-        small = (table[:, 3] * table[:, 4]).sum() < _SMALL * len(table)
+        core = table["core"]
+        small = (core["width"] * core["height"]).sum() < _SMALL * len(table)
         mine = small and self._quickest < _QUICK and _turn.acquire(timeout=_PATIENCE)
         try:
             yield mine

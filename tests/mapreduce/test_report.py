@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mapreduce import Box, Cell, CellFailure, Report
+from mapreduce.grid.grid import table_of
 from mapreduce.report import CellRecords
 
 CELL = Cell(3, Box(10, 20, 4, 5), Box(8, 18, 8, 9))
@@ -18,8 +19,7 @@ def failure():
 
 
 def make_records(*indices):
-    table = [[n, *CELL.core, *CELL.expanded] for n in indices]
-    return CellRecords(np.array(table, int).reshape(-1, 9))
+    return CellRecords(table_of(CELL._replace(index=n) for n in indices))
 
 
 def make_report(failure=None, n=4):

@@ -167,7 +167,7 @@ def test_header_and_units(simulated):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"size": 0}, "needs pixels, got a size of 0 x 0"),
+        ({"size": 0}, "size must be above zero, got 0"),
         ({"gain": 0}, "gain must be positive, got 0"),
         ({"density": -1}, "density must be zero or positive, got -1"),
         ({"star_fraction": 1.5}, "star_fraction must be from 0 to 1, got 1.5"),

@@ -6,7 +6,7 @@ from dask.base import tokenize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mapreduce.exposure.box import Box
+from mapreduce.exposure.box import Box, size_pair
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
 coordinates = st.integers(-9, 9)
@@ -150,3 +150,32 @@ def test_slices_cut_out_the_pixels(box, parent):
 @given(boxes, coordinates, coordinates)
 def test_covers_the_pixels(box, x, y):
     assert box.covers(x=x, y=y) == ((x, y) in pixels(box))
+
+
+# Sizes
+
+
+def test_sizes_are_numbers_or_pairs():
+    assert size_pair("tile", np.int32(5)) == (5, 5)
+    assert size_pair("tile", [5, 6]) == (5, 6)
+    assert size_pair("border", (0, 1.5), whole=False, zero=True) == (0.0, 1.5)
+    assert all(type(n) is float for n in size_pair("border", 3, whole=False))
+
+
+@pytest.mark.parametrize("size", [1.5, (1, 2.0), True, (1, 2, 3), "12", None])
+def test_sizes_of_a_wrong_kind(size):
+    match = r"tile must be a whole number or an \(x, y\) pair of whole numbers, got"
+    with pytest.raises(TypeError, match=match):
+        size_pair("tile", size)
+
+
+@pytest.mark.parametrize("size", [0, (3, -1)])
+def test_sizes_that_are_too_small(size):
+    with pytest.raises(ValueError, match=r"tile must be above zero, got"):
+        size_pair("tile", size)
+
+
+@pytest.mark.parametrize("size", [-1, np.nan, (3, np.inf)])
+def test_sizes_that_are_not_finite(size):
+    with pytest.raises(ValueError, match="border must be finite and zero or more, got"):
+        size_pair("border", size, whole=False, zero=True)

@@ -216,7 +216,7 @@ def test_chunks_must_be_above_zero(path, chunks):
 
 @pytest.mark.parametrize("chunks", [1.5, "8", (1, 2, 3), (4.0, 4), True])
 def test_chunks_must_be_whole_numbers(path, chunks):
-    with pytest.raises(TypeError, match="chunks is a whole number or an"):
+    with pytest.raises(TypeError, match="chunks must be a whole number or an"):
         make_full().to_zarr(path, chunks=chunks)
     assert not path.exists()
 

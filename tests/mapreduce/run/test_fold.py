@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from mapreduce import Box, Exposure, MaskPlanes
-from mapreduce.reducers.base import get_reducer
+from mapreduce import Box, Cell, Exposure, MaskPlanes
+from mapreduce.grid.grid import table_of
+from mapreduce.reducers.names import get_reducer
 from mapreduce.run.fold import Fold, Piece, valid_pixels
 from mapreduce.run.job import Job
 
@@ -18,11 +19,12 @@ def make_piece(index, box, seed=None, dtype="f4", planes=("image", "variance")):
 
 @pytest.mark.parametrize("part", [Box(6, -2, 2, 3), Box(3, -2, 2, 4)])
 def test_a_joined_piece_is_taken_apart_into_what_lies_there(part):
-    rows = [(n, BOX.x0 + 4 * (n // 2), BOX.y0 + 5 * (n % 2), 4, 5) for n in range(6)]
-    whole = make_piece(0, BOX)._replace(members=np.array(rows))
+    boxes = [Box(BOX.x0 + 4 * (n // 2), BOX.y0 + 5 * (n % 2), 4, 5) for n in range(6)]
+    cells = [Cell(n, box, box.grow(1)) for n, box in enumerate(boxes)]
+    whole = make_piece(0, BOX)._replace(members=table_of(cells))
     apart = whole.cut(part).copy().taken_apart()
     assert [(p.index, p.box) for p in apart] == [
-        (n, Box(*edges)) for n, *edges in rows if Box(*edges).overlaps(part)
+        (n, box) for n, box in enumerate(boxes) if box.overlaps(part)
     ]
     for piece in apart:
         assert piece.part == piece.box.clip(part)

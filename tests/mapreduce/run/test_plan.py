@@ -4,6 +4,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mapreduce import Box, Grid, GridConfig
+from mapreduce.grid.grid import cells_of
 from mapreduce.run.plan import make_plan
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
@@ -22,7 +23,7 @@ def test_two_tiles():
     left, right = plan.tiles
     assert (left.index, right.index) == ((0, 0), (0, 1))
     assert (left.box, right.box) == (Box(0, 0, 20, 20), Box(20, 0, 20, 20))
-    assert [[cell.index for cell in tile.cells] for tile in plan.tiles] == [[0], [1]]
+    assert [tile.table["index"].tolist() for tile in plan.tiles] == [[0], [1]]
     assert (left.reads, right.reads) == (Box(0, 0, 23, 20), Box(17, 0, 23, 20))
     assert (left.interior, right.interior) == (Box(0, 0, 17, 20), Box(23, 0, 17, 20))
     assert left.strips == [Box(17, 0, 3, 20)]
@@ -36,7 +37,7 @@ def test_one_tile_for_everything():
     (tile,) = make_plan(grid, tile=1000).tiles
     assert tile.box == tile.reads == tile.interior == BOX
     assert (tile.strips, tile.sends, tile.receives) == ([], {}, ())
-    assert tile.cells == grid.cells
+    assert list(cells_of(tile.table)) == list(grid)
 
 
 def test_tiles_without_border_do_not_exchange():
@@ -51,7 +52,7 @@ def test_tiles_without_border_do_not_exchange():
 def test_tiles_without_cells_read_nothing():
     grid = GridConfig(2, border=0, centroids=[(0, 10)]).build(BOX)
     plan = make_plan(grid, tile=10)
-    empty = [tile for tile in plan.tiles if not tile.cells]
+    empty = [tile for tile in plan.tiles if not len(tile.table)]
     assert len(empty) == 11
     assert not any(tile.reads.area for tile in empty)
 
@@ -82,14 +83,14 @@ def test_reach_widens_what_a_cell_can_touch():
     assert left.interior == Box(0, 0, 13, 20)
     assert left.reads == Box(0, 0, 23, 20)
     far = make_plan(grid, tile=5, reach=100)
-    owners = {tile.index for tile in far.tiles if tile.cells}
+    owners = {tile.index for tile in far.tiles if len(tile.table)}
     assert all(set(tile.receives) == owners - {tile.index} for tile in far.tiles)
 
 
 def test_no_cells():
     plan = make_plan(Grid(BOX, ()), tile=16)
     assert sum(tile.box.area for tile in plan.tiles) == BOX.area
-    assert not any(tile.cells for tile in plan.tiles)
+    assert not any(len(tile.table) for tile in plan.tiles)
 
 
 @pytest.mark.parametrize("tile", [0, -5, (5, 0)])
@@ -98,7 +99,7 @@ def test_sizes_not_above_zero(tile):
         make_plan(GridConfig(10).build(BOX), tile)
 
 
-@pytest.mark.parametrize("tile", [1.5, "10", (1, 2, 3), [10, 10], (10, None), np.nan])
+@pytest.mark.parametrize("tile", [1.5, "10", (1, 2, 3), [10, 1.5], (10, None), np.nan, True])
 def test_sizes_of_a_wrong_type(tile):
     with pytest.raises(TypeError, match="tile must be a whole number or an"):
         make_plan(GridConfig(10).build(BOX), tile)
@@ -160,15 +161,16 @@ def pixels(boxes):
 def test_every_pixel_and_every_cell_has_one_owner(config, tile, reach):
     plan = planned(config, tile, reach)
     assert (pixels(t.box for t in plan.tiles) == 1).all()
-    owned = [cell for t in plan.tiles for cell in t.cells]
+    owned = [cell for t in plan.tiles for cell in cells_of(t.table)]
     assert sorted(owned) == list(plan.grid)
     for t in plan.tiles:
-        assert list(t.cells) == sorted(t.cells)
-        for cell in t.cells:
+        cells = list(cells_of(t.table))
+        assert cells == sorted(cells)
+        for cell in cells:
             x, y = cell.core.x0 + cell.core.width // 2, cell.core.y0 + cell.core.height // 2
             assert t.box.covers(x=x, y=y)
             assert t.reads.contains(cell.expanded)
-        assert t.reads == Box.union(cell.expanded for cell in t.cells)
+        assert t.reads == Box.union(cell.expanded for cell in cells)
 
 
 @PROPERTY
@@ -185,9 +187,9 @@ def test_strips_and_interior_are_the_tile(config, tile, reach):
 def test_no_foreign_cell_reaches_an_interior(config, tile, reach):
     plan = planned(config, tile, reach)
     for t in plan.tiles:
-        mine = set(t.cells)
+        own = set(cells_of(t.table))
         for cell in plan.grid:
-            if cell not in mine:
+            if cell not in own:
                 assert not t.interior.overlaps(cell.expanded.grow(reach))
 
 
@@ -203,7 +205,7 @@ def test_who_can_reach_a_tile_sends_to_it(config, tile, reach):
             assert index in tiles[other].receives
         assert all(index in tiles[other].sends for other in t.receives)
         for other, target in tiles.items():
-            reached = any(c.expanded.grow(reach).overlaps(target.box) for c in t.cells)
+            reached = any(c.expanded.grow(reach).overlaps(target.box) for c in cells_of(t.table))
             if other != index:
                 assert reached == (other in t.sends)
         assert len(set(t.receives)) == len(t.receives)

@@ -7,7 +7,8 @@ import pytest
 
 from mapreduce import Box, Copy, GridConfig, Sum
 from mapreduce.exposure.plane import Section
-from mapreduce.reducers.base import get_reducer
+from mapreduce.grid.grid import cells_of
+from mapreduce.reducers.names import get_reducer
 from mapreduce.report import CellFailure
 from mapreduce.run.job import MAIN, Blocks, Job
 from mapreduce.run.plan import make_plan
@@ -176,7 +177,7 @@ def test_a_block_that_cannot_be_read():
     records = map_one(job, tile, exposure, broken=(3, 4)).records
     damaged = Box(exposure.bbox.x0 + 4, exposure.bbox.y0 + 3, 1, 1)
     failed = [failure.index for failure in records.failures]
-    assert failed == [c.index for c in tile.cells if c.expanded.contains(damaged)] == [0]
+    assert failed == [c.index for c in cells_of(tile.table) if c.expanded.contains(damaged)] == [0]
     assert "cannot read pixel" in records.failures[0].error
 
 
@@ -186,9 +187,9 @@ def test_collecting():
     job = make_job(exposure, fails_at, "none", on_error="mask", at=[(5, -8)])
     blocks = {MAIN: blocks_of(exposure, tile.reads, exposure.planes)}
     results, records, _ = collect_tile(job, tile, blocks, Turns())
-    assert [result.cell for result in results] == list(tile.cells)
+    assert [result.cell for result in results] == list(cells_of(tile.table))
     assert isinstance(results[0].value, CellFailure)
-    assert results[1].value.bbox == tile.cells[1].core
+    assert results[1].value.bbox == results[1].cell.core
     assert [failure.index for failure in records.failures] == [0]
 
 

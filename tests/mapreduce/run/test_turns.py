@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 import mapreduce as mr
+from mapreduce.grid.grid import table_of
 from mapreduce.run.turns import Turns
 
 
-def table_of(size, n=3):
-    return np.tile([0, 0, 0, size, size, 0, 0, size, size], (n, 1))
+def three_cells(size):
+    box = mr.Box(0, 0, size, size)
+    return table_of([mr.Cell(n, box, box) for n in range(3)])
 
 
 def is_taken():
@@ -19,7 +21,7 @@ def is_taken():
 
     def look():
         turns = Turns()
-        with turns.take(table_of(64), []) as mine:
+        with turns.take(three_cells(64), []) as mine:
             found.append(mine)
 
     thread = threading.Thread(target=look)
@@ -30,7 +32,7 @@ def is_taken():
 
 @pytest.mark.parametrize(("size", "taken"), [(16, True), (127, True), (128, False), (500, False)])
 def test_small_cells_take_turns(size, taken):
-    with Turns().take(table_of(size), []):
+    with Turns().take(three_cells(size), []):
         assert is_taken() == taken
     assert not is_taken()
 
@@ -40,23 +42,23 @@ def test_small_cells_take_turns(size, taken):
 )
 def test_it_learns_how_quick_the_mapper_is(seconds, taken):
     turns = Turns()
-    with turns.take(table_of(64), seconds):
+    with turns.take(three_cells(64), seconds):
         pass
-    with turns.take(table_of(64), []):
+    with turns.take(three_cells(64), []):
         assert is_taken() == taken
 
 
 def test_one_slow_tile_among_quick_ones_changes_nothing():
     turns = Turns()
     for mean in (1e-2, 1e-5, 1e-2):
-        with turns.take(table_of(64), [mean]):
+        with turns.take(three_cells(64), [mean]):
             pass
-    with turns.take(table_of(64), []):
+    with turns.take(three_cells(64), []):
         assert is_taken()
 
 
 def test_a_turn_ends_with_an_error():
-    with pytest.raises(OSError, match="gone"), Turns().take(table_of(64), []):
+    with pytest.raises(OSError, match="gone"), Turns().take(three_cells(64), []):
         raise OSError("gone")
     assert not is_taken()
 

@@ -1,0 +1,45 @@
+"""Reducers by name."""
+
+from __future__ import annotations
+
+from .base import Collector, PixelReducer
+from .collect import Coadd, Concatenate, Keep
+from .pixels import Average, Copy, Feather, Median, Sum, WeightedAverage
+
+__all__ = ["REDUCERS", "get_reducer"]
+
+#: The reducers that have a name, by name.
+REDUCERS = {
+    reducer.name: reducer
+    for reducer in (
+        *(Keep, Copy, Sum, Average, Coadd),
+        *(WeightedAverage, Median, Feather, Concatenate),
+    )
+}
+
+
+def get_reducer(reducer: str | PixelReducer | Collector) -> PixelReducer | Collector:
+    """Return a reducer by its name, or the reducer itself.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    TypeError
+        If it is neither a name nor a reducer.
+
+    Examples
+    --------
+    >>> get_reducer("average")
+    Average(mask='or', bad=('INVALID_MAPREDUCE', 'BAD', 'NO_DATA'), variance_rule='mean')
+    """
+    if isinstance(reducer, str):
+        if reducer not in REDUCERS:
+            raise ValueError(f"no reducer {reducer!r}; choose from {', '.join(REDUCERS)}")
+        return REDUCERS[reducer]()
+    if not isinstance(reducer, PixelReducer | Collector):
+        raise TypeError(
+            f"reducer must be a name, a PixelReducer or a Collector, got {reducer!r}; "
+            f"names are {', '.join(REDUCERS)}"
+        )
+    return reducer

@@ -1,0 +1,102 @@
+"""Adding values up pixel by pixel: how many there are, their sums, and what divides by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["Cover", "Totals", "divide"]
+
+_MANY = 64  # places that are compared one by one
+
+
+class Cover:
+    """How many values the pixels of a region have.
+
+    Where results lie side by side, each valid everywhere, their places tell. Only when one lies
+    over another, or lacks values, are they counted pixel by pixel.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self._places: list[tuple[slice, slice]] | None = []
+        self._count: np.ndarray | None = None
+
+    def add(self, where: tuple[slice, slice], valid: np.ndarray | None) -> np.ndarray | None:
+        """Add values; return how many there were before, or None if there were none at all."""
+        if self._count is None and valid is None and self._is_free(where):
+            self._places.append(where)
+            return None
+        count = self.count[where]
+        if count.max(initial=0) == np.iinfo(count.dtype).max:
+            self._count = self._count.astype(np.uint32)
+            count = self._count[where]
+        before = count.copy()
+        count += True if valid is None else valid
+        return before
+
+    def _is_free(self, where: tuple[slice, slice]) -> bool:
+        if len(self._places) == _MANY:
+            return False
+        y, x = where
+        return not any(
+            y.start < rows.stop and rows.start < y.stop
+            and x.start < columns.stop and columns.start < x.stop
+            for rows, columns in self._places
+        )  # fmt: skip
+
+    @property
+    def count(self) -> np.ndarray:
+        """The number of values of each pixel; an unsigned integer array."""
+        if self._count is None:
+            self._count = np.zeros(self.shape, np.uint8)
+            for where in self._places:
+                self._count[where] = 1
+        return self._count
+
+    @property
+    def is_single(self) -> bool:
+        """Whether no pixel can have more than one value."""
+        return self._count is None
+
+    def fill(self, planes: Sequence[np.ndarray], value: float) -> bool:
+        """Set pixels without a value; return whether all have a single one."""
+        if self._count is None:
+            height, width = self.shape
+            areas = ((y.stop - y.start) * (x.stop - x.start) for y, x in self._places)
+            if sum(areas) == height * width:
+                return True
+        if not self.count.all():
+            missing = self.count == 0
+            for plane in planes:
+                plane[missing] = value
+        return False
+
+
+class Totals:
+    """Sums of the valid values of a region; undefined where there is none."""
+
+    def __init__(self, image: np.ndarray, variance: np.ndarray | None) -> None:
+        self.planes = (image,) if variance is None else (image, variance)
+        self.cover = Cover(image.shape)
+
+    def add(
+        self, where: tuple[slice, slice], values: Sequence[np.ndarray], valid: np.ndarray | None
+    ) -> None:
+        """Add values where they are valid, in the dtypes of the planes; the first as it is."""
+        before = self.cover.add(where, valid)
+        for plane, terms in zip(self.planes, values, strict=True):
+            total = plane[where]
+            if before is None:
+                np.copyto(total, terms)
+                continue
+            first = before == 0
+            further = ~first if valid is None else valid & ~first
+            np.copyto(total, terms, where=first)
+            np.add(total, terms, out=total, where=further, casting="same_kind")
+
+
+def divide(plane: np.ndarray, count: np.ndarray, covered: np.ndarray) -> None:
+    """Divide in float64, store in the plane's dtype."""
+    np.divide(plane, count, out=plane, where=covered, casting="same_kind", dtype=np.float64)
