@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import dask
 import numpy as np
-from dask.delayed import delayed
+from dask.delayed import Delayed, delayed
 
 from ..tables.directory import TOKEN, Directory
 from ..tables.files import SUFFIXES, check_format, check_table, write_table
@@ -20,11 +20,8 @@ from ..texts import said_by
 from .apply import calibrated_partition
 from .calibrations import Calibrations, stack_of
 from .columns import SourceColumns
-from .partitions import FilePartition, TablePartition, resolved
+from .partitions import FilePartition, Partition, TablePartition, resolved
 from .report import SourcesReport, Tally
-
-if TYPE_CHECKING:
-    from .calibrated import CalibratedSources
 
 __all__ = ["Saved", "write_sources"]
 
@@ -55,7 +52,10 @@ class Saved(NamedTuple):
 
 
 def write_sources(
-    sources: CalibratedSources,
+    calibrations: Delayed,
+    partitions: Sequence[Partition],
+    columns: SourceColumns,
+    margin: float,
     directory: str | os.PathLike[str],
     format_: str = "parquet",
     overwrite: bool = False,
@@ -66,20 +66,27 @@ def write_sources(
         raise ValueError(f"format is {' or '.join(s[1:] for s in SUFFIXES)}, got {format_!r}")
     check_format(f".{format_}")
     folder = Path(os.path.abspath(directory))  # workers may have another current folder
-    _check_apart(sources, folder)
-    (calibrations,) = dask.persist(sources.calibrations)
+    _check_apart(partitions, folder)
+    (calibrations,) = dask.persist(calibrations)
     (token,) = dask.compute(delayed(_token_of, pure=False)(calibrations))
-    _prepare(folder, sources, format_, token, overwrite)
+    made_of = {
+        "layout": _LAYOUT,
+        "format": format_,
+        "columns": asdict(columns),
+        "margin": str(margin),  # JSON knows no infinity
+        "photo_calibs": token,
+    }
+    Directory(folder, "sources.json", "calibrated sources").open(made_of, overwrite=overwrite)
     report = SourcesReport(Path(directory))
     save_one = delayed(save, pure=False)
-    for first in range(0, len(sources), _BATCH):
-        batch = sources.partitions[first : first + _BATCH]
+    for first in range(0, len(partitions), _BATCH):
+        batch = partitions[first : first + _BATCH]
         tasks = [
             save_one(
                 calibrations,
                 resolved(partition),
-                sources.columns,
-                sources.margin,
+                columns,
+                margin,
                 folder / f"{partition.name}.{format_}",
             )
             for partition in batch
@@ -106,27 +113,13 @@ def _token_of(calibrations: Calibrations) -> str:
 # The directory
 
 
-def _check_apart(sources: CalibratedSources, folder: Path) -> None:
+def _check_apart(partitions: Sequence[Partition], folder: Path) -> None:
     """Refuse a directory in which sources lie: what is written would be taken for more of them."""
-    for partition in sources.partitions:
+    for partition in partitions:
         if isinstance(partition, FilePartition) and Path(partition.path).is_relative_to(folder):
             raise ValueError(
                 f"{folder} has {partition.name} of the sources in it; write to another directory"
             )
-
-
-def _prepare(
-    folder: Path, sources: CalibratedSources, format_: str, token: str, overwrite: bool
-) -> None:
-    """Make the directory, or find that it is one of sources that were calibrated alike."""
-    made_of = {
-        "layout": _LAYOUT,
-        "format": format_,
-        "columns": asdict(sources.columns),
-        "margin": str(sources.margin),  # JSON knows no infinity
-        "photo_calibs": token,
-    }
-    Directory(folder, "sources.json", "calibrated sources").open(made_of, overwrite=overwrite)
 
 
 # What the tasks do

@@ -147,7 +147,7 @@ def test_ten_thousand_visits_are_made_when_they_are_asked_for(monkeypatch):
             made.append(args[0])
             super().__init__(*args, **options)
 
-    monkeypatch.setattr("calibration.products.build.Delayed", CountedDelayed)
+    monkeypatch.setattr("calibration.products.per_visit.Delayed", CountedDelayed)
     make_products()
     few = len(made)
     run = FgcmRun(**many_visits(10_000), camera=RUN / "camera.ecsv")

@@ -266,7 +266,7 @@ def test_some_visits_first(tmp_path, originals):
 
 
 def test_batches_of_visits(tmp_path, originals, monkeypatch):
-    monkeypatch.setattr("calibration.products.write._BATCH", 2)
+    monkeypatch.setattr("calibration.products.write.BATCH", 2)
     tables, progress = count(monkeypatch, "open_atmosphere"), []
     assert states(write_again(tmp_path / "fits", progress=progress.append)) == ALL
     assert progress == [2, 2, 1]
