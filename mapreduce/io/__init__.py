@@ -15,7 +15,7 @@ from typing import Any
 
 from ..exposure.exposure import Exposure
 from ..report import Report
-from .stream import check_free
+from .stream import check_free, is_store
 
 __all__ = ["check_target", "read_exposure", "write_exposure"]
 
@@ -167,7 +167,7 @@ def check_target(
                 f"the suffix of {path} is none of {', '.join(_SUFFIXES)}; choose a format="
             )
         format = _SUFFIXES[suffix]
-    check_free(Path(path), overwrite, folder=format == "zarr")
+    check_free(Path(path), overwrite, folder=is_store if format == "zarr" else None)
     return format
 
 
