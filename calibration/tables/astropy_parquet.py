@@ -14,8 +14,7 @@ import numpy as np
 from astropy.io import registry
 from astropy.table import MaskedColumn, Table
 
-from .parquet_reader import declared_shape, pyarrow
-from .parquet_writer import CHECKSUM
+from .parquet_reader import META, declared_shape, pyarrow
 
 __all__ = ["read", "register"]
 
@@ -24,9 +23,9 @@ def read(source: Any, *args: Any, **options: Any) -> Table:
     """Read a table as astropy does, and mend it if it is one of ours."""
     table = _original()(source, *args, **options)
     parquet = pyarrow().parquet
-    if CHECKSUM.encode() not in (parquet.ParquetFile(source).metadata.metadata or {}):
-        return table
     schema = parquet.read_schema(source)
+    if META.encode() not in (schema.metadata or {}):
+        return table
     for name in set(table.colnames) & set(schema.names):
         if shape := declared_shape(schema.field(name)):
             table[name] = table[name].reshape(len(table), *shape)

@@ -21,14 +21,10 @@ import yaml
 from astropy.table.meta import get_yaml_from_table
 
 from .fields import Field, as_table, filled, row_dtype, unit_of
-from .parquet_reader import YAML, ParquetTable, pyarrow
+from .parquet_reader import CHECKSUM, META, YAML, ParquetTable, pyarrow
 from .reader import decoded
 
-__all__ = ["CHECKSUM", "ParquetWriter", "check_parquet"]
-
-CHECKSUM = "CHECKSUM"
-"""The key in the metadata of the files that `ParquetWriter` writes."""
-_LENGTH = "table::len::"
+__all__ = ["ParquetWriter", "check_parquet"]
 
 
 class ParquetWriter:
@@ -113,14 +109,12 @@ def check_parquet(path: str | os.PathLike[str]) -> dict[str, Any]:
         If the file is missing or damaged.
     """
     table = ParquetTable(path)
-    meta = {name: value for name, value in table.meta.items() if not name.startswith(_LENGTH)}
-    expected = meta.pop(CHECKSUM, None)
-    total = _TableSum(table.columns, meta)
+    total = _TableSum(table.columns, table.meta)
     for block in table.blocks(list(table.columns)):
         total.add({name: filled(values) for name, values in block.items()})
-    if expected not in (None, total.digest()):
+    if table.checksum not in ("", total.digest()):
         raise ValueError("the table is not the one that was written")
-    return meta
+    return table.meta
 
 
 class _TableSum:
@@ -199,8 +193,9 @@ def _metadata(fields: Mapping[str, Field], meta: Mapping[str, Any]) -> dict[str,
     flow = yaml.safe_dump(dict(meta), default_flow_style=True, width=math.inf, sort_keys=False)
     # Astropy wants to know how long texts can be.
     lengths = {name: field.dtype.itemsize // 4 for name, field in fields.items() if _is_text(field)}
-    texts |= {f"{_LENGTH}{name}": str(length) for name, length in lengths.items()}
-    return texts | {YAML: f"{_yaml_columns(tuple(fields.items()))}\nmeta: {flow}"}
+    texts |= {f"table::len::{name}": str(length) for name, length in lengths.items()}
+    columns = _yaml_columns(tuple(fields.items()))
+    return texts | {META: json.dumps(meta), YAML: f"{columns}\nmeta: {flow}"}
 
 
 @lru_cache(maxsize=32)
