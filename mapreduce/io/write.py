@@ -22,6 +22,7 @@ from ..exposure.exposure import Exposure
 from ..report import Report
 from ..run.lazy import MappedExposure
 from .header import as_header, bare, mask_cards, origin_cards, wcs_cards
+from .psf import psf_to_hdus
 from .stream import check_free, complete_first, final_meta, stream
 
 __all__ = ["FitsTarget", "hdus_to_bytes", "psf_hdus", "unit_of", "write"]
@@ -236,11 +237,7 @@ def hdus_to_bytes(hdus: list[Any]) -> bytes:
 
 def psf_hdus(psf: Any) -> list[Any]:
     """Return the HDUs of a PSF, if there is one."""
-    if psf is None:
-        return []
-    from .psf import psf_to_hdus
-
-    return psf_to_hdus(psf)
+    return [] if psf is None else psf_to_hdus(psf)
 
 
 def _check_dtypes(exposure: Exposure) -> None:
