@@ -57,7 +57,7 @@ def map_reduce(
         What is cut. Its planes may be in memory, in files, or dask arrays.
     mapper : callable
         ``mapper(sub, expanded, full_bbox, **mapper_kwargs)``, called once per cell with read-only
-        exposures over the core and the expanded box; see `mapreduce.mappers`.
+        exposures over the core and the expanded box; see `mapreduce.mappers.mapper`.
     grid : GridConfig or Grid, optional
         The cells; default ``GridConfig()``.
     reducer : str, PixelReducer or Collector, optional
