@@ -1,6 +1,7 @@
 # make demo [INPUT=file.fits] [OPTIONS="--option ccd=N2"]   the main job, with a visible result
 # make test                                                 lint and tests
-# Both set up their own virtual environment; they need Python 3.11 or newer, and make.
+# make test-oldest                                          tests on the oldest dependencies
+# All set up virtual environments of their own; they need Python 3.11 or newer, and make.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,8 +9,12 @@ DEMO ?= demo
 INPUT ?=
 OPTIONS ?=
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
+LOWER_BOUNDS := import tomllib; \
+	project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	print(" ".join(project["dependencies"]).replace(">=", "=="))
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-oldest lint clean
 
 demo: $(VENV)/.plot
 	mkdir -p $(DEMO)
@@ -28,6 +33,11 @@ endif
 test: lint
 	$(BIN)/python -m pytest -q
 
+# Core dependencies at their lower bounds, extras as they come; deprecations are no errors here.
+test-oldest:
+	$(MAKE) $(OLDEST)/.test VENV=$(OLDEST) PINS="$$($(PYTHON) -c '$(LOWER_BOUNDS)')"
+	$(OLDEST)/bin/python -m pytest -q -m "not slow" -W default::DeprecationWarning
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,8 +45,8 @@ lint: $(VENV)/.test
 $(VENV)/.%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "skyfold needs Python 3.11 or newer; this is $(PYTHON) " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	$(BIN)/python -m pip install --quiet --editable '.[$*]' $(PINS)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(OLDEST) $(DEMO)

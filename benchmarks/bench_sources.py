@@ -18,11 +18,12 @@ from typing import Any
 
 import dask
 import numpy as np
+from astropy.table import Table
 from numpy.polynomial.chebyshev import chebval2d
 
 import calibration as cal
 from calibration.fields.chebyshev import unit
-from calibration.tables.parquet import write_parquet
+from calibration.tables.files import write_table
 
 from .helpers import (
     Verdict,
@@ -90,7 +91,7 @@ def time_rows(number: int, repeat: int | None) -> dict[str, list[float]]:
     place = [sources[name] for name in ("detector", "x", "y")]
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder, "sources.parquet"), Path(folder, "calibrated")
-        write_parquet(path, sources)
+        write_table(path, Table(sources))
         functions: dict[str, Callable[[], Any]] = {
             EVALUATION: partial(photo_calib.calibration, *place),
             LOOP: partial(loop, photo_calib, *place),

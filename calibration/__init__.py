@@ -9,7 +9,7 @@ from .atmosphere.transmission import BandIntegrals, TransmissionCurve, band_inte
 from .camera.camera import Camera
 from .camera.detector import Detector, WcsDetector
 from .camera.focal_plane import Boresight, RadialTransform
-from .config.config import ColourTerm, ProductsConfig
+from .config.config import ColorTerm, ProductsConfig
 from .display import draw_focal_plane, draw_transmissions
 from .fields.chebyshev import ChebyshevField
 from .photocalib.photocalib import PhotoCalib, VisitPhotoCalib
@@ -29,6 +29,7 @@ from .sky.skymap import HealpixSkyMap, RingsSkyMap, SkyMap, sky_map_of
 from .sources.calibrated import CalibratedSources, calibrate_sources
 from .sources.report import SourcesReport
 from .stars.tracts import TractStars, tract_stars
+from .tables import astropy_parquet
 
 __all__ = [
     "AtmosphereTable",
@@ -38,7 +39,7 @@ __all__ = [
     "CalibrationWarning",
     "Camera",
     "ChebyshevField",
-    "ColourTerm",
+    "ColorTerm",
     "Detector",
     "FgcmProducts",
     "FgcmRun",
@@ -75,3 +76,5 @@ __all__ = [
     "tract_stars",
     "visit_photo_calib",
 ]
+
+astropy_parquet.register()

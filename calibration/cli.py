@@ -16,7 +16,7 @@ import dask
 from mapreduce.cli import INTERRUPTED, SOME_FAILED, computed_on, main, scheduler_option
 
 from .config.config import ProductsConfig
-from .display import draw_focal_plane, draw_transmissions
+from .display import draw_focal_plane, draw_transmissions, save_figure
 from .photocalib.photocalib import VisitPhotoCalib
 from .products.build import FgcmProducts, build_products
 from .products.store import Store
@@ -75,10 +75,10 @@ def products_command(
       skyfold products fgcm_run out --config products.yaml --visit 60600001
       skyfold products fgcm_run out --set output_format=parquet --scheduler tcp://head:8786
     """  # noqa: D301 - click's mark for a block that is not rewrapped
-    config = ProductsConfig() if config_path is None else ProductsConfig.open(config_path)
-    config = config.with_overrides(overrides)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        config = ProductsConfig() if config_path is None else ProductsConfig.open(config_path)
+        config = config.with_overrides(overrides)
         run = FgcmRun.open(source, cycle=config.cycle_number)
         products = build_products(run, config, reference=reference)
     for warning in caught:
@@ -119,12 +119,12 @@ def _draw(products: FgcmProducts, store: Store, visits: list[int], folder: Path)
     if visits and products.atmospheres:
         lazy = {v: products.atmospheres[v] for v in visits[:: -(-len(visits) // _DRAWN)]}
         axes = draw_transmissions(dask.compute(lazy)[0])
-        axes.figure.savefig(folder / "transmissions.png", dpi=120)
+        save_figure(axes.figure, folder / "transmissions.png")
         click.echo(f"wrote {folder / 'transmissions.png'}")
     if visits and products.photo_calibs:
         photo_calib = VisitPhotoCalib.from_table(store.read("photo_calibs", visits[0]))
         axes = draw_focal_plane(photo_calib, products.run.camera)
-        axes.figure.savefig(folder / "focal_plane.png", dpi=120)
+        save_figure(axes.figure, folder / "focal_plane.png")
         click.echo(f"wrote {folder / 'focal_plane.png'}")
 
 

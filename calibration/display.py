@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mapreduce.display import new_figure
+from mapreduce.io.stream import complete_first
 
 from .atmosphere.transmission import TransmissionCurve
 from .camera.camera import Camera
@@ -15,11 +18,12 @@ from .photocalib.photocalib import VisitPhotoCalib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["draw_focal_plane", "draw_transmissions"]
+__all__ = ["draw_focal_plane", "draw_transmissions", "save_figure"]
 
 _SAMPLES = 24  # along each side of a detector
-_LABELLED = 40  # detectors that are few enough to have their ids written on them
+_LABELED = 40  # detectors that are few enough to have their ids written on them
 
 
 def draw_focal_plane(photo_calibs: VisitPhotoCalib, camera: Camera, ax: Axes | None = None) -> Axes:
@@ -52,7 +56,7 @@ def draw_focal_plane(photo_calibs: VisitPhotoCalib, camera: Camera, ax: Axes | N
         ax.fill(*corners.T, facecolor="none", edgecolor="0.6", linewidth=0.6)
     for number, (x, y, values) in relative.items():
         drawn = ax.pcolormesh(x, y, values, cmap="RdBu_r", vmin=-reach, vmax=reach, shading="auto")
-        if len(relative) <= _LABELLED:
+        if len(relative) <= _LABELED:
             ax.annotate(str(number), (x.mean(), y.mean()), ha="center", va="center", fontsize=8)
     ax.set_aspect("equal")
     ax.set_xlabel("field angle x (deg)")
@@ -75,7 +79,7 @@ def _sampled(
 
 
 def draw_transmissions(curves: Mapping[Any, TransmissionCurve], ax: Axes | None = None) -> Axes:
-    """Draw transmission curves, coloured by airmass where they have one.
+    """Draw transmission curves, colored by airmass where they have one.
 
     Parameters
     ----------
@@ -97,8 +101,8 @@ def draw_transmissions(curves: Mapping[Any, TransmissionCurve], ax: Axes | None 
     for (label, curve), airmass in zip(curves.items(), airmasses, strict=True):
         share = 0.5 if np.isnan(airmass) else (airmass - low) / (high - low)
         text = f"{label}" if np.isnan(airmass) else f"{label} (airmass {airmass:.2f})"
-        colour = colormaps["viridis"](0.9 * share)
-        ax.plot(curve.wavelengths, curve.throughput, color=colour, linewidth=0.9, label=text)
+        color = colormaps["viridis"](0.9 * share)
+        ax.plot(curve.wavelengths, curve.throughput, color=color, linewidth=0.9, label=text)
     ax.set_xlabel("wavelength (Angstrom)")
     ax.set_ylabel("transmission of the atmosphere")
     ax.set_ylim(0, 1)
@@ -106,3 +110,9 @@ def draw_transmissions(curves: Mapping[Any, TransmissionCurve], ax: Axes | None 
     if len(curves) <= 10:
         ax.legend(fontsize=8, loc="lower right")
     return ax
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Save a figure in the format of its suffix, or else as PNG; the file appears when complete."""
+    with complete_first(Path(path), overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=120, format=Path(path).suffix[1:] or "png")

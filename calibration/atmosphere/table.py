@@ -1,6 +1,6 @@
 """AtmosphereTable: what the parameters of a visit's atmosphere do to the light.
 
-FGCM describes the atmosphere of a visit by a few numbers (pressure, water vapour, ozone, aerosols,
+FGCM describes the atmosphere of a visit by a few numbers (pressure, water vapor, ozone, aerosols,
 airmass) and a table, computed once with a radiative-transfer code, that says what they do to the
 light (Burke et al. 2018, AJ 155, 41). `AtmosphereTable` reads such a table and turns the numbers of
 many visits into transmissions.
@@ -92,7 +92,7 @@ class AtmosphereTable:
 
     Examples
     --------
-    Air without colour, that lets 90% through at the zenith and 80% at two airmasses:
+    Air without color, that lets 90% through at the zenith and 80% at two airmasses:
 
     >>> wavelengths = [4000.0, 6000.0, 8000.0]
     >>> clear = np.ones((3, 3, 3))
@@ -211,7 +211,7 @@ class AtmosphereTable:
         axes = {"LNPWV": self.ln_pwv, "O3": self.o3, "SECZENITH": self.sec_zenith}
         for name, axis in axes.items():
             columns |= {name: axis[:-1], f"{name}DELTA": axis[-1] - axis[-2]}
-        table = Table({name: np.float64(value)[np.newaxis] for name, value in columns.items()})
+        table = Table({name: np.array([value], float) for name, value in columns.items()})
         images = [fits.ImageHDU(getattr(self, a), name=name) for a, name in IMAGES.items()]
         hdus = [fits.PrimaryHDU(), fits.BinTableHDU(table, name="PARS"), *images]
         with complete_first(path, overwrite) as temporary:

@@ -13,6 +13,8 @@ from astropy.table import Table
 from numpy.typing import ArrayLike
 from scipy.integrate import simpson
 
+from ..tables.fields import as_table, fields_like
+
 __all__ = [
     "BandIntegrals",
     "TransmissionCurve",
@@ -22,6 +24,11 @@ __all__ = [
     "plain_numbers",
 ]
 
+_COLUMNS = {
+    "wavelength": ("Angstrom", "wavelength"),
+    "throughput": ("", "fraction of the light that gets through"),
+    "airmass": ("", "airmass that the curve is of"),
+}
 _STEP = 5.0  # Angstrom, of integrals
 
 
@@ -195,12 +202,13 @@ class TransmissionCurve:
     # Tables
 
     def to_table(self) -> Table:
-        """Return the curve as a table: wavelength (Angstrom), throughput; airmass in its meta."""
-        table = Table({"wavelength": self.wavelengths, "throughput": self.throughput})
-        table["wavelength"].unit = u.AA
+        """Return the curve as a table: wavelength (Angstrom), throughput, and airmass, if known."""
+        columns = {"wavelength": self.wavelengths, "throughput": self.throughput}
         if self.airmass is not None:
-            table.meta["airmass"] = self.airmass
-        return table
+            columns["airmass"] = np.full(len(self.wavelengths), float(self.airmass))
+        texts = {name: _COLUMNS[name] for name in columns}
+        meta = {} if self.airmass is None else {"airmass": self.airmass}
+        return as_table(columns, fields_like(columns, texts), meta)
 
     @classmethod
     def from_table(cls, table: Table) -> TransmissionCurve:
@@ -210,7 +218,7 @@ class TransmissionCurve:
         ----------
         table : Table
             With columns wavelength, in any unit of length, by default Angstrom, and throughput, a
-            fraction or in per cent; and the airmass in the meta data, in capitals after FITS.
+            fraction or in per cent; and the airmass, in a column or in the meta data.
 
         Raises
         ------
@@ -224,7 +232,10 @@ class TransmissionCurve:
             u.Quantity(table[name], table[name].unit or unit).to_value(unit)
             for name, unit in (("wavelength", u.AA), ("throughput", u.dimensionless_unscaled))
         )
-        return cls(wavelengths, throughput, table.meta.get("airmass", table.meta.get("AIRMASS")))
+        airmass = table.meta.get("airmass", table.meta.get("AIRMASS"))
+        if "airmass" in table.colnames and len(table):
+            airmass = float(table["airmass"][0])
+        return cls(wavelengths, throughput, airmass)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TransmissionCurve):

@@ -42,7 +42,7 @@ class Camera(Mapping[int, BaseDetector]):
     name : str, optional
     pixel_scale : float, arcsec, optional
         The scale whose square is the area that pixel areas are relative to. Default: the median
-        over the detectors, each at the centre of its box.
+        over the detectors, each at the center of its box.
 
     Raises
     ------
@@ -227,7 +227,7 @@ class Camera(Mapping[int, BaseDetector]):
         KeyError
             If the camera has no such detector.
         """
-        detector, x, y = np.broadcast_arrays(detector, np.float64(x), np.float64(y))
+        detector, x, y = np.broadcast_arrays(detector, np.asarray(x, float), np.asarray(y, float))
         angles = np.empty((2, *detector.shape))
         for number, here in _groups(detector):
             angles[:, *here] = self[number].to_field_angle(x[here], y[here])
@@ -247,7 +247,7 @@ class Camera(Mapping[int, BaseDetector]):
         x, y : float64 arrays, pixel
             NaN for none.
         """
-        tx, ty = np.broadcast_arrays(np.float64(tx), np.float64(ty))
+        tx, ty = np.broadcast_arrays(np.asarray(tx, float), np.asarray(ty, float))
         found = np.full(tx.shape, -1)
         x, y = np.full((2, *tx.shape), np.nan)
         for detector in reversed(self._detectors.values()):

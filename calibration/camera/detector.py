@@ -1,6 +1,6 @@
 """Detectors: pixel -> focal plane -> field angle -> sky, and back.
 
-Pixels are the detector's own (x, y), 0-based, whole numbers at pixel centres. A place on the focal
+Pixels are the detector's own (x, y), 0-based, whole numbers at pixel centers. A place on the focal
 plane is in mm, and its field angle in radians: the gnomonic coordinates about the boresight, along
 the focal plane's x and y. All functions take arrays that broadcast against each other.
 """
@@ -80,7 +80,7 @@ class BaseDetector(ABC):
         By forward differences of unit vectors, which make it the area of the square from (x, y)
         to (x + 1, y + 1); it does not depend on the boresight.
         """
-        x, y = np.broadcast_arrays(np.float64(x), np.float64(y))
+        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
         east = np.float64([0, 1, 0]).reshape(3, *(1,) * x.ndim)
         tx, ty = self.to_field_angle(x + east, y + east[[0, 0, 1]])
         tz = 1 / np.sqrt(1 + tx * tx + ty * ty)
@@ -159,14 +159,14 @@ class Detector(BaseDetector):
 
     def to_focal_plane(self, x: ArrayLike, y: ArrayLike) -> Pair:
         """Return positions on the focal plane in mm of positions in pixels."""
-        dx = (np.float64(x) - self.refpos[0]) * self.pixel_size[0]
-        dy = (np.float64(y) - self.refpos[1]) * self.pixel_size[1]
+        dx = (np.asarray(x, float) - self.refpos[0]) * self.pixel_size[0]
+        dy = (np.asarray(y, float) - self.refpos[1]) * self.pixel_size[1]
         sin, cos = self._sin_cos
         return self.offset[0] + cos * dx - sin * dy, self.offset[1] + sin * dx + cos * dy
 
     def from_focal_plane(self, x: ArrayLike, y: ArrayLike) -> Pair:
         """Return positions in pixels of positions on the focal plane in mm."""
-        dx, dy = np.float64(x) - self.offset[0], np.float64(y) - self.offset[1]
+        dx, dy = np.asarray(x, float) - self.offset[0], np.asarray(y, float) - self.offset[1]
         sin, cos = self._sin_cos
         return (
             self.refpos[0] + (cos * dx + sin * dy) / self.pixel_size[0],
@@ -239,7 +239,7 @@ class WcsDetector(BaseDetector):
 
     def from_field_angle(self, tx: ArrayLike, ty: ArrayLike) -> Pair:
         """Return positions (x, y) in pixels of field angles in rad; NaN where there is none."""
-        tx, ty = np.broadcast_arrays(np.float64(tx), np.float64(ty))
+        tx, ty = np.broadcast_arrays(np.asarray(tx, float), np.asarray(ty, float))
         known = np.isfinite(tx) & np.isfinite(ty)
         world = self.boresight.to_sky(np.where(known, tx, 0), np.where(known, ty, 0))
         wcs = self.wcs.deepcopy()

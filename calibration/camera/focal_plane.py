@@ -78,7 +78,8 @@ class Boresight:
         """From (tx, ty) to (east, north) or back: a reflection, its own inverse."""
         angle = np.radians(self.rotation)
         sin, cos = np.sin(angle), np.cos(angle)
-        return sin * np.float64(y) - cos * np.float64(x), sin * np.float64(x) + cos * np.float64(y)
+        x, y = np.asarray(x, float), np.asarray(y, float)
+        return sin * y - cos * x, sin * x + cos * y
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class RadialTransform:
 
     def to_field_angle(self, x: ArrayLike, y: ArrayLike) -> Pair:
         """Return field angles (tx, ty) in rad of positions in mm."""
-        x, y = np.float64(x), np.float64(y)
+        x, y = np.asarray(x, float), np.asarray(y, float)
         scale = self.plate_scale * polyval(np.sqrt(x * x + y * y), self.coeffs[1:])
         return scale * x, scale * y
 
@@ -139,7 +140,7 @@ class RadialTransform:
 
         The edge is that of `max_radius`.
         """
-        x, y = np.float64(tx) / self.plate_scale, np.float64(ty) / self.plate_scale
+        x, y = np.asarray(tx, float) / self.plate_scale, np.asarray(ty, float) / self.plate_scale
         wanted = np.hypot(x, y)
         slope = [k * c for k, c in enumerate(self.coeffs)][1:]
         top = np.nextafter(self.max_radius, 0) if math.isfinite(self.max_radius) else math.inf

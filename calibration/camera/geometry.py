@@ -187,7 +187,7 @@ def _name(number: int, header: fits.Header | WCS) -> str:
 
 
 def _mean_direction(parts: Mapping[int, tuple[WCS, Box]]) -> Boresight:
-    """Return the mean direction of detectors, each taken at the centre of its box."""
+    """Return the mean direction of detectors, each taken at the center of its box."""
     lon, lat = np.radians([sky_of(wcs, *box.centre) for wcs, box in parts.values()]).T
     point = np.stack([np.cos(lon) * np.cos(lat), np.sin(lon) * np.cos(lat), np.sin(lat)])
     x, y, z = mean = point.sum(axis=1)

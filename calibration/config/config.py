@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +16,11 @@ import yaml
 
 from . import options
 
-__all__ = ["ColourTerm", "ProductsConfig"]
+__all__ = ["ColorTerm", "ProductsConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColourTerm:
+class ColorTerm:
     """How magnitudes of the reference catalog are carried into a standard band.
 
     ``p' = p + c0 + c1 (p - s) + c2 (p - s)**2``, with the magnitudes p and s of the reference star
@@ -32,7 +33,7 @@ class ColourTerm:
     c0 : float
         mag.
     c1, c2 : float
-        Coefficients of the colour (mag) and its square.
+        Coefficients of the color (mag) and its square.
 
     Raises
     ------
@@ -43,7 +44,7 @@ class ColourTerm:
 
     Examples
     --------
-    >>> ColourTerm(primary="g", secondary="r", c1=0.1).apply([20.0], [19.0])
+    >>> ColorTerm(primary="g", secondary="r", c1=0.1).apply([20.0], [19.0])
     array([20.1])
     """
 
@@ -67,8 +68,8 @@ class ColourTerm:
         primary, secondary : array_like
             Magnitudes of the reference stars in the two bands.
         """
-        colour = np.subtract(primary, secondary)
-        return np.add(primary, self.c0) + colour * (self.c1 + self.c2 * colour)
+        color = np.subtract(primary, secondary)
+        return np.add(primary, self.c0) + color * (self.c1 + self.c2 * color)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ class ProductsConfig:
         Of these columns: fluxes, or AB magnitudes.
     magnitude_error_floor : float
         mag, added in quadrature to the errors of matched stars.
-    colour_terms : mapping of str to ColourTerm
+    color_terms : mapping of str to ColorTerm
         By standard band; a mapping of a term's fields is taken, too. A band without one is compared
         with the band of the same name.
     cycle_number : int or None
@@ -117,7 +118,7 @@ class ProductsConfig:
     sky_map_num_rings : int
         Rings of declination between the polar caps.
     sky_map_ra_start : float
-        deg; where the first tract of each ring is centred.
+        deg; where the first tract of each ring is centered.
     sky_map_nside : int
         HEALPix resolution of the tracts; a power of two.
     seed : int
@@ -163,7 +164,7 @@ class ProductsConfig:
     reference_flux_error: str = "{band}_fluxErr"
     reference_unit: str = "nJy"
     magnitude_error_floor: float = 0.003
-    colour_terms: Mapping[str, ColourTerm] = field(default_factory=dict, hash=False)
+    color_terms: Mapping[str, ColorTerm] = field(default_factory=dict, hash=False)
     cycle_number: int | None = None
     atmosphere_table: str | None = None
     sky_map: str = "rings"
@@ -205,9 +206,42 @@ class ProductsConfig:
         if not isinstance(values, Mapping | None):
             raise ValueError(f"{path} holds {values!r:.60}; a configuration is fields and values")
         try:
-            return cls(**{str(name): value for name, value in (values or {}).items()})
+            return cls.from_dict(values or {}, where=str(path))
         except (TypeError, ValueError) as error:
             raise type(error)(f"{path}: {error}") from None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, where: str) -> ProductsConfig:
+        """Make one of the fields and values of a file; the inverse of `to_dict`.
+
+        Parameters
+        ----------
+        values : mapping
+            By the names of fields, or those that they had once.
+        where : str
+            The file, as messages name it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the constructor; or if a field is there by both names.
+
+        Warns
+        -----
+        FutureWarning
+            If a field goes by its old name.
+        """
+        values = {str(name): value for name, value in values.items()}
+        for old, new in _OLD_NAMES.items():
+            if old not in values:
+                continue
+            if new in values:
+                raise ValueError(f"there are both {new} and {old}, its old name; keep {new}")
+            warnings.warn(
+                f"{where}: {old} is now called {new}; rename it", FutureWarning, stacklevel=2
+            )
+            values[new] = values.pop(old)
+        return cls(**values)
 
     def replace(self, **values: Any) -> ProductsConfig:
         """Return a copy with some fields changed.
@@ -235,8 +269,8 @@ class ProductsConfig:
 
         Examples
         --------
-        >>> texts = ["colour_terms.g={primary: g, secondary: i, c1: 0.02}", "tract_stars=no"]
-        >>> ProductsConfig().with_overrides(texts).colour_terms["g"].secondary
+        >>> texts = ["color_terms.g={primary: g, secondary: i, c1: 0.02}", "tract_stars=no"]
+        >>> ProductsConfig().with_overrides(texts).color_terms["g"].secondary
         'i'
         """
         values: dict[str, Any] = {}
@@ -289,14 +323,14 @@ class ProductsConfig:
             ) from None
 
 
-def _colour_term(name: str, value: Any) -> ColourTerm:
-    if isinstance(value, ColourTerm):
+def _color_term(name: str, value: Any) -> ColorTerm:
+    if isinstance(value, ColorTerm):
         return value
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} is a mapping with primary, secondary, c0, c1, c2, got {value!r}")
     try:
-        options.known(value, ColourTerm)
-        return ColourTerm(**value)
+        options.known(value, ColorTerm)
+        return ColorTerm(**value)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
 
@@ -320,7 +354,7 @@ _CHECKS: dict[str, options.Check] = {
     "reference_flux_error": options.text,
     "reference_unit": options.choice("nJy", "AB"),
     "magnitude_error_floor": options.at_least(0),
-    "colour_terms": options.mapping(_colour_term),
+    "color_terms": options.mapping(_color_term),
     "cycle_number": options.optional(options.count(0)),
     "atmosphere_table": options.optional(options.text),
     "sky_map": options.choice("rings", "healpix"),
@@ -330,6 +364,7 @@ _CHECKS: dict[str, options.Check] = {
     "seed": options.count(0),
     "output_format": options.choice("fits", "parquet"),
 }
+_OLD_NAMES = {"colour_terms": "color_terms"}  # of fields, in files
 _READERS: dict[str, Callable[[str], Any]] = {
     ".yaml": yaml.safe_load,
     ".yml": yaml.safe_load,

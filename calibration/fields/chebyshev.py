@@ -86,7 +86,7 @@ class ChebyshevField:
 
     @property
     def center(self) -> float:
-        """Value at the centre of the box."""
+        """Value at the center of the box."""
         return float(evaluate(self.coefficients, 0.0, 0.0))
 
     def __call__(self, x: ArrayLike, y: ArrayLike) -> np.ndarray:
@@ -220,7 +220,7 @@ class ChebyshevField:
         """
         ny, nx = order
         fitted = cls(box, np.zeros((ny, nx)))
-        x, y, values = (a.ravel() for a in np.broadcast_arrays(x, y, np.float64(values)))
+        x, y, values = (a.ravel() for a in np.broadcast_arrays(x, y, np.asarray(values, float)))
         if not (np.isfinite(x) & np.isfinite(y) & np.isfinite(values)).all():
             raise ValueError("positions and values of a fit must be finite")
         in_x = basis(nx, unit(x, box.x0, box.width))

@@ -22,8 +22,8 @@ def unit(position: ArrayLike, start: ArrayLike, size: ArrayLike) -> np.ndarray:
     >>> unit([-0.5, 49.5, 99.5], 0, 100)
     array([-1.,  0.,  1.])
     """
-    size = np.float64(size)
-    return (2 * (np.float64(position) - start) + (1 - size)) / size
+    size = np.asarray(size, float)
+    return (2 * (np.asarray(position, float) - start) + (1 - size)) / size
 
 
 def basis(n: int, t: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -65,7 +65,7 @@ def evaluate(coefficients: ArrayLike, x: ArrayLike, y: ArrayLike) -> np.ndarray:
     array([1., 5.])
     """
     stack = checked_stack(coefficients)
-    x, y = np.float64(x), np.float64(y)
+    x, y = np.asarray(x, float), np.asarray(y, float)
     shape = np.broadcast_shapes(x.shape, y.shape, stack.shape[:-2])
     x, y = (np.broadcast_to(a, shape).reshape(-1) for a in (x, y))
     single = stack.ndim == 2
@@ -107,7 +107,7 @@ def evaluate_mixed(
     >>> evaluate_mixed(boxes, coefficients, [0, 1, 1], x=99.5, y=0)
     array([3., 3., 3.])
     """
-    which, x, y = np.broadcast_arrays(which, np.float64(x), np.float64(y))
+    which, x, y = np.broadcast_arrays(which, np.asarray(x, float), np.asarray(y, float))
     result = np.empty(which.shape)
     flat, which, x, y = (a.reshape(-1) for a in (result, which, x, y))
     stack, edges = checked_stack(coefficients), np.asarray(boxes, np.float64)

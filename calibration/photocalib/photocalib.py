@@ -22,12 +22,25 @@ from mapreduce import Box, Exposure
 from .. import texts
 from ..fields.chebyshev import ChebyshevField
 from ..fields.series import evaluate_mixed
+from ..tables.fields import as_table, fields_like
 from .afw import read_exposure_catalog, read_photo_calib
 from .flux import AB_MAGNITUDE, calibrated, magnitude, nanojansky
 
 __all__ = ["PhotoCalib", "VisitPhotoCalib", "find", "listed"]
 
 _EDGES = ("x_min", "y_min", "x_max", "y_max")
+_COLUMNS = {
+    "visit": ("", "visit number"),
+    "detector": ("", "detector id"),
+    "x_min": ("pix", "first column of the detector's box"),
+    "y_min": ("pix", "first row of the detector's box"),
+    "x_max": ("pix", "last column of the detector's box"),
+    "y_max": ("pix", "last row of the detector's box"),
+    "coefficients": ("nJy", "Chebyshev series in y and x of the flux of one unit"),
+    "mean": ("nJy", "mean over the box of the flux of one unit"),
+    "err": ("nJy", "1-sigma error of the mean"),
+    "zpt": ("mag", "AB magnitude of a source of one unit"),
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,7 @@ class PhotoCalib:
     field : ChebyshevField
         nJy per unit of instrumental flux, in the detector's pixel coordinates.
     mean : float, optional
-        Its mean, to which ``err`` belongs; default the value at the centre of the box.
+        Its mean, to which ``err`` belongs; default the value at the center of the box.
     err : float, optional
         1-sigma error of the mean, in the same unit.
 
@@ -320,16 +333,11 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
         0.1
         """
         start, size = self.boxes[:, :2], self.boxes[:, 2:]
-        corners = np.hstack([start, start + size - 1])
-        table = Table({"visit": np.full(len(self), self.visit), "detector": self.detectors})
-        for name, edge in zip(_EDGES, corners.T, strict=True):
-            table[name] = edge
-        for name in ("coefficients", "mean", "err"):
-            table[name] = getattr(self, name)
-            table[name].unit = u.nJy
-        table["zpt"] = AB_MAGNITUDE - 2.5 * np.log10(self.mean)
-        table["zpt"].unit = u.mag
-        return table
+        columns = {"visit": np.full(len(self), self.visit), "detector": self.detectors}
+        columns |= zip(_EDGES, np.hstack([start, start + size - 1]).T, strict=True)
+        columns |= {name: getattr(self, name) for name in ("coefficients", "mean", "err")}
+        columns["zpt"] = AB_MAGNITUDE - 2.5 * np.log10(self.mean)
+        return as_table(columns, fields_like(columns, _COLUMNS))
 
     @classmethod
     def from_table(cls, table: Table) -> VisitPhotoCalib:

@@ -55,7 +55,7 @@ def visit_photo_calib(
     """Make the calibrations of a visit of its zeropoints.
 
     Of each detector: superstar field * zeropoint field in nJy * 10**(-0.4 (offset +
-    fgcmDeltaChrom)) * scaling [* pixel area]. Vectorised over detectors.
+    fgcmDeltaChrom)) * scaling [* pixel area]. Vectorized over detectors.
 
     Parameters
     ----------

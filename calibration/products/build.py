@@ -12,30 +12,30 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-import dask
 import numpy as np
 from dask.base import tokenize
 from dask.delayed import Delayed
-from dask.task_spec import DataNode, Task, TaskRef
 
 from ..atmosphere.table import AtmosphereTable
 from ..atmosphere.transmission import TransmissionCurve
 from ..config.config import ProductsConfig
 from ..photocalib.photocalib import VisitPhotoCalib
-from ..photocalib.zeropoints import CalibrationWarning, calibrate_visit
+from ..photocalib.zeropoints import calibrate_visit
 from ..reference.catalog import ReferenceCatalog
 from ..reference.measure import reference_offsets
-from ..run.checks import check_jacobian
+from ..run.problems import RunWarning
 from ..run.run import FgcmRun
 from ..sky.skymap import sky_map_of
 from ..stars.tracts import tract_stars
-from ..tables.source import file_fingerprint
-from .write import WriteReport, write_products
+from ..tables.reader import file_fingerprint
+from .per_visit import PerVisit, node, task
+from .store import Store
+from .write import WriteReport, chosen_visits, write_offsets, write_stars, write_visits
 
-__all__ = ["FgcmProducts", "PerVisit", "build_products"]
+__all__ = ["FgcmProducts", "build_products", "check_jacobian"]
 
 
 def build_products(
@@ -119,22 +119,22 @@ class FgcmProducts:
         self.config = config
         self.reference = reference
         token = tokenize(run, config.to_dict(), reference)
-        shared = _node(f"run-{token}", run)
+        shared = node(f"run-{token}", run)
         if offsets is not None:
-            self.offsets = _node(f"offsets-{token}", dict(offsets))
+            self.offsets = node(f"offsets-{token}", dict(offsets))
         elif reference is not None:
             self.offsets = reference_offsets(run, config, reference)
         else:
-            self.offsets = _task(f"offsets-{token}", zero_offsets, shared)
+            self.offsets = task(f"offsets-{token}", zero_offsets, shared)
         ids = {"photo_calibs": config.zeropoint_output, "atmospheres": config.atmosphere_output}
         visits = {
             name: run.visit_ids if asked else run.visit_ids[:0] for name, asked in ids.items()
         }
-        setup = _task(f"photo-calib-setup-{token}", Setup.of, shared, config)
+        setup = task(f"photo-calib-setup-{token}", Setup.of, shared, config)
         given = config.atmosphere_table
         if given is not None and os.path.isfile(given):
             given = os.path.abspath(given)  # workers may have another current folder
-        table = _task(f"atmosphere-table-{token}", open_atmosphere, shared, given)
+        table = task(f"atmosphere-table-{token}", open_atmosphere, shared, given)
         self.photo_calibs = PerVisit(
             f"photo-calib-{token}", visits["photo_calibs"], make_photo_calib, setup, self.offsets
         )
@@ -203,64 +203,27 @@ class FgcmProducts:
             If an input is missing or was changed since it was opened, before anything is written;
             or if a product cannot be written: those that are complete stay.
         """
-        return write_products(self, directory, visits, overwrite, progress)
+        chosen = chosen_visits(self.run.visit_ids.tolist(), visits)
+        store = Store.open(
+            directory, self.config, self.inputs(), run=self.run.directory, overwrite=overwrite
+        )
+        report = WriteReport(directory)
+        products = self
+        if self.config.reference_calibration:
+            products = self.with_offsets(write_offsets(self.offsets, store, report))
+        by_visit = {"photo_calibs": products.photo_calibs, "atmospheres": products.atmospheres}
+        write_visits(by_visit, chosen, store, report, progress)
+        if products.tract_stars and visits is None:
+            write_stars(products.tract_stars, store, report)
+        for product, number in report.examples.items():
+            store.describe(product, number)
+        return report
 
     def __repr__(self) -> str:
         return (
             f"<FgcmProducts of {len(self.run.visit_ids)} visits: {len(self.photo_calibs)} "
             f"photo_calibs, {len(self.atmospheres)} atmospheres>"
         )
-
-
-class PerVisit(Mapping[int, Delayed]):
-    """A product by visit: a Delayed is made when it is asked for.
-
-    Parameters
-    ----------
-    name : str
-        What the keys of its tasks begin with.
-    visits : (n,) int64 array
-        In ascending order.
-    make : function
-        Called with the shared values and the visit; returns the product and a remark.
-    *shared : Delayed
-        What all visits need.
-    """
-
-    def __init__(self, name: str, visits: np.ndarray, make: Callable, *shared: Delayed) -> None:
-        self.name = name
-        self.visits = visits
-        self.make = make
-        self.shared = shared
-
-    def __getitem__(self, visit: int) -> Delayed:
-        if visit not in self:
-            among = f"among the {len(self)} of the run" if len(self) else "as none was asked for"
-            raise KeyError(f"there is no visit {visit} {among}")
-        return self.put_to(f"{self.name}-{visit}", int(visit), warned)
-
-    def put_to(self, key: str, visit: int, function: Callable, *args: Any) -> Delayed:
-        """Return the Delayed of ``function(*args, make, *shared, visit)``."""
-        return _task(key, function, *args, self.make, *self.shared, visit)
-
-    def persisted(self) -> PerVisit:
-        """Return the same with what all visits share computed."""
-        return PerVisit(self.name, self.visits, self.make, *dask.persist(*self.shared))
-
-    def __contains__(self, visit: object) -> bool:
-        if not isinstance(visit, int | np.integer):
-            return False
-        place = np.searchsorted(self.visits, visit)
-        return bool(place < len(self.visits) and self.visits[place] == visit)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.visits.tolist())
-
-    def __len__(self) -> int:
-        return len(self.visits)
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} lazy visits>"
 
 
 def _check(run: FgcmRun, config: ProductsConfig, reference: Any) -> None:
@@ -292,6 +255,36 @@ def _check(run: FgcmRun, config: ProductsConfig, reference: Any) -> None:
     check_jacobian(run, config)
 
 
+def check_jacobian(run: FgcmRun, config: ProductsConfig) -> None:
+    """Check that the WCS Jacobian is composed if, and only if, the stars were built with it.
+
+    Nothing is known, and nothing checked, where ``run.jacobian_applied`` is None.
+
+    Raises
+    ------
+    ValueError
+        If it is to be composed, but the stars were built without it.
+
+    Warns
+    -----
+    RunWarning
+        If the stars were built with it, but it is not to be composed.
+    """
+    stars = "the run" if run.tract is None else f"tract {run.tract}"
+    if config.compose_wcs_jacobian and run.jacobian_applied is False:
+        raise ValueError(
+            f"the stars of {stars} were built without the WCS Jacobian, so photoCalibs can't "
+            "include it; set compose_wcs_jacobian=False, or build the stars with it"
+        )
+    if run.jacobian_applied and not config.compose_wcs_jacobian:
+        warnings.warn(
+            f"the stars of {stars} were built with the WCS Jacobian, but photoCalibs will not "
+            "include it (compose_wcs_jacobian=False)",
+            RunWarning,
+            stacklevel=2,
+        )
+
+
 # What the tasks do
 
 
@@ -309,14 +302,6 @@ class Setup(NamedTuple):
             return cls(run, config, None)
         boxes = np.array([detector.box for detector in run.camera.values()])
         return cls(run, config, (run.camera.ids, boxes, run.camera.area_coefficients()))
-
-
-def warned(make: Callable, *args: Any) -> Any:
-    """Return a product alone; what is to be said of it is a warning."""
-    product, remark = make(*args)
-    if remark:
-        warnings.warn(remark, CalibrationWarning, stacklevel=2)
-    return product
 
 
 def make_photo_calib(
@@ -362,18 +347,3 @@ def zero_offsets(run: FgcmRun) -> dict[str, float]:
 
 
 # Graphs
-
-
-def _node(key: str, value: Any) -> Delayed:
-    return Delayed(key, {key: DataNode(key, value)})
-
-
-def _task(key: str, function: Callable, *args: Any) -> Delayed:
-    """Return the Delayed of a function of other Delayeds and plain values."""
-    graph: dict = {}
-    for arg in args:
-        if isinstance(arg, Delayed):
-            graph.update(arg.__dask_graph__())
-    refs = [TaskRef(arg.key) if isinstance(arg, Delayed) else arg for arg in args]
-    graph[key] = Task(key, function, *refs)
-    return Delayed(key, graph)

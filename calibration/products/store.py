@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -27,11 +26,9 @@ from typing import Any
 
 from astropy.table import Table
 
-from mapreduce.io.stream import TEMPORARY, complete_first, remove_abandoned
-
 from ..config.config import ProductsConfig
-from ..tables.files import SUFFIXES, check_table, read_table, write_table
-from ..texts import listed
+from ..tables.directory import TOKEN, Directory
+from ..tables.files import open_tables, read_table, write_table
 
 __all__ = ["PRODUCTS", "Store"]
 
@@ -46,8 +43,6 @@ PRODUCTS = (
     "repeatability_bins",
 )
 _LAYOUT = 1  # of the directory and its files; a store of another one is not added to
-_PROVENANCE = "provenance.json"
-_TOKEN = "PROVENAN"  # the card, and the key in Parquet's metadata
 _CHOICES = ("zeropoint_output", "atmosphere_output", "tract_stars")  # a store takes further ones
 _TABLE = "inputs.atmosphere_table"  # of which other products than atmospheres know nothing
 # What is not in the products: which of them are made, and where inputs lie.
@@ -61,13 +56,13 @@ class Store:
 
     Attributes
     ----------
-    directory : Path
+    folder : Directory
     format : {"fits", "parquet"}
     token : str
         Names configuration and inputs, as far as they are those of all products; in every file.
     """
 
-    directory: Path
+    folder: Directory
     format: str
     token: str
 
@@ -112,30 +107,13 @@ class Store:
         ...     store.path("offsets").name, sorted(os.listdir(store.directory))
         ('offsets.fits', ['provenance.json'])
         """
-        directory = Path(directory)
-        if not directory.parent.is_dir():
-            raise FileNotFoundError(f"cannot make {directory}: there is no {directory.parent}")
         made_of = {"layout": _LAYOUT, "config": config.to_dict(), "inputs": dict(inputs)}
         made_of = json.loads(json.dumps(made_of))
-        # Absolute, as workers may have another current folder.
-        store = cls(Path(os.path.abspath(directory)), config.output_format, _token(made_of))
-        there = _provenance(directory)
-        differing = [] if there is None else _differences(made_of, there)
-        if differing and not overwrite:
-            why = f"{listed(differing)} differ" if there else f"{_PROVENANCE} is damaged"
-            raise FileExistsError(
-                f"{directory} holds products made otherwise ({why}); choose another name, "
-                "or replace them with overwrite=True (--overwrite)"
-            )
-        if differing:
-            store._clear()
-        if differing or there is None:
-            directory.mkdir(exist_ok=True)
-            said = {**made_of, "token": store.token, "versions": _versions(), "schema": {}}
-            store._write_provenance({**said, "run": run})
-        elif (said := {**_with_choices(there, made_of), "run": run}) != there:
-            store._write_provenance(said)
-        store._sweep()
+        store = cls(_folder(directory), config.output_format, _token(made_of))
+        more = {"token": store.token, "versions": _versions(), "schema": {}, "run": run}
+        found = store.folder.open(made_of | more, overwrite=overwrite, differing=_differences)
+        if found is not None and (both := {**_with_choices(found, made_of), "run": run}) != found:
+            store.folder.write(both)
         return store
 
     @classmethod
@@ -149,49 +127,48 @@ class Store:
         ValueError
             If it does not say what it holds.
         """
-        directory = Path(os.path.abspath(directory))
-        if not (directory / _PROVENANCE).is_file():
-            raise FileNotFoundError(f"{directory} holds no products: there is no {_PROVENANCE}")
-        said = _provenance(directory)
+        folder = _folder(directory)
+        if not (folder.path / folder.manifest).is_file():
+            raise FileNotFoundError(
+                f"{folder.path} holds no products: there is no {folder.manifest}"
+            )
+        found = folder.read()
         try:
-            return cls(directory, said["config"]["output_format"], said["token"])
+            return cls(folder, found["config"]["output_format"], found["token"])
         except (KeyError, TypeError):
-            raise ValueError(f"{directory / _PROVENANCE} is damaged") from None
+            raise ValueError(f"{folder.path / folder.manifest} is damaged") from None
+
+    @property
+    def directory(self) -> Path:
+        """Where it is; an absolute path."""
+        return self.folder.path
 
     def provenance(self) -> dict[str, Any]:
         """Return what it says of itself: configuration, inputs, versions, schema, run."""
-        return json.loads((self.directory / _PROVENANCE).read_text())
+        return self.folder.read() or {}
 
     @property
     def meta(self) -> dict[str, str]:
         """What every file says."""
-        return {_TOKEN: self.token}
-
-    def _clear(self) -> None:
-        """Remove all products."""
-        for name in PRODUCTS:
-            if (self.directory / name).is_dir():
-                shutil.rmtree(self.directory / name)
-            for suffix in SUFFIXES:
-                (self.directory / f"{name}{suffix}").unlink(missing_ok=True)
-            (self.directory / f"{name}.png").unlink(missing_ok=True)
-
-    def _sweep(self) -> None:
-        """Remove what killed runs were writing; not what another run is writing now."""
-        for folder in (self.directory, *(self.directory / name for name in PRODUCTS)):
-            remove_abandoned(folder.glob(TEMPORARY))
+        return {TOKEN: self.token}
 
     def describe(self, product: str, number: int | None = None) -> None:
         """Say in the provenance what columns a product has, if that is not said yet."""
-        said = self.provenance()
-        if product not in said["schema"]:
+        provenance = self.provenance()
+        schema = provenance.setdefault("schema", {})
+        if product not in schema:
             parts = (product,) if number is None else (product, number)
-            said["schema"][product] = _columns(read_table(self.path(*parts)))
-            self._write_provenance(said)
-
-    def _write_provenance(self, said: Mapping[str, Any]) -> None:
-        with complete_first(self.directory / _PROVENANCE, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(said, indent=2) + "\n")
+            (table,) = open_tables(self.path(*parts))
+            schema[product] = {
+                name: {
+                    "dtype": field.dtype.name,
+                    "shape": list(field.shape),
+                    "unit": field.unit or None,
+                    "description": field.description,
+                }
+                for name, field in table.columns.items()
+            }
+            self.folder.write(provenance)
 
     def path(self, *parts: Any) -> Path:
         """Return the file of a product, such as ``("photo_calibs", 60600001)``."""
@@ -200,11 +177,7 @@ class Store:
 
     def is_complete(self, *parts: Any) -> bool:
         """Whether a product is there, undamaged, and of this configuration and these inputs."""
-        path = self.path(*parts)
-        try:
-            return check_table(path).get(_TOKEN) == self.token
-        except (OSError, ValueError):
-            return False
+        return self.folder.is_complete(self.path(*parts), self.token)
 
     def numbers(self, product: str) -> list[int]:
         """Return the visits or tracts that there are files of, in ascending order."""
@@ -221,9 +194,8 @@ class Store:
         """
         path = self.path(*parts)
         table = read_table(path)
-        if table.meta.get(_TOKEN) != self.token:
+        if table.meta.get(TOKEN) != self.token:
             raise ValueError(f"{path} is of other products than those around it; write it again")
-        table.convert_bytestring_to_unicode()
         return table
 
     def write(self, table: Table, *parts: Any) -> Path:
@@ -240,45 +212,19 @@ class Store:
         return path
 
 
-def _columns(table: Table) -> dict[str, Any]:
-    """Return what is to be known of a table's columns."""
-    return {
-        column.name: {
-            "dtype": column.dtype.base.name,
-            "shape": list(column.shape[1:]),
-            "unit": None if column.unit is None else column.unit.to_string(),
-            "description": column.description or "",
-        }
-        for column in table.itercols()
-    }
+def _folder(directory: str | os.PathLike[str]) -> Directory:
+    return Directory(Path(directory), "provenance.json", "products", _is_product)
 
 
-def _provenance(directory: Path) -> dict[str, Any] | None:
-    """Return what a store says of itself; None where there is none yet."""
-    if not directory.exists():
-        return None
-    if not directory.is_dir():
-        raise FileExistsError(f"{directory} is a file; products need a directory")
-    path = directory / _PROVENANCE
-    if not path.exists():
-        if set(directory.iterdir()) - set(directory.glob(TEMPORARY)):
-            raise FileExistsError(
-                f"{directory} is not empty, and holds no products ({_PROVENANCE} is not there); "
-                "choose another name"
-            )
-        return None
-    try:
-        said = json.loads(path.read_text())
-    except ValueError:
-        said = None
-    return said if isinstance(said, dict) and "schema" in said else {}  # so that all of it differs
+def _is_product(path: Path) -> bool:
+    return path.parts[0].partition(".")[0] in PRODUCTS
 
 
-def _flat(said: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a store says of what its products are made of, under names like config.seed."""
     flat = {}
     for part in ("layout", "config", "inputs"):
-        values = said.get(part)
+        values = manifest.get(part)
         flat |= (
             {f"{part}.{name}": value for name, value in values.items()}
             if isinstance(values, dict)
@@ -287,8 +233,8 @@ def _flat(said: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _token(said: Mapping[str, Any]) -> str:
-    flat = {name: value for name, value in _flat(said).items() if name not in _APART}
+def _token(manifest: Mapping[str, Any]) -> str:
+    flat = {name: value for name, value in _flat(manifest).items() if name not in _APART}
     return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import dask
+import numpy as np
+from astropy.table import Column
+from dask.delayed import Delayed
 
 from ..photocalib.zeropoints import BadZeropointsError, NoZeropointError
+from ..stars.tracts import TractStars
 from ..tables.files import read_table
 from ..texts import listed, said_by
+from .per_visit import PerVisit
 from .store import Store
 
-if TYPE_CHECKING:
-    from ..stars.tracts import TractStars
-    from .build import FgcmProducts
+__all__ = [
+    "BATCH",
+    "Outcome",
+    "WriteReport",
+    "chosen_visits",
+    "save",
+    "write_offsets",
+    "write_stars",
+    "write_visits",
+]
 
-__all__ = ["Outcome", "WriteReport", "write_products"]
-
-_BATCH = 256  # visits that a scheduler gets at once
+BATCH = 256  # visits that a scheduler gets at once
 _LISTED = 10  # visits of one reason that are named in a summary
 
 
@@ -99,70 +108,68 @@ def _by_reason(outcomes: Iterable[Outcome]) -> Iterator[str]:
         yield f"{state}: {named}: {alike[0].remark}"
 
 
-def write_products(
-    products: FgcmProducts,
-    directory: str | os.PathLike[str],
-    visits: Iterable[int] | None = None,
-    overwrite: bool = False,
+def write_visits(
+    products: Mapping[str, PerVisit],
+    visits: Sequence[int],
+    store: Store,
+    report: WriteReport,
     progress: Callable[[int], Any] | None = None,
-) -> WriteReport:
-    """Compute products and write them; see `FgcmProducts.write`."""
-    run, config = products.run, products.config
-    chosen = _chosen(run.visit_ids.tolist(), visits)
-    inputs = products.inputs()
-    store = Store.open(directory, config, inputs, run=run.directory, overwrite=overwrite)
-    report = WriteReport(directory)
-    if config.reference_calibration:
-        products = products.with_offsets(_offsets(products, store, report))
-    by_visit = {"photo_calibs": products.photo_calibs, "atmospheres": products.atmospheres}
-    by_visit = {name: product.persisted() for name, product in by_visit.items() if len(product)}
-    for first in range(0, len(chosen), _BATCH):
-        batch = chosen[first : first + _BATCH]
+) -> None:
+    """Make the products of visits and write them, as many at a time as a scheduler takes well.
+
+    Parameters
+    ----------
+    products : mapping of str to PerVisit
+        By name; those without visits are passed over.
+    visits : sequence of int
+    store : Store
+    report : WriteReport
+        Gets what became of each.
+    progress : callable, optional
+        Called with the number of visits that were done since the last call.
+    """
+    products = {name: product.persisted() for name, product in products.items() if len(product)}
+    for first in range(0, len(visits), BATCH):
+        batch = visits[first : first + BATCH]
         tasks = [
             product.put_to(f"save-{product.name}-{visit}", visit, save, store, name)
             for visit in batch
-            for name, product in by_visit.items()
+            for name, product in products.items()
         ]
         for outcome in dask.compute(*tasks):
             report.add(outcome)
         if progress is not None:
             progress(len(batch))
-    if products.tract_stars and visits is None:
-        _write_stars(products.tract_stars, store, report)
-    for product, number in report.examples.items():
-        store.describe(product, number)
-    return report
 
 
-def _offsets(products: FgcmProducts, store: Store, report: WriteReport) -> dict[str, float]:
+def write_offsets(lazy: Delayed, store: Store, report: WriteReport) -> dict[str, float]:
     """Return the reference offsets: those that are there, or else measured now and written."""
     if store.is_complete("offsets") and store.is_complete("offset_pixels"):
         table = read_table(store.path("offsets"))
         report.add(Outcome("offsets", None, "kept"))
         return dict(zip(map(str, table["band"]), map(float, table["offset"]), strict=True))
-    (offsets,) = dask.compute(products.offsets)
-    pixels = offsets.pixels.copy()
-    pixels["used"] = pixels["used"].astype("int16")
-    store.write(pixels, "offset_pixels")
+    (offsets,) = dask.compute(lazy)
+    store.write(offsets.pixels, "offset_pixels")
     store.write(offsets.to_table(), "offsets")
     report.add(Outcome("offsets", None, "written", "; ".join(offsets.warnings)))
     return dict(offsets)
 
 
-def _write_stars(stars: TractStars, store: Store, report: WriteReport) -> None:
+def write_stars(stars: TractStars, store: Store, report: WriteReport) -> None:
     """Write the stars of the tracts that are not there yet."""
     check = dask.delayed(store.is_complete, pure=False)
     tracts = list(stars)
     there = dask.compute(*(check("tract_stars", tract) for tract in tracts))
     missing = [tract for tract, complete in zip(tracts, there, strict=True) if not complete]
     if missing:
-        path = store.path("tract_stars", "{tract}")
-        stars.write(path.parent, path.name, tracts=missing, meta=store.meta, overwrite=True)
+        store.path("tract_stars", 0).parent.mkdir(exist_ok=True)
+        stars.put({tract: store.path("tract_stars", tract) for tract in missing}, store.meta)
     for tract, complete in zip(tracts, there, strict=True):
         report.add(Outcome("tract_stars", tract, "kept" if complete else "written"))
 
 
-def _chosen(known: list[int], wanted: Iterable[int] | None) -> list[int]:
+def chosen_visits(known: list[int], wanted: Iterable[int] | None) -> list[int]:
+    """Return the visits that are wanted, each once; all for None."""
     if wanted is None:
         return known
     wanted = list(dict.fromkeys(int(visit) for visit in wanted))
@@ -189,5 +196,8 @@ def save(store: Store, name: str, make: Callable, *args: Any) -> Outcome:
         none = isinstance(error, NoZeropointError) and not isinstance(error, BadZeropointsError)
         return Outcome(name, number, "skipped" if none else "failed", said_by(error))
     table.meta["VISIT"] = number
+    if "visit" not in table.colnames:  # a reader of columns alone wants to know, too
+        visit = Column(np.full(len(table), number), name="visit", description="visit number")
+        table.add_column(visit, index=0)
     store.write(table, name, number)
     return Outcome(name, number, "written", remark)

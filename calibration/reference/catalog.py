@@ -18,11 +18,10 @@ from scipy.spatial import KDTree
 
 from ..photocalib.flux import AB_MAGNITUDE
 from ..sky.matching import chord, unit_vectors
-from ..tables.catalog import SUFFIXES, Catalog
-from ..tables.fits_read import fits_tables
-from ..tables.parquet import ParquetTable
+from ..tables.catalog import Catalog
+from ..tables.files import open_tables
+from ..tables.reader import MemoryTable, TableReader
 from ..tables.schema import Column, Schema, bind
-from ..tables.source import MemoryTable, Source
 from ..texts import listed
 from .hats import HatsTable
 
@@ -191,7 +190,7 @@ class ReferenceCatalog:
     @property
     def partitioned(self) -> bool:
         """Whether reading a part of the sky takes but a part of the files."""
-        return isinstance(self.catalog.source, HatsTable)
+        return isinstance(self.catalog.reader, HatsTable)
 
     def __len__(self) -> int:
         return len(self.catalog)
@@ -216,8 +215,8 @@ class ReferenceCatalog:
             columns = listed(_named(name, band) for band in missing for name in self.names[2:])
             raise MissingBandError(
                 f"{self.where} has no magnitudes of {', '.join(missing)} ({columns}); it has "
-                f"{', '.join(self.bands)}. A colour term can say which of these to take: "
-                "colour_terms={band: ColourTerm(primary=..., secondary=...)}"
+                f"{', '.join(self.bands)}. A color term can say which of these to take: "
+                "color_terms={band: ColorTerm(primary=..., secondary=...)}"
             )
 
     def read(
@@ -233,9 +232,9 @@ class ReferenceCatalog:
         OSError
             If a file is gone, was changed or is damaged.
         """
-        bands, catalog, centres = tuple(bands), self.catalog, unit_vectors(ra, dec)
+        bands, catalog, centers = tuple(bands), self.catalog, unit_vectors(ra, dec)
         if self.partitioned:
-            catalog = dataclasses.replace(catalog, source=catalog.source.near(ra, dec, radius))
+            catalog = dataclasses.replace(catalog, reader=catalog.reader.near(ra, dec, radius))
         columns = [*self.names[:2], *(_named(n, b) for b in bands for n in self.names[2:])]
         parts, lost = [self._stars(bands, {name: np.zeros(0) for name in columns})], 0
         for block in catalog.blocks(columns):
@@ -243,7 +242,7 @@ class ReferenceCatalog:
             lost += np.count_nonzero(~there)
             block = {name: values[there] for name, values in block.items()}
             vectors = unit_vectors(block[columns[0]], block[columns[1]])
-            rows = np.flatnonzero(_near(vectors, centres, radius))
+            rows = np.flatnonzero(_near(vectors, centers, radius))
             parts.append(self._stars(bands, {name: v[rows] for name, v in block.items()}))
         note = f"{self.where}: {lost} stars without a position are left out"
         return _joined(parts, frozenset([note] if lost else []))
@@ -264,7 +263,7 @@ class ReferenceCatalog:
         return self.catalog.fingerprint()
 
     def __dask_tokenize__(self) -> tuple:
-        source = self.catalog.source.__dask_tokenize__()
+        source = self.catalog.reader.__dask_tokenize__()
         return "ReferenceCatalog", source, self.bands, self.names, self.unit
 
 
@@ -279,13 +278,13 @@ def placed(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     return np.isfinite(ra) & (np.abs(dec) <= 90)
 
 
-def _near(vectors: np.ndarray, centres: np.ndarray, radius: float) -> np.ndarray:
-    """Whether vectors, (n, 3), are within a radius (deg) of one of the centres, (..., 3)."""
-    centres = centres.reshape(-1, 3)
-    if not len(centres):
+def _near(vectors: np.ndarray, centers: np.ndarray, radius: float) -> np.ndarray:
+    """Whether vectors, (n, 3), are within a radius (deg) of one of the centers, (..., 3)."""
+    centers = centers.reshape(-1, 3)
+    if not len(centers):
         return np.zeros(len(vectors), bool)
     reach = np.nextafter(chord(min(radius, 180.0)), 3)
-    return np.isfinite(KDTree(centres).query(vectors, distance_upper_bound=reach)[0])
+    return np.isfinite(KDTree(centers).query(vectors, distance_upper_bound=reach)[0])
 
 
 def _magnitudes(values: np.ndarray, errors: np.ndarray, unit: str) -> tuple:
@@ -310,20 +309,18 @@ def _joined(parts: list[ReferenceStars], notes: frozenset[str]) -> ReferenceStar
     return ReferenceStars(vectors, magnitudes, errors, notes)
 
 
-def _sources(data: Any) -> list[Source]:
+def _sources(data: Any) -> list[TableReader]:
     """Return the table, or the tables one of which is meant."""
     if isinstance(data, Catalog):
-        return [data.source]
+        return [data.reader]
     if not isinstance(data, str | os.PathLike):
         return [MemoryTable(data, "the reference catalog")]
     if HatsTable.is_one(data) or Path(data).is_dir():
         return [HatsTable.open(data)]
-    if Path(data).name.endswith(SUFFIXES["parquet"]):
-        return [ParquetTable(data)]
-    return fits_tables(data)
+    return open_tables(data)
 
 
-def _bands(source: Source, flux: str, error: str) -> tuple[str, ...]:
+def _bands(source: TableReader, flux: str, error: str) -> tuple[str, ...]:
     """Return the bands of which a table has fluxes and errors."""
     before, after = map(re.escape, flux.split("{band}"))
     matches = (re.fullmatch(f"{before}(.+){after}", name) for name in source.columns)
@@ -335,7 +332,7 @@ def _named(template: str, band: str) -> str:
     return template.replace("{band}", band)
 
 
-def _place_columns(source: Source, ra: str | None, dec: str | None) -> list[Column]:
+def _place_columns(source: TableReader, ra: str | None, dec: str | None) -> list[Column]:
     """Return the columns of right ascension and declination."""
     said = source.meta if isinstance(source, HatsTable) else {}
     columns = []

@@ -37,9 +37,9 @@ class ClippedMedian(NamedTuple):
 def clipped_median(values: np.ndarray) -> ClippedMedian:
     """Return the clipped median of differences of magnitudes.
 
-    The first centre is the mode of a histogram of 20 bins, and sigma comes from the width of its
+    The first center is the mode of a histogram of 20 bins, and sigma comes from the width of its
     peak; from then on they are the median of what is kept, and what the range between its quartiles
-    says. Kept is what is within 3 sigma of the centre, where sigma is at most 0.25 mag; until that
+    says. Kept is what is within 3 sigma of the center, where sigma is at most 0.25 mag; until that
     does not change, for up to 20 rounds.
 
     Parameters
@@ -59,8 +59,8 @@ def clipped_median(values: np.ndarray) -> ClippedMedian:
     kept = _within(values, *_mode(values))
     for _ in range(_ROUNDS):
         before = kept
-        centre, sigma = _median(values[kept])
-        kept = _within(values, centre, sigma)
+        center, sigma = _median(values[kept])
+        kept = _within(values, center, sigma)
         if np.array_equal(kept, before):
             break
     return ClippedMedian(*_median(values[kept]), kept)
@@ -98,9 +98,9 @@ def mad_scatter(values: np.ndarray) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
-def _within(values: np.ndarray, centre: float, sigma: float) -> np.ndarray:
+def _within(values: np.ndarray, center: float, sigma: float) -> np.ndarray:
     """Return which values are kept; all of them where it would be none."""
-    kept = np.abs(values - centre) <= _N_SIGMA * min(sigma, _MAX_SIGMA)
+    kept = np.abs(values - center) <= _N_SIGMA * min(sigma, _MAX_SIGMA)
     return kept if kept.any() else np.ones(len(values), bool)
 
 
@@ -110,7 +110,7 @@ def _median(values: np.ndarray) -> tuple[float, float]:
 
 
 def _mode(values: np.ndarray) -> tuple[float, float]:
-    """Return centre and width of a histogram's peak; of the whole where there are several peaks."""
+    """Return center and width of a histogram's peak; of the whole where there are several peaks."""
     counts, edges = np.histogram(values, _BINS)
     fullest = np.flatnonzero(counts == counts.max())
     first, last = int(fullest[0]), int(fullest[-1])

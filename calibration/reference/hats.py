@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..sky.healpix import overlapping
-from ..tables.parquet import ParquetTable
-from ..tables.schema import Found
+from ..tables.fields import Field
+from ..tables.parquet_reader import ParquetTable
 
 __all__ = ["HatsTable", "Partition"]
 
@@ -51,7 +51,7 @@ class HatsTable:
         What its properties say.
     partitions : tuple of Partition
         The files that are read.
-    columns : dict of str to Found
+    columns : dict of str to Field
         Those of the first file.
     rows : int, optional
         How many there are, where that is known without a look at every file.
@@ -59,12 +59,13 @@ class HatsTable:
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
-    >>> from calibration.tables.parquet import write_parquet
+    >>> from astropy.table import Table
+    >>> from calibration.tables.files import write_table
     >>> with TemporaryDirectory() as folder:
     ...     for pixel, ra in ((0, 45.0), (1, 135.0)):
     ...         place = Path(folder, "dataset", "Norder=0", "Dir=0")
     ...         place.mkdir(parents=True, exist_ok=True)
-    ...         write_parquet(place / f"Npix={pixel}.parquet", {"ra": [ra], "dec": [40.0]})
+    ...         write_table(place / f"Npix={pixel}.parquet", Table({"ra": [ra], "dec": [40.0]}))
     ...     _ = Path(folder, "properties").write_text("hats_col_ra=ra\nhats_col_dec=dec\n")
     ...     table = HatsTable.open(folder).near(135.0, 30.0, 1.0)
     ...     len(table), [block["ra"] for block in table.blocks(["ra"])]
@@ -74,7 +75,7 @@ class HatsTable:
     path: str
     meta: dict[str, str]
     partitions: tuple[Partition, ...]
-    columns: dict[str, Found]
+    columns: dict[str, Field]
     rows: int | None = None
 
     @classmethod

@@ -16,12 +16,13 @@ from dask import delayed
 from dask.base import tokenize
 from dask.delayed import Delayed
 
-from ..config.config import ColourTerm, ProductsConfig
+from ..config.config import ColorTerm, ProductsConfig
 from ..run.run import FgcmRun
 from ..sky.matching import match_vectors
 from .catalog import MAG, NO_MAGNITUDE, ReferenceCatalog, ReferenceStars, ReferenceWarning
 from .clipping import clipped_median, median_error
-from .offsets import EDGES, Comparison, PixelOffset, combine
+from .comparison import EDGES, Comparison, PixelOffset
+from .offsets import combine
 from .sample import PixelSample, sample_pixels
 
 __all__ = ["compare_pixels", "reference_offsets"]
@@ -35,11 +36,11 @@ def reference_offsets(run: FgcmRun, config: ProductsConfig, reference: Any = Non
     Stars with a good observation in every band are counted by HEALPix pixel. In pixels that hold
     enough, a random sample of them where there are many, the stars of each band are matched to
     reference stars, each to the one that is nearest to it and to which it is the nearest; the
-    clipped median of the differences (reference, by way of a colour term, minus star) is the zero
+    clipped median of the differences (reference, by way of a color term, minus star) is the zero
     point of pixel and band. The offset of a band is the median over the pixels with enough matches.
 
     Stars and reference stars take part with a signal-to-noise ratio above those that the
-    configuration says; reference stars in all bands that the colour term names. Reference stars
+    configuration says; reference stars in all bands that the color term names. Reference stars
     beyond the border of a pixel take part where a star of it is near them.
 
     Parameters
@@ -48,7 +49,7 @@ def reference_offsets(run: FgcmRun, config: ProductsConfig, reference: Any = Non
         With standard stars.
     config : ProductsConfig
         Its fields ``reference_...``, ``star_min_signal_to_noise``, ``magnitude_error_floor``,
-        ``colour_terms`` and ``seed``.
+        ``color_terms`` and ``seed``.
     reference : ReferenceCatalog, path, astropy Table or mapping, optional
         See `ReferenceCatalog.open`; default the run's ``reference_catalog``.
 
@@ -62,7 +63,7 @@ def reference_offsets(run: FgcmRun, config: ProductsConfig, reference: Any = Non
     Raises
     ------
     MissingBandError
-        If the reference catalog lacks a band, and no colour term names another.
+        If the reference catalog lacks a band, and no color term names another.
     ValueError
         If there are no standard stars, or no reference catalog, or it is empty. When it is
         computed, if no pixel holds enough stars, or has enough matches in a band.
@@ -70,7 +71,7 @@ def reference_offsets(run: FgcmRun, config: ProductsConfig, reference: Any = Non
     Warns
     -----
     ReferenceWarning
-        If there is a colour term of a band that the run does not have. When it is computed, if
+        If there is a color term of a band that the run does not have. When it is computed, if
         there are fewer pixels than were asked for, or positions that are not finite; the result has
         these texts as `ReferenceOffsets.warnings`, too.
 
@@ -123,7 +124,7 @@ def reference_offsets(run: FgcmRun, config: ProductsConfig, reference: Any = Non
 def compare_pixels(
     sample: PixelSample,
     reference: ReferenceStars,
-    terms: Mapping[str, ColourTerm],
+    terms: Mapping[str, ColorTerm],
     config: ProductsConfig,
 ) -> Comparison:
     """Compare the stars of pixels with reference stars, band by band.
@@ -133,7 +134,7 @@ def compare_pixels(
     sample : PixelSample
     reference : ReferenceStars
         At least those near the pixels.
-    terms : mapping of str to ColourTerm
+    terms : mapping of str to ColorTerm
         By band, in the order of the stars' magnitudes.
     """
     rows, residuals = [], np.zeros((len(terms), 2, len(EDGES) - 1), np.int64)
@@ -167,15 +168,15 @@ def _stars(sample: PixelSample, stars: slice, band: int, least: float) -> _Magni
     return _Magnitudes(sample.vectors[stars][good], values[good], errors[good])
 
 
-def _references(reference: ReferenceStars, term: ColourTerm, least: float) -> _Magnitudes:
+def _references(reference: ReferenceStars, term: ColorTerm, least: float) -> _Magnitudes:
     """Return the same of reference stars, with magnitudes in the standard band."""
     (first, first_err), (second, second_err) = (
         (reference.magnitudes[band], reference.errors[band])
         for band in (term.primary, term.secondary)
     )
     good = (least * first_err <= MAG) & (least * second_err <= MAG)
-    colour = first - second
-    slope = 0.0 if term.primary == term.secondary else term.c1 + 2 * term.c2 * colour
+    color = first - second
+    slope = 0.0 if term.primary == term.secondary else term.c1 + 2 * term.c2 * color
     errors = np.hypot((1 + slope) * first_err, slope * second_err)
     return _Magnitudes(reference.vectors[good], term.apply(first, second)[good], errors[good])
 
@@ -196,7 +197,7 @@ def _zero_point(
 
 
 def _reach(sample: PixelSample, config: ProductsConfig) -> np.ndarray:
-    """Return how far from the centre of each pixel there can be a match, deg."""
+    """Return how far from the center of each pixel there can be a match, deg."""
     return sample.reach + 1.01 * config.reference_match_radius / 3600
 
 
@@ -217,17 +218,17 @@ def _near(reference: ReferenceStars, sample: PixelSample, config: ProductsConfig
     return reference.near(sample.ra, sample.dec, _reach(sample, config).max(initial=0))
 
 
-def _terms(run: FgcmRun, config: ProductsConfig) -> dict[str, ColourTerm]:
-    """Return the colour term of each band; one that does nothing where there is none."""
-    if unknown := [band for band in config.colour_terms if band not in run.bands]:
+def _terms(run: FgcmRun, config: ProductsConfig) -> dict[str, ColorTerm]:
+    """Return the color term of each band; one that does nothing where there is none."""
+    if unknown := [band for band in config.color_terms if band not in run.bands]:
         warnings.warn(
-            f"the colour terms of {', '.join(unknown)} are not used: the run has "
+            f"the color terms of {', '.join(unknown)} are not used: the run has "
             f"{', '.join(run.bands)}",
             ReferenceWarning,
             stacklevel=3,
         )
-    own = {band: ColourTerm(primary=band, secondary=band) for band in run.bands}
-    return own | {band: term for band, term in config.colour_terms.items() if band in own}
+    own = {band: ColorTerm(primary=band, secondary=band) for band in run.bands}
+    return own | {band: term for band, term in config.color_terms.items() if band in own}
 
 
 def _opened(run: FgcmRun, reference: Any) -> ReferenceCatalog:

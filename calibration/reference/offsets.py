@@ -6,83 +6,48 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.table import Table
 
 from ..config.config import ProductsConfig
+from ..tables.fields import as_table, fields_like
 from .catalog import ReferenceWarning
 from .clipping import mad_scatter, median_error
+from .comparison import Comparison, PixelOffset
+from .plot import plot_offsets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["EDGES", "Comparison", "PixelOffset", "ReferenceOffsets", "combine"]
-
-EDGES = np.linspace(-0.3, 0.3, 151)
-"""Bins of differences from the zero point of their pixel, mag."""
+__all__ = ["ReferenceOffsets", "combine"]
 
 _RESIDUALS = ("n_residuals", "n_residuals_kept")
-_UNITS = {"ra": "deg", "dec": "deg"} | dict.fromkeys(("zero_point", "scatter", "error"), "mag")
-
-
-class PixelOffset(NamedTuple):
-    """What was found in one pixel and band: a row of the report.
-
-    Parameters
-    ----------
-    pixel : int
-        HEALPix, nested.
-    ra, dec : float
-        Its centre, deg.
-    band : str
-    n_stars : int
-        Stars with a good observation in every band.
-    n_selected : int
-        Those of them with a magnitude and a high enough signal-to-noise ratio.
-    n_reference : int
-        Reference stars of which the same can be said, in and around the pixel.
-    n_matches, n_clipped : int
-        Pairs, and those of them that were clipped.
-    zero_point : float
-        Clipped median of reference minus star, mag; NaN without a match.
-    scatter : float
-        Of what was not clipped, mag.
-    error : float
-        Standard error of the zero point, from the errors of stars and reference stars, mag.
-    """
-
-    pixel: int
-    ra: float
-    dec: float
-    band: str
-    n_stars: int
-    n_selected: int
-    n_reference: int
-    n_matches: int
-    n_clipped: int
-    zero_point: float
-    scatter: float
-    error: float
-
-
-class Comparison(NamedTuple):
-    """What was found in some pixels.
-
-    Parameters
-    ----------
-    rows : list of PixelOffset
-    residuals : (n_bands, 2, n_bins) int array
-        How many differences are how far from the zero point of their pixel (`EDGES`; the outer bins
-        have all beyond): of all matches, and of those that were not clipped.
-    notes : frozenset of str
-        What was left out.
-    """
-
-    rows: list[PixelOffset]
-    residuals: np.ndarray
-    notes: frozenset[str] = frozenset()
+_OFFSETS = {
+    "band": ("", "band"),
+    "offset": ("mag", "what is added to magnitudes for the reference catalog's level"),
+    "scatter": ("mag", "robust scatter of the zero points of the pixels"),
+    "error": ("mag", "standard error of the offset"),
+    "n_pixels": ("", "pixels with enough matches"),
+    "n_matches": ("", "matches in these pixels"),
+    "n_residuals": ("", "matches by their distance from the zero point, -0.3 to 0.3 mag"),
+    "n_residuals_kept": ("", "those of them that were not clipped"),
+}
+_PIXELS = {
+    "pixel": ("", "HEALPix pixel, nested"),
+    "ra": ("deg", "right ascension of the pixel's center"),
+    "dec": ("deg", "declination of the pixel's center"),
+    "band": ("", "band"),
+    "n_stars": ("", "stars with a good observation in every band"),
+    "n_selected": ("", "those of high enough signal-to-noise ratio"),
+    "n_reference": ("", "reference stars of which the same can be said"),
+    "n_matches": ("", "pairs of them"),
+    "n_clipped": ("", "pairs that were clipped"),
+    "zero_point": ("mag", "clipped median of reference minus star"),
+    "scatter": ("mag", "scatter of what was not clipped"),
+    "error": ("mag", "standard error of the zero point"),
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -151,8 +116,8 @@ class ReferenceOffsets(Mapping):
         }
         residuals = np.array([self.residuals[band] for band in self], np.int64)
         columns |= {name: residuals[:, i] for i, name in enumerate(_RESIDUALS)}
-        units = dict.fromkeys(("offset", "scatter", "error"), "mag")
-        return Table(columns, units=units, meta=dict(self.pixels.meta))
+        columns = {name: np.asarray(values) for name, values in columns.items()}
+        return as_table(columns, fields_like(columns, _OFFSETS), self.pixels.meta)
 
     @classmethod
     def from_tables(cls, table: Table, pixels: Table) -> ReferenceOffsets:
@@ -185,7 +150,7 @@ class ReferenceOffsets(Mapping):
         return cls(*values, pixels, dict(zip(bands, residuals, strict=True)))
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw the pixels on the sky, coloured by zero point, and histograms of the differences.
+        """Draw the pixels on the sky, colored by zero point, and histograms of the differences.
 
         Parameters
         ----------
@@ -197,9 +162,7 @@ class ReferenceOffsets(Mapping):
         ImportError
             Without the package matplotlib.
         """
-        from .plot import plot_offsets
-
-        return plot_offsets(self, path)
+        return plot_offsets(self.offsets, self.errors, self.pixels, self.residuals, path)
 
 
 def combine(
@@ -222,6 +185,7 @@ def combine(
         warnings.warn(note, ReferenceWarning, stacklevel=2)
     pixels = _report(row for part in compared for row in part.rows)
     pixels["used"] = pixels["n_matches"] >= config.reference_min_match
+    pixels["used"].description = "whether there are enough matches"
     pixels.meta = {
         "NSIDE": config.reference_pixelization_nside,
         "ORDERING": "NESTED",
@@ -248,7 +212,8 @@ def combine(
 
 
 def _report(rows: Iterable[PixelOffset]) -> Table:
-    table = Table(rows=list(rows), names=PixelOffset._fields, units=_UNITS)
+    table = Table(rows=list(rows), names=PixelOffset._fields)
+    table = as_table(table, fields_like(table, _PIXELS))
     for name in ("zero_point", "scatter", "error"):
         table[name].info.format = ".5f"
     return table

@@ -3,39 +3,48 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.table import Table
 
 from mapreduce.display import new_figure
 
+from ..display import save_figure
 from ..sky.healpix import corners
-from .offsets import EDGES, ReferenceOffsets
+from .comparison import EDGES
 
 if TYPE_CHECKING:
-    from astropy.table import Table
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["plot_offsets"]
 
-_COLOURS = "RdBu_r"
+_COLORS = "RdBu_r"
 _UNUSED = "#b0b0b0"
 _WIDE = 60  # deg, of a map on which pixels are less than dots
 _DOTS = {"s": 14, "edgecolors": "0.4", "linewidths": 0.4}
 _ALL, _KEPT = "#c0392b", "#2c3e50"
 
 
-def plot_offsets(offsets: ReferenceOffsets, path: str | os.PathLike[str] | None = None) -> Figure:
+def plot_offsets(
+    offsets: Mapping[str, float],
+    errors: Mapping[str, float],
+    pixels: Table,
+    residuals: Mapping[str, np.ndarray],
+    path: str | os.PathLike[str] | None = None,
+) -> Figure:
     """Draw, for each band, the pixels on the sky and a histogram of the differences.
 
-    A pixel's colour is how far its zero point is from the offset of the band; grey are pixels that
+    A pixel's color is how far its zero point is from the offset of the band; gray are pixels that
     have too few matches. The histogram counts, on a logarithmic scale, how far the differences
     (reference minus star) are from the zero point of their pixel, of all pixels together.
 
     Parameters
     ----------
-    offsets : ReferenceOffsets
+    offsets, errors, pixels, residuals
+        As of `calibration.ReferenceOffsets`.
     path : path, optional
         Where to save the figure, too; the suffix says the format.
 
@@ -47,24 +56,24 @@ def plot_offsets(offsets: ReferenceOffsets, path: str | os.PathLike[str] | None 
     figure = new_figure((3.4 * len(offsets) + 0.6, 6.4))
     figure.set_layout_engine("constrained")
     axes = figure.subplots(2, len(offsets), squeeze=False)
-    sky = _Sky(offsets.pixels)
-    for band, (above, below) in zip(offsets, axes.T, strict=True):
-        rows = offsets.pixels[offsets.pixels["band"] == band]
-        drawn = sky.draw(above, rows, offsets[band])
+    sky = _Sky(pixels)
+    for (band, offset), (above, below) in zip(offsets.items(), axes.T, strict=True):
+        rows = pixels[pixels["band"] == band]
+        drawn = sky.draw(above, rows, offset)
         above.set_title(
-            f"{band}: {1e3 * offsets[band]:+.1f} ± {1e3 * offsets.errors[band]:.1f} mmag\n"
-            f"{offsets.n_pixels[band]} of {len(rows)} pixels",
+            f"{band}: {1e3 * offset:+.1f} ± {1e3 * errors[band]:.1f} mmag\n"
+            f"{np.count_nonzero(rows['used'])} of {len(rows)} pixels",
             fontsize="medium",
         )
         bar = figure.colorbar(drawn, ax=above, shrink=0.9)
         bar.set_label("zero point − offset (mmag)", fontsize="small")
         bar.ax.tick_params(labelsize="small")
-        _histogram(below, offsets.residuals[band])
+        _histogram(below, residuals[band])
     axes[0, 0].set_ylabel("Dec (deg)")
     axes[1, 0].set_ylabel("matches")
     axes[1, 0].legend(fontsize="small", frameon=False, loc="upper left")
     if path is not None:
-        figure.savefig(path, dpi=120)
+        save_figure(figure, path)
     return figure
 
 
@@ -79,12 +88,12 @@ class _Sky:
     def outlines(self, rows: Table) -> np.ndarray:
         """Return the corners of pixels, (n, 32, 2) deg."""
         ra, dec = corners(np.asarray(rows["pixel"]), self.nside, step=8)
-        centre = np.asarray(rows["ra"])[:, None]
-        x = (centre - self.middle + 180) % 360 - 180 + self.middle
-        return np.stack([x + (ra - centre + 180) % 360 - 180, dec], axis=-1)
+        center = np.asarray(rows["ra"])[:, None]
+        x = (center - self.middle + 180) % 360 - 180 + self.middle
+        return np.stack([x + (ra - center + 180) % 360 - 180, dec], axis=-1)
 
     def draw(self, ax: Axes, rows: Table, offset: float) -> object:
-        """Draw pixels; return what a colour bar is made of."""
+        """Draw pixels; return what a color bar is made of."""
         from matplotlib.collections import PolyCollection
 
         used = np.asarray(rows["used"])
@@ -94,10 +103,10 @@ class _Sky:
         if wide := right - left > _WIDE:
             middles = outlines.mean(axis=1)
             ax.scatter(*middles[~used].T, color=_UNUSED, **_DOTS)
-            drawn = ax.scatter(*middles[used].T, c=away, cmap=_COLOURS, **_DOTS)
+            drawn = ax.scatter(*middles[used].T, c=away, cmap=_COLORS, **_DOTS)
         else:
             ax.add_collection(PolyCollection(outlines[~used], color=_UNUSED))
-            drawn = PolyCollection(outlines[used], array=away, cmap=_COLOURS, edgecolors="face")
+            drawn = PolyCollection(outlines[used], array=away, cmap=_COLORS, edgecolors="face")
             ax.add_collection(drawn)
         most = max(0.1, float(np.abs(away).max(initial=0)))
         drawn.set_clim(-most, most)
@@ -113,8 +122,8 @@ class _Sky:
 
 def _histogram(ax: Axes, counts: np.ndarray) -> None:
     edges = 1e3 * EDGES
-    for values, colour, label in zip(counts, (_ALL, _KEPT), ("clipped", "kept"), strict=True):
-        ax.stairs(values, edges, fill=True, color=colour, label=label)
+    for values, color, label in zip(counts, (_ALL, _KEPT), ("clipped", "kept"), strict=True):
+        ax.stairs(values, edges, fill=True, color=color, label=label)
     reach = np.flatnonzero(counts[0])
     if len(reach):
         most = max(abs(edges[reach[0]]), abs(edges[reach[-1] + 1]))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..config.config import ProductsConfig
-from ..sky.healpix import centre, pixel_of
+from ..sky.healpix import center, pixel_of
 from ..sky.matching import angle, unit_vectors
 from ..tables.catalog import Catalog
 from .catalog import placed
@@ -26,9 +26,9 @@ class PixelSample:
     pixels : (k,) int64 array
         In ascending order.
     ra, dec : (k,) float64 arrays
-        Centres of the pixels, deg.
+        Centers of the pixels, deg.
     reach : (k,) float64 array
-        How far the farthest star of each is from the centre, deg.
+        How far the farthest star of each is from the center, deg.
     starts : (k + 1,) int array
         Where the stars of each pixel start, and the last ends.
     vectors : (n, 3) float64 array
@@ -146,9 +146,9 @@ def _read(stars: Catalog, pixels: np.ndarray, nside: int, notes: frozenset[str])
     order = np.argsort(pixel, kind="stable")
     vectors = unit_vectors(ra[order], dec[order])
     starts = np.searchsorted(pixel[order], [*pixels, pixels[-1] + 1])
-    centre_ra, centre_dec = centre(pixels, nside)
-    centres = np.repeat(unit_vectors(centre_ra, centre_dec), np.diff(starts), axis=0)
-    distances = np.linalg.norm(vectors - centres, axis=1)
+    center_ra, center_dec = center(pixels, nside)
+    centers = np.repeat(unit_vectors(center_ra, center_dec), np.diff(starts), axis=0)
+    distances = np.linalg.norm(vectors - centers, axis=1)
     reach = angle(np.maximum.reduceat(distances, starts[:-1]))
     columns = (vectors, *(value[order] for value in values))
-    return PixelSample(pixels, centre_ra, centre_dec, reach, starts, *columns, notes)
+    return PixelSample(pixels, center_ra, center_dec, reach, starts, *columns, notes)

@@ -95,7 +95,7 @@ class StarMagnitudes:
         self._band = np.array([self.bands.index(names[name]) for name in filters.tolist()])
         exptime = rows["exptime"][place]
         self._before = _typical(stack.mean * exptime, filters) / exptime
-        # What was taken out of normalised fluxes is put back: photoCalibs take it out themselves.
+        # What was taken out of normalized fluxes is put back: photoCalibs take it out themselves.
         self._factor = exptime
         if "scaling" in rows:
             detector, _ = find(run.detector_ids, stack.detectors)
@@ -124,7 +124,7 @@ class StarMagnitudes:
         visits = store.numbers("photo_calibs")
         if not visits:
             raise FileNotFoundError(f"{store.directory} holds no photo_calibs")
-        config = ProductsConfig(**said["config"])
+        config = ProductsConfig.from_dict(said["config"], where=str(store.directory))
         if not isinstance(run, FgcmRun):
             run = _open_run(store, run or said.get("run"), config)
         for name in _MADE_OF:
@@ -147,7 +147,7 @@ class StarMagnitudes:
 
     def _magnitudes(self, block: Observed, rows: np.ndarray) -> Magnitudes:
         flux = block.flux
-        if self._observations.normalised:
+        if self._observations.normalized:
             flux = flux * self._factor[rows]
             if self._composed and block.jacobian is not None:
                 flux /= block.jacobian

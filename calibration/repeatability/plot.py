@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.table import Table
 
 from mapreduce.display import new_figure
-from mapreduce.io.stream import complete_first
 
-from .report import Repeatability
+from ..display import save_figure
 from .scatter import SELECTIONS
 
 if TYPE_CHECKING:
-    from astropy.table import Table
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["plot_repeatability"]
 
-_COLOURS = {"before": "#c0392b", "after": "#1f5f8b"}
+_COLORS = {"before": "#c0392b", "after": "#1f5f8b"}
 _OPEN = {"ls": "", "marker": "o", "ms": 8, "mfc": "none"}
 _FEW = 20  # observations, of bins that are not drawn
 _COLUMNS = 3  # panels side by side, at most
 
 
-def plot_repeatability(found: Repeatability, path: str | os.PathLike[str] | None = None) -> Figure:
+def plot_repeatability(
+    bands: Table, bins: Table, path: str | os.PathLike[str] | None = None
+) -> Figure:
     """Draw, for each band, the scatter against magnitude, before and after calibration.
 
     Filled and with a line: photometric visits; open: all. Dashed: root mean square, of photometric
@@ -36,7 +36,8 @@ def plot_repeatability(found: Repeatability, path: str | os.PathLike[str] | None
 
     Parameters
     ----------
-    found : Repeatability
+    bands, bins : astropy Table
+        As of `calibration.Repeatability`.
     path : path, optional
         Where to save the figure, too; the suffix says the format.
 
@@ -45,17 +46,17 @@ def plot_repeatability(found: Repeatability, path: str | os.PathLike[str] | None
     ImportError
         Without the package matplotlib.
     """
-    bands = list(dict.fromkeys(found.bands["band"]))
-    n_columns = len(bands) if len(bands) <= _COLUMNS + 1 else _COLUMNS
-    n_rows = -(-len(bands) // n_columns)
+    names = list(dict.fromkeys(bands["band"]))
+    n_columns = len(names) if len(names) <= _COLUMNS + 1 else _COLUMNS
+    n_rows = -(-len(names) // n_columns)
     figure = new_figure((3.6 * n_columns + 0.6, 4.2 * n_rows + 0.3))
     figure.set_layout_engine("constrained")
     axes = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True)
-    for ax, band in zip(axes.flat, bands, strict=False):
-        bins, bright = (table[table["band"] == band] for table in (found.bins, found.bands))
-        _draw(ax, bins)
-        ax.set_title(_title(band, bright[bright["visits"] == SELECTIONS[0]]), fontsize="medium")
-    for ax in axes.flat[len(bands) :]:
+    for ax, band in zip(axes.flat, names, strict=False):
+        _draw(ax, bins[bins["band"] == band])
+        bright = bands[(bands["band"] == band) & (bands["visits"] == SELECTIONS[0])]
+        ax.set_title(_title(band, bright), fontsize="medium")
+    for ax in axes.flat[len(names) :]:
         ax.remove()
     for ax in axes[-1]:
         ax.set_xlabel("mean calibrated magnitude")
@@ -64,8 +65,7 @@ def plot_repeatability(found: Repeatability, path: str | os.PathLike[str] | None
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     if path is not None:
-        with complete_first(Path(path), overwrite=True) as temporary:
-            figure.savefig(temporary, dpi=120, format=Path(path).suffix[1:] or "png")
+        save_figure(figure, path)
     return figure
 
 
@@ -73,13 +73,13 @@ def _draw(ax: Axes, bins: Table) -> None:
     """Draw the scatter in one band."""
     enough = bins[bins["n_observations"] >= _FEW]
     photometric, every = (enough[enough["visits"] == name] for name in SELECTIONS)
-    for kind, colour in _COLOURS.items():
+    for kind, color in _COLORS.items():
         for rows, name, style in (
             (photometric, kind, {"marker": "o", "ms": 5, "label": kind}),
             (photometric, f"{kind}_rms", {"ls": "--", "lw": 1, "label": f"{kind}, rms"}),
             (every, kind, _OPEN | {"label": f"{kind}, all visits"}),
         ):  # fmt: skip
-            ax.plot(_middle(rows), 1e3 * rows[name], color=colour, **style)
+            ax.plot(_middle(rows), 1e3 * rows[name], color=color, **style)
     ax.plot(_middle(photometric), 1e3 * photometric["expected"], "k", lw=1, label="expected")
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter("{x:g}")

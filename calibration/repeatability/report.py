@@ -12,7 +12,9 @@ from astropy.table import Table
 
 from ..products.build import FgcmProducts
 from ..products.store import Store
+from ..tables.fields import as_table, fields_like
 from .magnitudes import StarMagnitudes
+from .plot import plot_repeatability
 from .scatter import SELECTIONS, Means, Scatter
 
 if TYPE_CHECKING:
@@ -70,9 +72,7 @@ class Repeatability:
         ImportError
             Without the package matplotlib.
         """
-        from .plot import plot_repeatability
-
-        return plot_repeatability(self, path)
+        return plot_repeatability(self.bands, self.bins, path)
 
     def write(self, directory: str | os.PathLike[str]) -> list[Path]:
         """Write both tables, ``repeatability`` and ``repeatability_bins``, to a store of products.
@@ -217,9 +217,22 @@ def _bright(scatter: Scatter, selection: int, band: int, limit: float) -> dict[s
     return {"mag_max": limit, **found, "floor": float(floor)}
 
 
+_COLUMNS = {
+    "band": ("", "band"),
+    "visits": ("", "which visits: all, or the photometric ones"),
+    "mag_min": ("mag", "brightest mean magnitude of the stars"),
+    "mag_max": ("mag", "faintest mean magnitude of the stars"),
+    "n_stars": ("", "stars with two observations or more"),
+    "n_observations": ("", "their observations"),
+    "before": ("mag", "robust scatter of a star's magnitudes before calibration"),
+    "before_rms": ("mag", "rms scatter of a star's magnitudes before calibration"),
+    "after": ("mag", "robust scatter of a star's magnitudes after calibration"),
+    "after_rms": ("mag", "rms scatter of a star's magnitudes after calibration"),
+    "expected": ("mag", "robust scatter that the errors of the fluxes explain"),
+    "floor": ("mag", "scatter after calibration that the errors do not explain"),
+}
+
+
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(rows)
-    for name in table.colnames:
-        if table[name].dtype.kind == "f":
-            table[name].unit = "mag"
-    return table
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]} if rows else {}
+    return as_table(columns, fields_like(columns, {name: _COLUMNS[name] for name in columns}))

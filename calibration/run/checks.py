@@ -7,30 +7,25 @@ error of those visits when their rows are asked for.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..camera.camera import Camera
-from ..config.config import ProductsConfig
 from ..tables.catalog import Catalog
 from ..texts import listed
-from .problems import Problems, RunWarning
+from .opened import OpenedRun, names_in
+from .problems import Problems
 from .visit_index import VisitIndex
 
-if TYPE_CHECKING:
-    from .run import FgcmRun
-
-__all__ = ["check_jacobian", "check_keys", "check_layout", "find_bands", "names_in", "truth"]
+__all__ = ["check_keys", "check_layout"]
 
 _PRODUCTS = {"zeropoints": "photoCalib", "atmosphere_parameters": "transmission curve"}
 _PEEK = 500  # first and last rows whose values are looked at when a run is opened
 _LARGE = 2**26  # bytes of a compressed file that is slow to read visit by visit
 
 
-def check_layout(run: FgcmRun, problems: Problems) -> np.ndarray | None:
+def check_layout(run: OpenedRun, problems: Problems) -> np.ndarray | None:
     """Check arrays' lengths against each other, and a few values against their units.
 
     Returns
@@ -56,8 +51,17 @@ def check_layout(run: FgcmRun, problems: Problems) -> np.ndarray | None:
     return detectors
 
 
-def check_keys(run: FgcmRun, problems: Problems) -> tuple[dict[str, VisitIndex], tuple[str, ...]]:
+def check_keys(
+    run: OpenedRun, detector_ids: np.ndarray | None, problems: Problems
+) -> tuple[dict[str, VisitIndex], tuple[str, ...]]:
     """Read the columns that say what each row is of, and check them against each other.
+
+    Parameters
+    ----------
+    run : OpenedRun
+    detector_ids : (n,) int array or None
+        As `check_layout` returns them.
+    problems : Problems
 
     Returns
     -------
@@ -66,7 +70,7 @@ def check_keys(run: FgcmRun, problems: Problems) -> tuple[dict[str, VisitIndex],
     tuple of str
         Physical filters of the look-up table.
     """
-    index, filters = _indexed(run, problems), ()
+    index, filters = _indexed(run, detector_ids, problems), ()
     if "visits" not in index:
         return index, filters
     if not len(index["visits"]):
@@ -80,8 +84,10 @@ def check_keys(run: FgcmRun, problems: Problems) -> tuple[dict[str, VisitIndex],
     return index, filters
 
 
-def _indexed(run: FgcmRun, problems: Problems) -> dict[str, VisitIndex]:
-    index, strangers = {}, Strangers(run.detector_ids)
+def _indexed(
+    run: OpenedRun, detector_ids: np.ndarray | None, problems: Problems
+) -> dict[str, VisitIndex]:
+    index, strangers = {}, Strangers(detector_ids)
     for catalog in (run.visits, run.atmosphere_parameters):
         if catalog is not None and "visit" in catalog.columns:
             index[catalog.schema.name] = VisitIndex.of(catalog)
@@ -126,22 +132,6 @@ def check_scaling(visits: Catalog, camera: Camera | None, problems: Problems) ->
         f"{len(camera)} detectors, {len(science)} of them of type SCIENCE"
     )
     return camera.ids
-
-
-def find_bands(stars: Catalog | None, problems: Problems) -> tuple[str, ...]:
-    """Return the bands that the header of the standard stars names.
-
-    The card ``BANDS``, with commas or repeated for each band; or ``BAND0``, ``BAND1``, ... as the
-    stand-alone package writes them.
-    """
-    if stars is None:
-        return ()
-    if "BANDS" in stars.meta:
-        return names_in(stars.meta["BANDS"])
-    numbered = [stars.meta[key] for i in range(100) if (key := f"BAND{i}") in stars.meta]
-    if not numbered:
-        problems.errors.append(f"{stars.where}: the header does not say the BANDS of the columns")
-    return tuple(str(band).strip() for band in numbered)
 
 
 def check_bands(stars: Catalog, bands: tuple[str, ...]) -> Iterator[str]:
@@ -251,61 +241,4 @@ def check_join(
         why = f": {listed(texts)}" if texts else ", or they have other visits"
         problems.errors.append(
             f"{other.where}: not one visit of {visits.where} has rows that can be used{why}"
-        )
-
-
-def names_in(value: Any) -> tuple[str, ...]:
-    """Return the names in a text with commas, or in an array.
-
-    Examples
-    --------
-    >>> names_in("SIM-G, SIM-R"), names_in(np.array(["g ", "r"]))
-    (('SIM-G', 'SIM-R'), ('g', 'r'))
-    """
-    values = str(value).split(",") if np.ndim(value) == 0 else value
-    return tuple(name for item in values if (name := str(item).strip()))
-
-
-def truth(value: Any) -> bool | None:
-    """Return what a card says that is true or false, or nothing.
-
-    Examples
-    --------
-    >>> truth(True), truth("F"), truth(None)
-    (True, False, None)
-    """
-    text = str(value).strip().lower()
-    known = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
-    if text not in known and value is not None:
-        raise ValueError(f"{value!r} is not true or false")
-    return known.get(text)
-
-
-def check_jacobian(run: FgcmRun, config: ProductsConfig) -> None:
-    """Check that the WCS Jacobian is composed if, and only if, the stars were built with it.
-
-    Nothing is known, and nothing checked, where ``run.jacobian_applied`` is None.
-
-    Raises
-    ------
-    ValueError
-        If it is to be composed, but the stars were built without it.
-
-    Warns
-    -----
-    RunWarning
-        If the stars were built with it, but it is not to be composed.
-    """
-    stars = "the run" if run.tract is None else f"tract {run.tract}"
-    if config.compose_wcs_jacobian and run.jacobian_applied is False:
-        raise ValueError(
-            f"the stars of {stars} were built without the WCS Jacobian, so photoCalibs can't "
-            "include it; set compose_wcs_jacobian=False, or build the stars with it"
-        )
-    if run.jacobian_applied and not config.compose_wcs_jacobian:
-        warnings.warn(
-            f"the stars of {stars} were built with the WCS Jacobian, but photoCalibs will not "
-            "include it (compose_wcs_jacobian=False)",
-            RunWarning,
-            stacklevel=2,
         )

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import yaml
 
-from ..tables.catalog import SUFFIXES
+from ..tables.files import ENDINGS
 
 __all__ = ["CATALOGS", "OBSERVED", "find_catalogs", "missing_files"]
 
-_TABLES = [suffix for suffixes in SUFFIXES.values() for suffix in suffixes]
+_TABLES = [suffix for suffixes in ENDINGS.values() for suffix in suffixes]
 _CYCLE = r"(?:_Cycle(?P<before>\d+)_)?"
 # LSST's butler adds the instrument and the collection to the names of its dataset types; those of
 # the fit carry the cycle, before or (in older releases) behind. A stand-alone fit writes

@@ -33,7 +33,7 @@ class Observed(NamedTuple):
     x, y : float64 arrays
         Pixels.
     flux : float64 array
-        Instrumental; for `StarObservations.normalised` ones, of 1 s.
+        Instrumental; for `StarObservations.normalized` ones, of 1 s.
     error : float64 array
         Of the magnitude, mag.
     jacobian : float64 array or None
@@ -67,7 +67,7 @@ class StarObservations:
 
     Attributes
     ----------
-    normalised : bool
+    normalized : bool
         Whether exposure time, flat scaling and, mostly, the pixel area were taken out of the
         fluxes: those that there are magnitudes of.
 
@@ -82,7 +82,7 @@ class StarObservations:
     --------
     >>> table = {name: [1, 2] for name in ("visit", "detector", "x", "y", "fgcm_id")}
     >>> stars = StarObservations(table | {"instFlux": [10.0, 40.0], "instFluxErr": [1.0, 1.0]})
-    >>> len(stars), stars.n_stars, stars.normalised
+    >>> len(stars), stars.n_stars, stars.normalized
     (2, 2, False)
     >>> [block.error.round(3).tolist() for block in stars.blocks()]
     [[0.109, 0.027]]
@@ -94,8 +94,8 @@ class StarObservations:
         self._of_stars: Catalog | None = problems.open(ids, STAR_IDS)
         problems.raise_errors("the star observations")
         have = self._table.columns
-        self.normalised = not {"instFlux", "instFluxErr"} <= {*have}
-        if self.normalised and not {"inst_mag", "inst_mag_err"} <= {*have}:
+        self.normalized = not {"instFlux", "instFluxErr"} <= {*have}
+        if self.normalized and not {"inst_mag", "inst_mag_err"} <= {*have}:
             raise ValueError(
                 f"{self.where} has no fluxes: it needs columns instFlux and instFluxErr, or "
                 "inst_mag and inst_mag_err"
@@ -147,12 +147,12 @@ class StarObservations:
         Those without a flux, or with a negative one, have NaN for it.
         """
         optional = [n for n in ("fgcm_id", "jacobian") if n in self._table.columns]
-        fluxes = ("inst_mag", "inst_mag_err") if self.normalised else ("instFlux", "instFluxErr")
+        fluxes = ("inst_mag", "inst_mag_err") if self.normalized else ("instFlux", "instFluxErr")
         first = 0
         for block in self._table.blocks([*_PLACE, *fluxes, *optional]):
             rows = np.arange(first, first + len(block["visit"]))
             first += len(rows)
-            flux, error = _flux_and_error(*(block[name] for name in fluxes), self.normalised)
+            flux, error = _flux_and_error(*(block[name] for name in fluxes), self.normalized)
             yield Observed(
                 self._star(block.get("fgcm_id"), rows),
                 *(block[name] for name in _PLACE),

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from dask.base import normalize_token
 
-from ..camera.camera import Camera
 from ..photocalib.zeropoints import NoZeropointError
 from ..tables.catalog import Catalog
-from ..tables.source import file_fingerprint
-from .checks import check_keys, check_layout, find_bands, names_in, truth
-from .columns import ATMOSPHERE, LOOKUP, STARS, VISITS, ZEROPOINTS, reference_schema
+from ..tables.reader import file_fingerprint
+from .checks import check_keys, check_layout
 from .find import CATALOGS, find_catalogs, missing_files
+from .opened import OpenedRun, names_in
 from .problems import Problems
 from .scan import scan_run
 
@@ -47,7 +46,7 @@ class FgcmRun:
         Whether the stars were built with the WCS Jacobian, that is, with relative pixel areas
         taken out of their fluxes. Default what a header says (logical card ``WCSJACOB`` of
         the zeropoints, standard stars or visits); None if nobody says. See
-        `calibration.run.checks.check_jacobian`.
+        `calibration.products.build.check_jacobian`.
 
     Attributes
     ----------
@@ -107,24 +106,35 @@ class FgcmRun:
         if visits is None:
             raise ValueError("a run needs a visit catalog: visits=...")
         problems = Problems()
-        self.visits = problems.open(visits, VISITS)
-        self.zeropoints = problems.open(zeropoints, ZEROPOINTS)
-        self.atmosphere_parameters = problems.open(atmosphere_parameters, ATMOSPHERE)
-        self.standard_stars = problems.open(standard_stars, STARS)
-        self.lookup_table = problems.open(lookup_table, LOOKUP)
-        self.camera: Camera | None = problems.open_camera(camera)
+        opened = OpenedRun.of(
+            problems,
+            visits=visits,
+            zeropoints=zeropoints,
+            atmosphere_parameters=atmosphere_parameters,
+            standard_stars=standard_stars,
+            lookup_table=lookup_table,
+            camera=camera,
+            reference_catalog=reference_catalog,
+            tract=tract,
+            jacobian_applied=jacobian_applied,
+        )
+        self.detector_ids = check_layout(opened, problems)
+        self._index, self.physical_filters = check_keys(opened, self.detector_ids, problems)
+        problems.raise_errors(opened.where)
+        self._opened = opened
+        self.visits = opened.visits
+        self.zeropoints = opened.zeropoints
+        self.atmosphere_parameters = opened.atmosphere_parameters
+        self.standard_stars = opened.standard_stars
+        self.lookup_table = opened.lookup_table
+        self.reference_catalog = opened.reference_catalog
+        self.camera = opened.camera
+        self.bands = opened.bands
         self._camera_path = camera if isinstance(camera, str | os.PathLike) else None
-        self.bands = find_bands(self.standard_stars, problems)
-        self.reference_catalog = problems.open(reference_catalog, reference_schema(self.bands))
-        self.detector_ids = check_layout(self, problems)
-        self._index, self.physical_filters = check_keys(self, problems)
-        problems.raise_errors(self._where)
         self._problems = problems.visits
         self.visit_ids = self._index["visits"].visits
-        said = self._card("TRACT") if tract is None else tract
-        self.tract = None if said is None else int(said)
-        said = self._card("WCSJACOB") if jacobian_applied is None else jacobian_applied
-        self.jacobian_applied = truth(said)
+        self.tract = opened.tract
+        self.jacobian_applied = opened.jacobian_applied
         self.warnings = tuple(problems.warnings)
         problems.warn(stacklevel=3)
 
@@ -175,8 +185,7 @@ class FgcmRun:
     @property
     def catalogs(self) -> dict[str, Catalog]:
         """The catalogs that there are, by name."""
-        every = {name: getattr(self, name) for name in CATALOGS if name != "camera"}
-        return {name: catalog for name, catalog in every.items() if catalog is not None}
+        return self._opened.catalogs
 
     def __repr__(self) -> str:
         parts = [*self.catalogs, *(["camera"] if self.camera is not None else [])]
@@ -207,7 +216,7 @@ class FgcmRun:
         A line each: numbers that are NaN where they are used, filters, and boxes of detectors that
         contradict other catalogs, coordinates that can't be in their unit, repeated stars.
         """
-        return tuple(scan_run(self))
+        return tuple(scan_run(self._opened))
 
     def fingerprints(self) -> dict[str, str]:
         """Return a checksum of every catalog, ``sha256:...`` of its file, which is read for it now.
@@ -341,14 +350,3 @@ class FgcmRun:
             kind = NoZeropointError if name == "zeropoints" else ValueError
             raise kind(f"{catalog.where} has no rows of visit {error.args[0]}") from None
         return catalog.read(columns, rows)
-
-    def _card(self, name: str) -> Any:
-        for catalog in self.catalogs.values():
-            if name in catalog.meta:
-                return catalog.meta[name]
-        return None
-
-    @property
-    def _where(self) -> str:
-        folders = {os.path.dirname(c.path) for c in self.catalogs.values() if c.path is not None}
-        return f"the FGCM run in {folders.pop()}" if len(folders) == 1 else "the FGCM run"

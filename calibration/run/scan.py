@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..photocalib.zeropoints import has_zeropoint
 from ..tables.catalog import Catalog
 from ..texts import listed
-
-if TYPE_CHECKING:
-    from .run import FgcmRun
+from .opened import OpenedRun
 
 __all__ = ["scan_run"]
 
@@ -21,7 +19,7 @@ _STAR_COLUMNS = ("coord_ra", "coord_dec")
 _MAGNITUDES = ("mag_std_noabs", "magErr_std")
 
 
-def scan_run(run: FgcmRun) -> Iterator[str]:
+def scan_run(run: OpenedRun) -> Iterator[str]:
     """Yield all that is wrong with the values of a run, a line each; see `FgcmRun.check`."""
     yield from _scan_visits(run)
     if run.zeropoints is not None:
@@ -31,7 +29,7 @@ def scan_run(run: FgcmRun) -> Iterator[str]:
     if run.standard_stars is not None:
         yield from _scan_stars(run.standard_stars)
     if run.lookup_table is not None:
-        yield from _scan_lookup(run)
+        yield from _scan_lookup(run.lookup_table)
 
 
 class _Faults:
@@ -53,7 +51,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
     return np.isfinite(values).reshape(len(values), -1).all(axis=1)
 
 
-def _scan_visits(run: FgcmRun) -> Iterator[str]:
+def _scan_visits(run: OpenedRun) -> Iterator[str]:
     faults = _Faults()
     columns = [n for n in ("visit", "physicalFilter", "scaling") if n in run.visits.columns]
     for block in run.visits.blocks(columns):
@@ -65,7 +63,7 @@ def _scan_visits(run: FgcmRun) -> Iterator[str]:
     yield from faults.lines(run.visits)
 
 
-def _scan_zeropoints(run: FgcmRun) -> Iterator[str]:
+def _scan_zeropoints(run: OpenedRun) -> Iterator[str]:
     faults, boxes = _Faults(), _Boxes(run)
     rows = run.visits.read(["visit", "physicalFilter"])
     known, first = np.unique(rows["visit"], return_index=True)
@@ -90,7 +88,7 @@ def _scan_zeropoints(run: FgcmRun) -> Iterator[str]:
 class _Boxes:
     """Detectors whose zeropoints are over another box than the camera says."""
 
-    def __init__(self, run: FgcmRun) -> None:
+    def __init__(self, run: OpenedRun) -> None:
         self._sizes = {} if run.camera is None else {i: d.box for i, d in run.camera.items()}
         self._wrong: dict[int, Any] = {}
 
@@ -140,9 +138,10 @@ def _scan_stars(catalog: Catalog) -> Iterator[str]:
             yield f"{catalog.where}: {count} stars have a {text}"
 
 
-def _scan_lookup(run: FgcmRun) -> Iterator[str]:
-    wavelengths, where = run.lookup["atmLambda"], run.lookup_table.where
+def _scan_lookup(catalog: Catalog) -> Iterator[str]:
+    row = catalog.read(["atmLambda", "atmStdTrans"], slice(0, 1))
+    wavelengths, transmission = row["atmLambda"][0], row["atmStdTrans"][0]
     if not (np.isfinite(wavelengths).all() and np.all(np.diff(wavelengths) > 0)):
-        yield f"{where}: atmLambda does not increase"
-    if not np.isfinite(run.lookup["atmStdTrans"]).all():
-        yield f"{where}: atmStdTrans is NaN or infinite"
+        yield f"{catalog.where}: atmLambda does not increase"
+    if not np.isfinite(transmission).all():
+        yield f"{catalog.where}: atmStdTrans is NaN or infinite"

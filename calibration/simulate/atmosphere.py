@@ -30,7 +30,7 @@ _NODES = {
     "o3": np.linspace(200.0, 400.0, 5),
 }
 
-# Bands: centre, width to the blue and to the red (Gaussian sigma, Angstrom), and optical depth at
+# Bands: center, width to the blue and to the red (Gaussian sigma, Angstrom), and optical depth at
 # the zenith, averaged over the lines; of water for 3 mm.
 _OXYGEN = ((6283, 5, 16, 0.04), (6873, 5, 24, 0.25), (7603, 7, 34, 0.9))
 _WATER = (
@@ -164,7 +164,7 @@ def oxygen_transmission(wavelengths: ArrayLike, airmass: ArrayLike) -> np.ndarra
 
 
 def water_transmission(wavelengths: ArrayLike, airmass: ArrayLike, pwv: ArrayLike) -> np.ndarray:
-    """Return what water vapour lets through: bands at 7200, 8200, 9400 Angstrom and others.
+    """Return what water vapor lets through: bands at 7200, 8200, 9400 Angstrom and others.
 
     Their lines are saturated: the depth grows with (airmass * pwv)**0.6.
 
@@ -186,9 +186,9 @@ def water_transmission(wavelengths: ArrayLike, airmass: ArrayLike, pwv: ArrayLik
 
 
 def _bands(wavelengths: np.ndarray, bands: tuple[tuple[float, ...], ...]) -> np.ndarray:
-    """Return the sum of bands that are Gaussian on either side of their centres."""
+    """Return the sum of bands that are Gaussian on either side of their centers."""
     total = np.zeros(wavelengths.shape)
-    for centre, blue, red, height in bands:
-        offset = wavelengths - centre
+    for center, blue, red, height in bands:
+        offset = wavelengths - center
         total += height * np.exp(-0.5 * (offset / np.where(offset < 0, blue, red)) ** 2)
     return total

@@ -69,9 +69,9 @@ def simulate_camera(
     pixel_size, gap : float, mm, optional
         Of a pixel; between detectors.
     plate_scale : float, arcsec/mm, optional
-        At the centre.
+        At the center.
     distortion : float, optional
-        Relative change of the scale from the centre to the corner, radial and cubic.
+        Relative change of the scale from the center to the corner, radial and cubic.
     name : str, optional
 
     Raises

@@ -13,24 +13,28 @@ relative magnitudes, ``truth_offsets.fits``. `calibration.simulate.columns` has 
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from dask.base import tokenize
+
+from mapreduce.io.stream import complete_first
 
 from ..camera.camera import Camera
 from ..config.config import ProductsConfig
 from ..run.run import FgcmRun
-from ..tables.fits_write import FitsRows, write_fits_rows
-from ..texts import listed
+from ..tables.directory import Directory
+from ..tables.fields import fields_like
+from ..tables.files import check_table
+from ..tables.fits_writer import FitsWriter
 from . import columns
 from .atmosphere import approximate_atmosphere
 from .instrument import BANDS, FILTERS, Instrument, simulate_camera
 from .observations import Observer, drawn_counts
-from .survey import OFFSETS, Arrays, colour_slopes, draw_stars, draw_visits, true_zeropoints
+from .survey import OFFSETS, Arrays, color_slopes, draw_stars, draw_visits, true_zeropoints
 from .tables import (
     atmosphere_rows,
     lookup_row,
@@ -45,6 +49,8 @@ from .tables import (
 
 __all__ = ["FILES", "simulate_camera", "simulate_run"]
 
+_MANIFEST, _KIND = "simulation.json", "tables of a simulated run"
+_LAYOUT = 1  # of the files
 _ATMOSPHERE = "skyfold_approximate_atmosphere"
 _OBSERVATIONS = "fgcmStarObservations.fits"
 _ROWS = 2**14  # zeropoints in memory
@@ -72,6 +78,10 @@ FILES = (
     "products.yaml",
 )
 """Names of the files of a simulated run."""
+
+_TABLES = tuple(
+    name for name in FILES if name.endswith(".fits") and not name.startswith(_ATMOSPHERE)
+)
 
 
 def simulate_run(
@@ -152,8 +162,16 @@ def simulate_run(
             f"n_stars={n_stars}, seed={seed}"
         )
     camera = simulate_camera() if camera is None else camera
-    with _complete_folder(Path(directory).resolve(), overwrite) as folder:
-        _Simulation(camera, n_visits, n_stars, seed).write(folder, observations)
+    made_of = {"layout": _LAYOUT, "seed": seed, "n_visits": n_visits, "n_stars": n_stars}
+    made_of |= {"observations": observations, "camera": tokenize(camera)}
+    path = Path(directory).resolve()
+    names = [name for name in FILES if observations or name != _OBSERVATIONS]
+    found = Directory(path, _MANIFEST, _KIND).check(made_of, overwrite=overwrite)
+    if found is None or not _is_complete(path, names):
+        with complete_first(path, overwrite=True, folder=_replaceable) as folder:
+            folder.mkdir()
+            _Simulation(camera, n_visits, n_stars, seed).write(folder, observations)
+            Directory(folder, _MANIFEST, _KIND).write(made_of)
     return FgcmRun.open(directory)
 
 
@@ -186,9 +204,9 @@ class _Simulation:
     def _write_instrument(self, folder: Path) -> None:
         instrument = self._instrument
         lookup = lookup_row(instrument, _ATMOSPHERE)
-        write_fits_rows(folder / "fgcmLookUpTable.fits", columns.LOOKUP, lookup, name="LUT")
+        _write(folder / "fgcmLookUpTable.fits", columns.LOOKUP, lookup, name="LUT")
         names, rows = columns.passband_columns([*FILTERS]), passband_rows(instrument)
-        write_fits_rows(folder / "fgcmStandardPassbands.fits", names, rows, name="PASSBANDS")
+        _write(folder / "fgcmStandardPassbands.fits", names, rows, name="PASSBANDS")
         instrument.atmosphere.write(folder / f"{_ATMOSPHERE}.fits")
         config = ProductsConfig(physical_filter_map=FILTERS).to_yaml()
         (folder / "products.yaml").write_text(config, encoding="utf-8")
@@ -196,32 +214,36 @@ class _Simulation:
     def _write_stars(self, folder: Path, good: np.ndarray, total: np.ndarray) -> None:
         rows = star_rows(self._stars, good, total, self._rng(4))
         meta = _META | _BANDS
-        write_fits_rows(folder / "fgcmStandardStars.fits", columns.STARS, rows, meta, name="STARS")
+        _write(folder / "fgcmStandardStars.fits", columns.STARS, rows, meta, name="STARS")
         names, rows = columns.reference_columns(BANDS), reference_rows(self._stars, self._rng(5))
-        write_fits_rows(folder / "refcat.fits", names, rows, name="REFCAT")
+        _write(folder / "refcat.fits", names, rows, name="REFCAT")
         path = folder / "truth_stars.fits"
-        write_fits_rows(path, columns.TRUE_STARS, self._stars, _BANDS, name="TRUTHSTAR")
+        _write(path, columns.TRUE_STARS, self._stars, _BANDS, name="TRUTHSTAR")
         rows = {"band": np.array(BANDS, "S"), "offset": OFFSETS}
-        write_fits_rows(folder / "truth_offsets.fits", columns.TRUE_OFFSETS, rows, name="TRUTHOFF")
+        _write(folder / "truth_offsets.fits", columns.TRUE_OFFSETS, rows, name="TRUTHOFF")
 
     def _write_visits(self, folder: Path, observer: Observer | None) -> None:
         """Write the tables that grow with the visits, some of them at a time."""
         with ExitStack() as stack:
-            writers = {
-                name: stack.enter_context(FitsRows(folder / name, table, _META, extension))
-                for name, (extension, table) in _BY_VISIT.items()
-                if observer is not None or name != _OBSERVATIONS
-            }
-            slopes = colour_slopes(self._instrument)
+            writers: dict[str, FitsWriter] = {}
+
+            def write(name: str, rows: Arrays) -> None:
+                if name not in writers:
+                    extension, texts = _BY_VISIT[name]
+                    writer = FitsWriter(folder / name, fields_like(rows, texts), _META, extension)
+                    writers[name] = stack.enter_context(writer)
+                writers[name].write(rows)
+
+            slopes = color_slopes(self._instrument)
             for first, visits in self._blocks():
                 zeropoints = true_zeropoints(self._instrument, visits, slopes)
                 for name, rows in self._rows(visits, zeropoints).items():
-                    writers[name].write(rows)
+                    write(name, rows)
                 if observer is None:
                     continue
                 for i in range(len(visits["visit"])):
                     rows = observer.observe(visits, zeropoints, i, self._rng(6, first + i))
-                    writers[_OBSERVATIONS].write(rows)
+                    write(_OBSERVATIONS, rows)
 
     def _blocks(self) -> Iterator[tuple[int, Arrays]]:
         """Yield some visits at a time, with the number of the first."""
@@ -244,43 +266,30 @@ class _Simulation:
         }
 
 
-@contextmanager
-def _complete_folder(path: Path, overwrite: bool) -> Iterator[Path]:
-    """Give out a temporary folder beside a folder; it takes its place when all is done."""
-    _check_free(path, overwrite)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    old = temporary.with_suffix(".old")
+def _write(
+    path: Path,
+    texts: Mapping[str, tuple[str, str]],
+    rows: Arrays,
+    meta: Mapping[str, Any] | None = None,
+    *,
+    name: str,
+) -> None:
+    with FitsWriter(path, fields_like(rows, texts), meta, name) as file:
+        file.write(rows)
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether a directory holds a simulated run and nothing else, or nothing."""
+    return {entry.name for entry in path.iterdir()} <= {*FILES, _MANIFEST}
+
+
+def _is_complete(path: Path, names: Iterable[str]) -> bool:
+    """Whether the files are there, and the tables among them undamaged."""
     try:
-        temporary.mkdir()
-        yield temporary
-        _check_free(path, overwrite)
-        if path.exists():
-            path.rename(old)
-        try:
-            temporary.rename(path)
-        except BaseException:
-            if old.exists():
-                old.rename(path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _check_free(path: Path, overwrite: bool) -> None:
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise FileExistsError(f"{path} is a file; choose another name for the run's directory")
-    names = sorted(entry.name for entry in path.iterdir())
-    if names and not overwrite:
-        raise FileExistsError(
-            f"{path} is not empty; overwrite=True (--overwrite) replaces a simulated run"
-        )
-    if strange := [name for name in names if name not in FILES]:
-        raise FileExistsError(
-            f"{path} holds more than a simulated run: {listed(strange)}; move that, or choose "
-            "another directory"
-        )
+        for name in names:
+            if name in _TABLES:
+                check_table(path / name)
+            (path / name).stat()
+    except (OSError, ValueError):
+        return False
+    return True

@@ -15,7 +15,7 @@ __all__ = [
     "LATITUDE",
     "OFFSETS",
     "chromatic_corrections",
-    "colour_slopes",
+    "color_slopes",
     "draw_stars",
     "draw_visits",
     "field_radius",
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 FIELD = 45.703125, 0.0
-"""Centre of the field, ra and dec in deg; also that of a HEALPix pixel of nside 64."""
+"""Center of the field, ra and dec in deg; also that of a HEALPix pixel of nside 64."""
 
 LATITUDE = -30.0
 """Of the site, deg."""
@@ -44,7 +44,7 @@ _SCATTER = 0.002, 0.005  # mag, of photometric visits and others
 
 
 def field_radius(instrument: Instrument) -> float:
-    """Return the distance of the farthest corner from the centre of the focal plane, in rad."""
+    """Return the distance of the farthest corner from the center of the focal plane, in rad."""
     return float(np.hypot(*np.moveaxis(instrument.camera.corners(), -1, 0)).max())
 
 
@@ -60,14 +60,14 @@ def draw_stars(n: int, instrument: Instrument, rng: np.random.Generator) -> Arra
     radius, angle = reach * np.sqrt(rng.random(n)), rng.uniform(0, 2 * math.pi, n)
     ra, dec = Boresight(*FIELD).to_sky(radius * np.cos(angle), radius * np.sin(angle))
     teff = _COOL * (_HOT / _COOL) ** rng.random(n)
-    mag = _black_body_colours(teff, instrument)
+    mag = _black_body_colors(teff, instrument)
     mag += (_BRIGHT + _RANGE * rng.random(n) ** 0.6)[:, np.newaxis]
     ids = np.arange(n)
     places = {"ra": ra, "dec": dec, "teff": teff, "mag": mag}
     return {"fgcm_id": ids, "isolated_star_id": 2**40 + 3 * ids, **places}
 
 
-def _black_body_colours(teff: np.ndarray, instrument: Instrument) -> np.ndarray:
+def _black_body_colors(teff: np.ndarray, instrument: Instrument) -> np.ndarray:
     """Return AB magnitudes relative to i of black bodies, (n, n_bands)."""
     grid = np.linspace(_COOL, _HOT, 65)
     wavelengths = instrument.atmosphere.wavelengths
@@ -79,7 +79,7 @@ def _black_body_colours(teff: np.ndarray, instrument: Instrument) -> np.ndarray:
     return np.stack([np.interp(teff, grid, column) for column in mag.T], axis=1)
 
 
-def colour_slopes(instrument: Instrument) -> np.ndarray:
+def color_slopes(instrument: Instrument) -> np.ndarray:
     """Return d ln f_nu / d wavelength of the mean star at the reference wavelengths, 1/Angstrom."""
     wavelengths = instrument.reference_wavelengths
     x = _PHOTON / (wavelengths * _MEAN_STAR)
@@ -141,7 +141,7 @@ def _weather(
 
 
 def _clouds(index: np.ndarray, rng: np.random.Generator) -> Arrays:
-    """Return gray extinction and its gradient from the centre to the edge of the field."""
+    """Return gray extinction and its gradient from the center to the edge of the field."""
     n = len(index)
     cloudy = index % 7 == 3
     gradient = np.where(cloudy, 0.08, 0.003) * rng.normal(0, 1, (2, n))
@@ -168,13 +168,13 @@ def true_zeropoints(
     visits : mapping
         As of `draw_visits`, or a part of them.
     slopes : (n_bands,) array
-        Of the mean star; see `colour_slopes`.
+        Of the mean star; see `color_slopes`.
 
     Returns
     -------
     dict of (n, n_detectors, ...) arrays
         i0, i10 (Angstrom); deltaChrom (mag), with the sign of fgcmDeltaChrom; gray, cloud at the
-        centre (mag); superstar (3, 3) and zeropoint (2, 2), in AB zero fluxes per adu: Chebyshev
+        center (mag); superstar (3, 3) and zeropoint (2, 2), in AB zero fluxes per adu: Chebyshev
         coefficients [y, x]; scaling.
     """
     which = visits["filter"]
@@ -217,7 +217,7 @@ def chromatic_corrections(
 def _cloud_on_detectors(
     instrument: Instrument, visits: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return extinction at the centres (mag), relative slopes of the zeropoint along x and y."""
+    """Return extinction at the centers (mag), relative slopes of the zeropoint along x and y."""
     corners = instrument.camera.corners() / field_radius(instrument)  # (n_detectors, 4, 2)
     gradient = np.stack([visits["cloudDx"], visits["cloudDy"]], axis=1)
     right = (corners[:, 1] + corners[:, 2] - corners[:, 0] - corners[:, 3]) / 4

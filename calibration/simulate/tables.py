@@ -80,7 +80,7 @@ def zeropoint_rows(
         "fgcmGry": -gray,
         "fgcmDeltaChrom": zeropoints["deltaChrom"],
         "fgcmZptVar": visits["scatter"][:, np.newaxis] ** 2,
-        "fgcmTilings": np.float64(tilings)[visits["filter"], np.newaxis],
+        "fgcmTilings": np.asarray(tilings, float)[visits["filter"], np.newaxis],
         **_focal_plane_gray(gray, known),
     }
     fixed = {
@@ -119,14 +119,14 @@ def _focal_plane_gray(gray: np.ndarray, known: np.ndarray) -> Arrays:
 
 
 def _illumination(zeropoints: Block) -> np.ndarray:
-    """Return the superstar flat at the detectors' centres, mag."""
+    """Return the superstar flat at the detectors' centers, mag."""
     c = zeropoints["superstar"]  # T_0, T_1, T_2 are 1, 0, -1 there
-    centre = c[..., 0, 0] - c[..., 0, 2] - c[..., 2, 0] + c[..., 2, 2]
-    return -2.5 * np.log10(centre)
+    center = c[..., 0, 0] - c[..., 0, 2] - c[..., 2, 0] + c[..., 2, 2]
+    return -2.5 * np.log10(center)
 
 
 def _true_zpt(zeropoints: Block) -> np.ndarray:
-    """Return the AB magnitude of 1 adu at the centres, of flat f_nu."""
+    """Return the AB magnitude of 1 adu at the centers, of flat f_nu."""
     return -2.5 * np.log10(zeropoints["zeropoint"][..., 0, 0]) + _illumination(zeropoints)
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["centre", "corners", "hpgeom", "neighbours", "overlapping", "pixel_of", "radius"]
+__all__ = ["center", "corners", "hpgeom", "neighbors", "overlapping", "pixel_of", "radius"]
 
 
 def hpgeom() -> ModuleType:
@@ -67,12 +67,12 @@ def pixel_of(ra: ArrayLike, dec: ArrayLike, nside: int, nested: bool = True) -> 
     return np.where(bad, -1, hpgeom().angle_to_pixel(nside, ra, dec, nest=nested))
 
 
-def centre(pixels: ArrayLike, nside: int, nested: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Return the right ascensions and declinations of the centres of pixels, deg.
+def center(pixels: ArrayLike, nside: int, nested: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Return the right ascensions and declinations of the centers of pixels, deg.
 
     Examples
     --------
-    >>> centre([4, 3], 1)
+    >>> center([4, 3], 1)
     (array([  0., 315.]), array([-0.       , 41.8103149]))
     """
     return hpgeom().pixel_to_angle(nside, pixels, nest=nested)
@@ -83,7 +83,7 @@ def corners(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return right ascensions and declinations along the edges of pixels, (..., 4 * step) deg.
 
-    ``step`` points on each edge, anticlockwise from the north.
+    ``step`` points on each edge, counterclockwise from the north.
 
     Examples
     --------
@@ -93,12 +93,12 @@ def corners(
     return hpgeom().boundaries(nside, pixels, step=step, nest=nested)
 
 
-def neighbours(pixels: ArrayLike, nside: int, nested: bool = True) -> np.ndarray:
+def neighbors(pixels: ArrayLike, nside: int, nested: bool = True) -> np.ndarray:
     """Return the eight pixels around pixels, (..., 8); -1 where there is none at a corner.
 
     Examples
     --------
-    >>> neighbours(4, 2)
+    >>> neighbors(4, 2)
     array([21, 23,  6,  7,  5, 27, 26, 39])
     """
     return hpgeom().neighbors(nside, pixels, nest=nested)
@@ -124,7 +124,7 @@ def overlapping(
 
 
 def radius(nside: int) -> float:
-    """Return how far a corner of a pixel is from its centre at most, deg.
+    """Return how far a corner of a pixel is from its center at most, deg.
 
     Examples
     --------

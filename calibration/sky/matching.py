@@ -132,7 +132,7 @@ def angle(distance: ArrayLike) -> np.ndarray | float:
 
 
 def _along_sky(ra: ArrayLike, dec: ArrayLike) -> np.ndarray:
-    """Return finite positions in an order in which neighbours in the list are so on the sky.
+    """Return finite positions in an order in which neighbors in the list are so on the sky.
 
     A k-d tree is built and searched about twice as fast then: what it needs is in the cache.
     """

@@ -32,8 +32,8 @@ class SkyMap(ABC):
         """How many tracts there are."""
 
     @abstractmethod
-    def centre(self, tract: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """Return right ascension and declination of the centres of tracts.
+    def center(self, tract: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Return right ascension and declination of the centers of tracts.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class RingsSkyMap(SkyMap):
     """Rings of declination, all of one height, each cut into tracts that are no wider than high.
 
     Tract 0 is the cap at the south pole; then come the rings from south to north, each eastward
-    from the tract that is centred on ``ra_start``; the last is the cap at the north pole. Widths
+    from the tract that is centered on ``ra_start``; the last is the cap at the north pole. Widths
     are those along the edge of the ring that is nearer to the equator. The numbers are those of
     LSST's rings sky map in its version 1.
 
@@ -127,7 +127,7 @@ class RingsSkyMap(SkyMap):
     num_rings : int
         Rings between the caps.
     ra_start : float, optional
-        Right ascension of the centre of the first tract of each ring, deg.
+        Right ascension of the center of the first tract of each ring, deg.
 
     Raises
     ------
@@ -162,8 +162,8 @@ class RingsSkyMap(SkyMap):
         """Height of a ring, deg; a cap's is half of it."""
         return 180 / (self.num_rings + 1)
 
-    def centre(self, tract: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """Return right ascension (0 to 360) and declination of the centres of tracts, deg.
+    def center(self, tract: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Return right ascension (0 to 360) and declination of the centers of tracts, deg.
 
         A cap's is the pole, at ``ra_start``.
 
@@ -174,7 +174,7 @@ class RingsSkyMap(SkyMap):
 
         Examples
         --------
-        >>> RingsSkyMap(3).centre([1, 9])
+        >>> RingsSkyMap(3).center([1, 9])
         (array([0., 0.]), array([-45.,   0.]))
         """
         ring, place = self._ring_and_place(tract)
@@ -192,7 +192,7 @@ class RingsSkyMap(SkyMap):
             If there is no such tract.
         """
         ring, _ = self._ring_and_place(tract)
-        ra, dec = self.centre(tract)
+        ra, dec = self.center(tract)
         half = 180 / self._counts[ring]
         south, north = np.clip([dec - self.height / 2, dec + self.height / 2], -90, 90)
         return float(ra - half), float(ra + half), float(south), float(north)
@@ -281,8 +281,8 @@ class HealpixSkyMap(SkyMap):
         """How many tracts there are."""
         return 12 * self.nside**2
 
-    def centre(self, tract: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """Return right ascension and declination of the centres of tracts, deg.
+    def center(self, tract: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Return right ascension and declination of the centers of tracts, deg.
 
         Raises
         ------
@@ -291,7 +291,7 @@ class HealpixSkyMap(SkyMap):
         TypeError, ValueError
             If there is no such tract.
         """
-        return healpix.centre(self._checked(tract), self.nside)
+        return healpix.center(self._checked(tract), self.nside)
 
     def _tracts(self, ra: np.ndarray, dec: np.ndarray, out: np.ndarray) -> None:
         out[:] = healpix.pixel_of(ra, dec, self.nside)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import astropy.units as u
 import numpy as np
-from astropy.table import Column, Table
+from astropy.table import Table
 
 from ..photocalib.flux import magnitude, nanojansky
 from ..photocalib.stack import PhotoCalibStack
-from ..tables.schema import Found
+from ..tables.fields import as_table, filled
 from .calibrations import Calibrations, stack_of
 from .columns import Bound, SourceColumns
 from .partitions import FilePartition, TablePartition
@@ -44,11 +43,8 @@ def calibrated_partition(
     values = source.read(list(names), partition.rows)
     count = len(next(iter(values.values())))
     made, tally = _made(calibrations, columns, _needed(columns, bound, values, count), margin)
-    parts = {name: _kept(values[name], found) for name, found in bound.kept.items()}
-    for name, (unit, text) in columns.made.items():
-        parts[name] = Column(made[name], unit=unit, description=text, copy=False)
-    table = Table(parts, copy=False)
-    return table, tally, bound.left_out
+    kept = {name: values[name] for name in bound.kept}
+    return as_table(kept | made, bound.kept | columns.made), tally, bound.left_out
 
 
 def _needed(
@@ -56,13 +52,22 @@ def _needed(
 ) -> dict[str, np.ndarray]:
     """Return visit, detector, x, y, by these names, and the fluxes by their columns'."""
     place = {
-        name: values[bound.sources[column]].reshape(count) for name, column in columns.place.items()
+        name: _single(values, bound.sources[column], count)
+        for name, column in columns.place.items()
     }
     for name in ("visit", "detector"):
         if name not in place:
             place[name] = np.broadcast_to(np.int64(getattr(columns, name)), count)
     fluxes = {name for flux in columns.fluxes for name in (flux.value, flux.error) if name}
-    return place | {("flux", n): values[bound.sources[n]].reshape(count) for n in fluxes}
+    return place | {("flux", n): _single(values, bound.sources[n], count) for n in fluxes}
+
+
+def _single(values: Mapping[str, np.ndarray], name: str, count: int) -> np.ndarray:
+    """Return a column of numbers, one a row; those that are missing are NaN."""
+    column, missing = filled(values[name].reshape(count))
+    if missing is None or column.dtype.kind == "f":
+        return column
+    raise ValueError(f"{missing.sum()} values of {name} are missing")
 
 
 def _made(
@@ -130,11 +135,3 @@ def _inside(
     edges = np.hstack([start - 0.5 - margin, start + size - 0.5 + margin])
     low_x, low_y, high_x, high_y = np.take(edges, rows, axis=0, mode="clip").T
     return (x >= low_x) & (x <= high_x) & (y >= low_y) & (y <= high_y)
-
-
-def _kept(values: np.ndarray, found: Found) -> Column:
-    """Return a column as it was, texts as such, with its unit, even if that is not known."""
-    unit = u.Unit(found.unit, parse_strict="silent") if found.unit else None
-    if values.dtype.kind == "S":
-        values = np.strings.rstrip(np.strings.decode(values, "utf-8", "replace"))
-    return Column(values, unit=unit, copy=False)

@@ -212,7 +212,8 @@ class CalibratedSources(Sequence[Delayed]):
         ValueError
             If the format is not known, or a file of the sources is in the directory.
         """
-        return write_sources(self, directory, format, overwrite, progress)
+        parts = self.calibrations, self.partitions, self.columns, self.margin
+        return write_sources(*parts, directory, format, overwrite, progress)
 
 
 def calibrated_table(

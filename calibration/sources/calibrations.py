@@ -18,7 +18,8 @@ from dask.delayed import Delayed, delayed
 from ..photocalib.photocalib import VisitPhotoCalib
 from ..photocalib.stack import PhotoCalibStack
 from ..photocalib.zeropoints import NoZeropointError
-from ..products.build import FgcmProducts, PerVisit
+from ..products.build import FgcmProducts
+from ..products.per_visit import PerVisit
 from ..products.store import Store
 
 __all__ = ["Calibrations", "calibrations_of", "stack_of"]

@@ -8,9 +8,11 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 import astropy.units as u
+import numpy as np
 
-from ..tables.schema import Column, Found, Schema, bind
-from ..tables.source import Source
+from ..tables.fields import Field
+from ..tables.reader import TableReader
+from ..tables.schema import Column, Schema, bind
 from ..texts import listed
 
 __all__ = ["Bound", "Flux", "SourceColumns"]
@@ -35,18 +37,18 @@ class Flux(NamedTuple):
     error: str | None
 
     @property
-    def made(self) -> dict[str, tuple[str, str]]:
-        """Unit and description of each column that is made."""
-        what = f"of {self.value}" if self.prefix else ""
+    def made(self) -> dict[str, Field]:
+        """The columns that are made."""
+        what = f" of {self.value}" if self.prefix else ""
         names = {
-            "Flux": ("nJy", f"flux {what}"),
-            "FluxErr": ("nJy", f"1-sigma error of the flux {what}"),
-            "Mag": ("mag", f"AB magnitude {what}"),
-            "MagErr": ("mag", f"1-sigma error of the AB magnitude {what}"),
+            "Flux": ("nJy", f"flux{what}"),
+            "FluxErr": ("nJy", f"1-sigma error of the flux{what}"),
+            "Mag": ("mag", f"AB magnitude{what}"),
+            "MagErr": ("mag", f"1-sigma error of the AB magnitude{what}"),
         }
         return {
-            self.name(ending): (unit, text.strip())
-            for ending, (unit, text) in names.items()
+            self.name(ending): Field(np.dtype(np.float64), (), *texts)
+            for ending, texts in names.items()
             if self.error is not None or not ending.endswith("Err")
         }
 
@@ -62,14 +64,14 @@ class Bound(NamedTuple):
     ----------
     sources : dict of str to str
         The table's column of each that is needed.
-    kept : dict of str to Found
+    kept : dict of str to Field
         Those that go into the result as they are.
     left_out : dict of str to str
         Others, and why.
     """
 
     sources: dict[str, str]
-    kept: dict[str, Found]
+    kept: dict[str, Field]
     left_out: dict[str, str]
 
 
@@ -124,9 +126,9 @@ class SourceColumns:
         return columns
 
     @property
-    def made(self) -> dict[str, tuple[str, str]]:
-        """Unit and description of each column that is made."""
-        return {name: said for flux in self.fluxes for name, said in flux.made.items()}
+    def made(self) -> dict[str, Field]:
+        """The columns that are made."""
+        return {name: field for flux in self.fluxes for name, field in flux.made.items()}
 
     @property
     def schema(self) -> Schema:
@@ -146,7 +148,7 @@ class SourceColumns:
         names = {name: getattr(self, name) for name in _PLACE}
         return {name: column for name, column in names.items() if isinstance(column, str)}
 
-    def bind(self, source: Source) -> Bound:
+    def bind(self, source: TableReader) -> Bound:
         """Find the columns in a table.
 
         Raises
@@ -162,7 +164,7 @@ class SourceColumns:
             found = source.columns.get(sources.get(flux.value, ""))
             if found is not None and _is_calibrated(found.unit):
                 errors.append(f"column {flux.value} is in {found.unit}: it is calibrated already")
-        kept, left_out = self._kept(source, errors)
+        kept, left_out = self._kept(source.columns, errors)
         if taken := [name for name in self.made if name in kept]:
             errors.append(
                 f"there is {listed(taken)} already; name the new columns otherwise "
@@ -172,12 +174,13 @@ class SourceColumns:
             raise ValueError(f"{source.where}: {'; '.join(errors)}")
         return Bound(sources, kept, left_out)
 
-    def _kept(self, source: Source, errors: list[str]) -> tuple[dict[str, Found], dict[str, str]]:
-        there = source.columns
-        names = there if self.keep is None else self.keep
-        if missing := [name for name in names if name not in there]:
+    def _kept(
+        self, columns: Mapping[str, Field], errors: list[str]
+    ) -> tuple[dict[str, Field], dict[str, str]]:
+        names = columns if self.keep is None else self.keep
+        if missing := [name for name in names if name not in columns]:
             errors.append(f"there is no column {listed(missing)} to be kept")
-        chosen = {name: there[name] for name in names if name in there}
+        chosen = {name: columns[name] for name in names if name in columns}
         faults = {name: _fault(found) for name, found in chosen.items()}
         kept = {name: found for name, found in chosen.items() if not faults[name]}
         left_out = {name: fault for name, fault in faults.items() if fault}
@@ -206,7 +209,7 @@ def _fluxes(given: Any) -> tuple[Flux, ...]:
     return tuple(made)
 
 
-def _fault(found: Found) -> str:
+def _fault(found: Field) -> str:
     if found.fault:
         return found.fault
     return "" if found.dtype.kind in _KEPT else f"holds {found.dtype}"

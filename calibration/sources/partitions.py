@@ -14,9 +14,10 @@ import numpy as np
 from astropy.table import Table
 from dask.delayed import Delayed, delayed
 
-from ..tables.catalog import SUFFIXES, open_source
+from ..tables.catalog import open_table
+from ..tables.files import ENDINGS
+from ..tables.reader import MemoryTable, TableReader
 from ..tables.schema import Schema
-from ..tables.source import MemoryTable, Source
 
 __all__ = [
     "FilePartition",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 _ROWS = 2**20  # of a partition of a table in memory
-_ENDINGS = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+_ENDINGS = tuple(suffix for suffixes in ENDINGS.values() for suffix in suffixes)
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class FilePartition:
         """The rows of the source."""
         return None if self.span is None else slice(*self.span)
 
-    def open(self, schema: Schema) -> Source:
+    def open(self, schema: Schema) -> TableReader:
         """Open the file; of several tables, that with most of the schema's columns."""
-        return open_source(self.path, schema)
+        return open_table(self.path, schema)
 
     def identity(self) -> tuple:
         """Return what tells it from others, and from what it was before a change."""
@@ -82,7 +83,7 @@ class TablePartition:
         self.key = uuid4().hex
         self._table = MemoryTable(_columns_of(data), f"sources {name}")
 
-    def open(self, schema: Schema) -> Source:
+    def open(self, schema: Schema) -> TableReader:
         """Return the table."""
         return self._table
 
@@ -235,7 +236,7 @@ def _of_file(path: str, name: str, schema: Schema, rows: int | None) -> Iterator
     if rows is None:
         yield FilePartition(name, path)
         return
-    count = len(open_source(path, schema))
+    count = len(open_table(path, schema))
     for number, start in enumerate(range(0, max(count, 1), rows)):
         yield FilePartition(f"{name}-{number:05d}", path, (start, min(start + rows, count)))
 

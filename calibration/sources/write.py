@@ -5,37 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import astropy.units as u
 import dask
 import numpy as np
-from astropy.table import Column, Table
-from dask.delayed import delayed
+from dask.delayed import Delayed, delayed
 
-from mapreduce.io.stream import TEMPORARY, complete_first, remove_abandoned
-
-from ..tables.files import SUFFIXES, check_table, write_table
-from ..tables.parquet import pyarrow
-from ..texts import listed, said_by
+from ..tables.directory import TOKEN, Directory
+from ..tables.files import SUFFIXES, check_format, check_table, write_table
+from ..texts import said_by
 from .apply import calibrated_partition
 from .calibrations import Calibrations, stack_of
 from .columns import SourceColumns
-from .partitions import FilePartition, TablePartition, resolved
+from .partitions import FilePartition, Partition, TablePartition, resolved
 from .report import SourcesReport, Tally
-
-if TYPE_CHECKING:
-    from .calibrated import CalibratedSources
 
 __all__ = ["Saved", "write_sources"]
 
 _LAYOUT = 1  # of the directory and its files
 _BATCH = 64  # partitions that a scheduler gets at once
-_SAID = "sources.json"
-_TOKEN, _TALLY, _LEFT_OUT = "PROVENAN", "TALLY", "LEFTOUT"  # what a file says of its table
+_TALLY, _LEFT_OUT = "TALLY", "LEFTOUT"  # what a file says of its table
 
 
 class Saved(NamedTuple):
@@ -60,7 +52,10 @@ class Saved(NamedTuple):
 
 
 def write_sources(
-    sources: CalibratedSources,
+    calibrations: Delayed,
+    partitions: Sequence[Partition],
+    columns: SourceColumns,
+    margin: float,
     directory: str | os.PathLike[str],
     format_: str = "parquet",
     overwrite: bool = False,
@@ -69,23 +64,29 @@ def write_sources(
     """Calibrate sources and write them; see `CalibratedSources.write`."""
     if f".{format_}" not in SUFFIXES:
         raise ValueError(f"format is {' or '.join(s[1:] for s in SUFFIXES)}, got {format_!r}")
-    if format_ == "parquet":
-        pyarrow()  # or say that it is missing
+    check_format(f".{format_}")
     folder = Path(os.path.abspath(directory))  # workers may have another current folder
-    _check_apart(sources, folder)
-    (calibrations,) = dask.persist(sources.calibrations)
+    _check_apart(partitions, folder)
+    (calibrations,) = dask.persist(calibrations)
     (token,) = dask.compute(delayed(_token_of, pure=False)(calibrations))
-    _prepare(folder, sources, format_, token, overwrite)
+    made_of = {
+        "layout": _LAYOUT,
+        "format": format_,
+        "columns": asdict(columns),
+        "margin": str(margin),  # JSON knows no infinity
+        "photo_calibs": token,
+    }
+    Directory(folder, "sources.json", "calibrated sources").open(made_of, overwrite=overwrite)
     report = SourcesReport(Path(directory))
     save_one = delayed(save, pure=False)
-    for first in range(0, len(sources), _BATCH):
-        batch = sources.partitions[first : first + _BATCH]
+    for first in range(0, len(partitions), _BATCH):
+        batch = partitions[first : first + _BATCH]
         tasks = [
             save_one(
                 calibrations,
                 resolved(partition),
-                sources.columns,
-                sources.margin,
+                columns,
+                margin,
                 folder / f"{partition.name}.{format_}",
             )
             for partition in batch
@@ -112,68 +113,13 @@ def _token_of(calibrations: Calibrations) -> str:
 # The directory
 
 
-def _check_apart(sources: CalibratedSources, folder: Path) -> None:
+def _check_apart(partitions: Sequence[Partition], folder: Path) -> None:
     """Refuse a directory in which sources lie: what is written would be taken for more of them."""
-    for partition in sources.partitions:
+    for partition in partitions:
         if isinstance(partition, FilePartition) and Path(partition.path).is_relative_to(folder):
             raise ValueError(
                 f"{folder} has {partition.name} of the sources in it; write to another directory"
             )
-
-
-def _prepare(
-    folder: Path, sources: CalibratedSources, format_: str, token: str, overwrite: bool
-) -> None:
-    """Make the directory, or find that it is one of sources that were calibrated alike."""
-    if not folder.parent.is_dir():
-        raise FileNotFoundError(f"cannot make {folder}: there is no {folder.parent}")
-    said = {
-        "layout": _LAYOUT,
-        "format": format_,
-        "columns": asdict(sources.columns),
-        "margin": str(sources.margin),  # JSON knows no infinity
-        "photo_calibs": token,
-    }
-    said = json.loads(json.dumps(said))
-    there = _said(folder)
-    differing = [] if there is None else [k for k in said if said[k] != there.get(k)]
-    if differing and not overwrite:
-        raise FileExistsError(
-            f"{folder} holds sources that were calibrated otherwise ({listed(differing)} differ); "
-            "choose another name, or replace them with overwrite=True (--overwrite)"
-        )
-    if differing:
-        for path in _files(folder, SUFFIXES):
-            path.unlink()
-    remove_abandoned(folder.rglob(TEMPORARY))
-    folder.mkdir(exist_ok=True)
-    if said != there:
-        with complete_first(folder / _SAID, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(said, indent=2) + "\n")
-
-
-def _said(folder: Path) -> dict[str, Any] | None:
-    """Return what a directory says of itself; None where there is nothing yet."""
-    if not folder.exists():
-        return None
-    if not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; sources need a directory")
-    try:
-        said = json.loads((folder / _SAID).read_text())
-    except FileNotFoundError:
-        if set(folder.iterdir()) - set(folder.glob(TEMPORARY)):
-            raise FileExistsError(
-                f"{folder} is not empty, and holds no calibrated sources ({_SAID} is not there); "
-                "choose another name"
-            ) from None
-        return None
-    except ValueError:
-        said = None
-    return said if isinstance(said, dict) else {}  # so that all of it differs
-
-
-def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.suffix in suffixes and path.is_file()]
 
 
 # What the tasks do
@@ -200,9 +146,9 @@ def save(
     except Exception as error:
         return _failed(partition.name, path, error)
     path.parent.mkdir(parents=True, exist_ok=True)
-    meta = {_TOKEN: token, _TALLY: tally.to_json(), _LEFT_OUT: json.dumps(left_out)}
+    meta = {TOKEN: token, _TALLY: tally.to_json(), _LEFT_OUT: json.dumps(left_out)}
     try:
-        write_table(path, _storable(table, path.suffix), meta)
+        write_table(path, table, meta)
     except (TypeError, ValueError) as error:  # of what it holds; not of the disk
         return _failed(partition.name, path, error)
     return Saved(partition.name, "written", tally, left_out)
@@ -228,57 +174,11 @@ def _kept(
 ) -> tuple[Tally, dict[str, str]] | None:
     """Return what a file says, if it is whole, made of the same, and no calibration came since."""
     try:
-        said = check_table(path)
-        if said.get(_TOKEN) != token:
+        meta = check_table(path)
+        if meta.get(TOKEN) != token:
             return None
-        tally, left_out = Tally.from_json(said[_TALLY]), json.loads(said[_LEFT_OUT])
+        tally, left_out = Tally.from_json(meta[_TALLY]), json.loads(meta[_LEFT_OUT])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     missing = np.array(sorted(tally.visits), np.int64)
     return (tally, left_out) if stack_of(calibrations, missing) is None else None
-
-
-def _storable(table: Table, suffix: str) -> Table:
-    """Return a table of what files can hold: some kinds of numbers; in FITS bytes, some units."""
-    columns = []
-    for column in table.itercols():
-        values, unit = signed(np.asarray(column)), column.unit
-        if suffix == ".fits":
-            unit = _fits_unit(unit)
-            if values.dtype.kind == "U":
-                values = np.strings.encode(values, "utf-8")
-        columns.append(Column(values, name=column.name, unit=unit, description=column.description))
-    return Table(columns, copy=False)
-
-
-def _fits_unit(unit: u.UnitBase | None) -> u.UnitBase | None:
-    """Return a unit that FITS has, or else one that is only a text."""
-    try:
-        return u.Unit(unit.to_string("fits")) if unit is not None else None
-    except ValueError:
-        return u.UnrecognizedUnit(str(unit))
-
-
-def signed(values: np.ndarray) -> np.ndarray:
-    """Return numbers of a kind that FITS and Parquet files can hold alike; others as they are.
-
-    Raises
-    ------
-    ValueError
-        If one is too large.
-
-    Examples
-    --------
-    >>> signed(np.array([40000], "u2")).dtype, signed(np.array([-1], "i1")).dtype
-    (dtype('int32'), dtype('int16'))
-    """
-    kind, size = values.dtype.kind, values.dtype.itemsize
-    if kind == "f" and size not in (4, 8):
-        return values.astype(np.float32 if size < 4 else np.float64)
-    if kind == "i" and size == 1:
-        return values.astype(np.int16)
-    if kind != "u":
-        return values
-    if size == 8 and values.size and values.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"{values.max()} is more than a signed number of 8 bytes can hold")
-    return values.astype(f"i{min(2 * size, 8)}")

@@ -11,7 +11,7 @@ from astropy.table import Table
 
 from ..sky.skymap import SkyMap
 from ..tables.catalog import Catalog
-from ..tables.rows import Field, as_table, dtype_of
+from ..tables.fields import Field, as_table, row_dtype
 
 __all__ = ["StarIndex", "StarReader", "Survey", "star_fields"]
 
@@ -21,7 +21,7 @@ _COLUMNS = ("id", "isolated_star_id", *_COORDINATES, "mag_std_noabs", "magErr_st
 _ENTRY = np.dtype([(name, np.int64) for name in ("tract", "partition", "count", "first", "last")])
 
 
-def star_fields(bands: Iterable[str], *, isolated: bool = True) -> tuple[Field, ...]:
+def star_fields(bands: Iterable[str], *, isolated: bool = True) -> dict[str, Field]:
     """Return the columns of a tract's stars.
 
     Parameters
@@ -32,19 +32,22 @@ def star_fields(bands: Iterable[str], *, isolated: bool = True) -> tuple[Field, 
 
     Examples
     --------
-    >>> [field.name for field in star_fields(["g"])]
+    >>> [*star_fields(["g"])]
     ['fgcm_id', 'isolated_star_id', 'ra', 'dec', 'mag_g', 'magErr_g', 'ngood_g']
     """
-    fields = [Field("fgcm_id", "i8", "", "id in the FGCM fit")]
+    whole, number = np.dtype(np.int64), np.dtype(np.float64)
+    fields = {"fgcm_id": Field(whole, description="id in the FGCM fit")}
     if isolated:
-        fields.append(Field("isolated_star_id", "i8", "", "id of the isolated star"))
-    fields.append(Field("ra", "f8", "deg", "right ascension"))
-    fields.append(Field("dec", "f8", "deg", "declination"))
+        fields["isolated_star_id"] = Field(whole, description="id of the isolated star")
+    fields["ra"] = Field(number, (), "deg", "right ascension")
+    fields["dec"] = Field(number, (), "deg", "declination")
     for band in bands:
-        fields.append(Field(f"mag_{band}", "f8", "mag", f"AB magnitude in {band}"))
-        fields.append(Field(f"magErr_{band}", "f8", "mag", f"error of the magnitude in {band}"))
-        fields.append(Field(f"ngood_{band}", "i4", "", f"good observations in {band}"))
-    return tuple(fields)
+        fields[f"mag_{band}"] = Field(number, (), "mag", f"AB magnitude in {band}")
+        fields[f"magErr_{band}"] = Field(number, (), "mag", f"error of the magnitude in {band}")
+        fields[f"ngood_{band}"] = Field(
+            np.dtype(np.int32), description=f"good observations in {band}"
+        )
+    return fields
 
 
 class Survey(NamedTuple):
@@ -123,7 +126,7 @@ class StarReader:
     sky_map: SkyMap
 
     @property
-    def fields(self) -> tuple[Field, ...]:
+    def fields(self) -> dict[str, Field]:
         """The columns."""
         return star_fields(self.bands, isolated="isolated_star_id" in self.catalog.columns)
 
@@ -175,7 +178,7 @@ class StarReader:
     ) -> Table:
         """Return the stars of a tract, which are where its entries in the index say."""
         shifts = self.shifts(offsets)
-        parts = [np.empty(0, dtype_of(self.fields))]
+        parts = [np.empty(0, row_dtype(self.fields))]
         for first, last in entries[["first", "last"]].tolist():
             mine = first + np.flatnonzero(self._tracts(first, last) == tract)
             parts.append(self._rows(mine, shifts))
@@ -204,7 +207,7 @@ class StarReader:
     def _rows(self, rows: slice | np.ndarray, shifts: Iterable[float]) -> np.ndarray:
         wanted = [name for name in _COLUMNS if name in self.catalog.columns]
         columns = self.catalog.read(wanted, rows)
-        out = np.empty(len(columns["id"]), dtype_of(self.fields))
+        out = np.empty(len(columns["id"]), row_dtype(self.fields))
         out["fgcm_id"] = columns["id"]
         if "isolated_star_id" in columns:
             out["isolated_star_id"] = columns["isolated_star_id"]

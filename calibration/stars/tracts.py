@@ -28,6 +28,8 @@ from ..run.problems import RunWarning
 from ..run.run import FgcmRun
 from ..sky.skymap import SkyMap
 from ..tables.catalog import Catalog
+from ..tables.directory import TOKEN, Directory
+from ..tables.files import SUFFIXES, check_format
 from ..texts import listed
 from .rows import StarIndex, StarReader
 from .shards import write_shards
@@ -211,12 +213,12 @@ class TractStars(Mapping[int, Delayed]):
         is put together from what the partitions have of it. A task holds about one partition,
         however large the catalog or a tract is, and has one file open, or two. Meanwhile a folder
         in ``directory``, which all workers must see, holds a second copy of the stars. A file gets
-        its name when all of it is written.
+        its name when all of it is written; those that are there and complete are kept.
 
         Parameters
         ----------
         directory : path
-            Made, if need be, in a folder that exists.
+            New, in a folder that exists, or empty, or one of these stars.
         name : str, optional
             Of a file, with ``{tract}`` for the tract; ends in ``.parquet`` or ``.fits``.
         tracts : iterable of int, optional
@@ -224,7 +226,7 @@ class TractStars(Mapping[int, Delayed]):
         meta : mapping, optional
             More to be said of each table: numbers and texts by names of up to 8 characters.
         overwrite : bool, optional
-            Whether files that are there are replaced.
+            Whether stars of another catalog, or under other names, are replaced: all of them.
         progress : callable, optional
             Called now and then with the number of tracts that were written since the last call.
 
@@ -236,7 +238,8 @@ class TractStars(Mapping[int, Delayed]):
         Raises
         ------
         FileExistsError
-            If a file is there, and ``overwrite`` is false; before any is written.
+            If the directory holds something else, or other stars, and ``overwrite`` is false;
+            before anything is written.
         ImportError
             If files are to be Parquet and pyarrow is not installed.
         KeyError
@@ -246,15 +249,58 @@ class TractStars(Mapping[int, Delayed]):
         ValueError
             If the name is not of this form, or a band has no offset.
         """
-        return write_shards(
-            self,
-            directory,
-            name,
-            tracts=tracts,
-            meta=meta,
-            overwrite=overwrite,
-            progress=progress,
+        _check_name(name)
+        wanted = self._wanted(tracts)
+        made_of = {
+            "name": name,
+            "stars": self.reader.catalog.fingerprint(),
+            "bands": list(self.reader.bands),
+            "sky_map": repr(self.reader.sky_map),
+            "offsets": self._shifts,
+            "meta": dict(meta or {}),
+        }
+        folder = Directory(Path(directory), "stars.json", "tract stars")
+        folder.open(made_of, overwrite=overwrite)
+        paths = {tract: folder.path / name.format(tract=tract) for tract in wanted}
+        token = tokenize(made_of)
+        check = delayed(folder.is_complete, pure=False)
+        complete = dask.compute(*(check(path, token) for path in paths.values()))
+        missing = [tract for tract, there in zip(paths, complete, strict=True) if not there]
+        more = {**(meta or {}), TOKEN: token}
+        self.put({tract: paths[tract] for tract in missing}, more, progress)
+        return paths
+
+    def put(
+        self,
+        paths: Mapping[int, Path],
+        meta: Mapping[str, Any],
+        progress: Callable[[int], Any] | None = None,
+    ) -> None:
+        """Write the files of some tracts, in the place of what is there; see `write`."""
+        write_shards(
+            self.reader,
+            self.shared,
+            self.index,
+            self.partitions,
+            self._shifts,
+            paths,
+            meta,
+            progress,
         )
+
+    def _wanted(self, tracts: Iterable[int] | None) -> list[int]:
+        """Return the tracts that are to be written, in ascending order."""
+        if tracts is None:
+            return list(self)
+        wanted = sorted({int(tract) for tract in tracts})
+        if unknown := [tract for tract in wanted if tract not in self]:
+            raise KeyError(f"tracts {listed(unknown)} have no stars; {len(self)} tracts have")
+        return wanted
+
+    @cached_property
+    def _shifts(self) -> list[float]:
+        offsets = self.offsets
+        return self.reader.shifts(offsets.compute() if isinstance(offsets, Delayed) else offsets)
 
     def __dask_tokenize__(self) -> tuple:
         return "TractStars", self._token
@@ -262,3 +308,16 @@ class TractStars(Mapping[int, Delayed]):
     @cached_property
     def _token(self) -> str:
         return tokenize(self.reader, self.offsets)
+
+
+def _check_name(name: str) -> None:
+    """Refuse names that are not a file for each tract."""
+    try:
+        differs = name.format(tract=0) != name.format(tract=1)
+    except (LookupError, ValueError):
+        differs = False
+    if not differs or not name.endswith(SUFFIXES):
+        raise ValueError(
+            f"name is {name!r}; it must hold {{tract}} and end in {' or '.join(SUFFIXES)}"
+        )
+    check_format(Path(name).suffix)

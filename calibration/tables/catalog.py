@@ -5,23 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .fits_read import FitsTable, fits_tables
-from .parquet import ParquetTable
-from .schema import Binding, Findings, Found, Schema, bind
-from .source import MemoryTable, Rows, Source
+from .fields import Field, filled
+from .files import open_tables
+from .reader import MemoryTable, Rows, TableReader
+from .schema import Binding, Findings, Schema, bind
 
-__all__ = ["SUFFIXES", "Catalog", "open_source"]
-
-SUFFIXES = {
-    "fits": (".fits", ".fits.gz", ".fit", ".fit.gz"),
-    "parquet": (".parquet", ".parq"),
-}
-"""How names of files end, by format."""
+__all__ = ["Catalog", "open_table"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +27,8 @@ class Catalog:
     Parameters
     ----------
     schema : Schema
-    source : Source
-        The table.
+    reader : TableReader
+        Of the table.
     bindings : mapping of str to Binding
         How each of the schema's columns that there are is read.
 
@@ -51,7 +44,7 @@ class Catalog:
     """
 
     schema: Schema
-    source: Source
+    reader: TableReader
     bindings: Mapping[str, Binding]
 
     @classmethod
@@ -73,24 +66,24 @@ class Catalog:
         TypeError, ValueError
             If it is not a table.
         """
-        source = open_source(data, schema)
-        findings = bind(schema, source.columns)
-        return cls(schema, source, findings.bindings), findings
+        reader = open_table(data, schema)
+        findings = bind(schema, reader.columns)
+        return cls(schema, reader, findings.bindings), findings
 
     @property
     def where(self) -> str:
         """How messages name it."""
-        return self.source.where
+        return self.reader.where
 
     @property
     def path(self) -> str | None:
         """Its file; None if it is in memory."""
-        return self.source.path
+        return self.reader.path
 
     @property
     def meta(self) -> dict[str, Any]:
         """What is said of the table as a whole: a header's cards."""
-        return self.source.meta
+        return self.reader.meta
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -108,7 +101,7 @@ class Catalog:
         return self.bindings[column].shape
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.reader)
 
     def __repr__(self) -> str:
         title = self.schema.title if self.path is None else f"{self.schema.title}, {self.where}"
@@ -138,20 +131,20 @@ class Catalog:
             If the file is gone, was changed or is damaged.
         """
         names = self._names(columns)
-        return self._converted(names, self.source.read(self._sources(names), rows))
+        return self._converted(names, self.reader.read(self._sources(names), rows))
 
     def blocks(self, columns: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
         """Yield columns as `read` does, of all rows, a few megabytes at a time."""
         names = self._names(columns)
-        for block in self.source.blocks(self._sources(names)):
+        for block in self.reader.blocks(self._sources(names)):
             yield self._converted(names, block)
 
     def fingerprint(self) -> str:
         """Return a checksum of its file, ``sha256:...``, read now in blocks, or of its arrays."""
-        return self.source.fingerprint()
+        return self.reader.fingerprint()
 
     def __dask_tokenize__(self) -> tuple:
-        return "Catalog", self.schema.name, self.source.__dask_tokenize__()
+        return "Catalog", self.schema.name, self.reader.__dask_tokenize__()
 
     def _names(self, columns: Iterable[str] | None) -> list[str]:
         names = list(self.bindings if columns is None else columns)
@@ -168,20 +161,22 @@ class Catalog:
         return {name: self._column(name, table) for name in names}
 
     def _column(self, name: str, table: Mapping[str, np.ndarray]) -> np.ndarray:
-        sources, shape, factor = self.bindings[name]
-        first = table[sources[0]]
-        values = first if len(sources) == 1 else np.stack([table[s] for s in sources], axis=-1)
-        values = values.reshape(len(first), *shape)
+        names, shape, factor = self.bindings[name]
+        parts = [table[part] for part in names]
+        values = parts[0] if len(parts) == 1 else np.ma.stack(parts, axis=-1)
+        values, missing = filled(values.reshape(len(parts[0]), *shape))
         kind = self.schema.by_name[name].kind
-        if kind == "U":
-            return np.strings.rstrip(values.astype(str))
-        if kind == "i":
+        if kind == "i" and missing is not None:
+            raise ValueError(f"{self.where}: {missing.sum()} values of {name} are missing")
+        if kind != "f":
             return values
-        values = values.astype(np.float64, copy=False)
+        values = values.astype(np.float64, copy=missing is not None)
+        if missing is not None:
+            values[missing] = np.nan
         return values if factor == 1 else values * factor
 
 
-def open_source(data: Any, schema: Schema) -> Source:
+def open_table(data: Any, schema: Schema) -> TableReader:
     """Return the table that a path, Table, mapping or structured array holds.
 
     Of a FITS file with several tables, the one with most of the schema's columns; all of them
@@ -189,10 +184,7 @@ def open_source(data: Any, schema: Schema) -> Source:
     """
     if not isinstance(data, str | os.PathLike):
         return MemoryTable(data, f"the {schema.title}")
-    path = Path(data)
-    if path.name.endswith(SUFFIXES["parquet"]):
-        return ParquetTable(path)
-    tables = fits_tables(path)
+    tables = open_tables(data)
     bound = [len(bind(schema, table.columns).bindings) for table in tables]
     if schema.joined and sum(count > 0 for count in bound) > 1:
         return JoinedTable(t for t, count in zip(tables, bound, strict=True) if count)
@@ -204,14 +196,14 @@ class JoinedTable:
 
     Parameters
     ----------
-    tables : iterable of FitsTable
+    tables : iterable of TableReader
     """
 
-    def __init__(self, tables: Iterable[FitsTable]) -> None:
+    def __init__(self, tables: Iterable[TableReader]) -> None:
         self._tables = tuple(tables)
         self.where, self.path = self._tables[0].where, self._tables[0].path
         self._table_of = {name: t for t in reversed(self._tables) for name in t.columns}
-        self.columns: dict[str, Found] = {n: t.columns[n] for n, t in self._table_of.items()}
+        self.columns: dict[str, Field] = {n: t.columns[n] for n, t in self._table_of.items()}
         self.meta = {k: v for t in reversed(self._tables) for k, v in t.meta.items()}
 
     def __len__(self) -> int:

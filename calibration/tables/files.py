@@ -1,76 +1,170 @@
-"""One product as a FITS or Parquet file: all of it or nothing, with checksums of all that it says.
+"""Tables as files, by what their names end in: opened, read, written and checked.
 
-Plain tables, which other tools read.
+There is one reader and one writer for each format; here is the list of them. What is written is
+plain: astropy, pyarrow, pandas and polars read it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from astropy.table import Table
 
 from mapreduce.io.stream import complete_first
 
-from . import parquet
+from .fields import Field, as_table, fields_of
 from .fits_checksum import check_fits
-from .fits_write import write_fits_rows
+from .fits_reader import fits_tables
+from .fits_writer import FitsWriter
+from .parquet_reader import ParquetTable, pyarrow
+from .parquet_writer import ParquetWriter, check_parquet
+from .reader import TableReader
 
-__all__ = ["SUFFIXES", "check_table", "read_table", "write_table"]
+__all__ = [
+    "ENDINGS",
+    "SUFFIXES",
+    "TableWriter",
+    "check_format",
+    "check_table",
+    "open_tables",
+    "read_table",
+    "table_writer",
+    "write_table",
+]
 
-_CHECKSUM = "CHECKSUM"
+ENDINGS = {
+    "fits": (".fits", ".fits.gz", ".fit", ".fit.gz"),
+    "parquet": (".parquet", ".parq"),
+}
+"""How names of files that are read end, by format."""
+
+SUFFIXES = (".fits", ".parquet")
+"""What the names of files that are written may end in."""
 
 
-def write_table(
-    path: str | os.PathLike[str], table: Table, meta: Mapping[str, Any] | None = None
-) -> None:
-    """Write a table to a ``.fits`` or ``.parquet`` file, all of it or nothing.
+class TableWriter(Protocol):
+    """A table that is being written."""
 
-    Units of columns, in FITS their descriptions, and ``table.meta`` are kept. FITS files have
-    checksums of headers and data, Parquet files of their pages and of what the table says. What is
-    there is replaced.
+    def write(self, rows: Mapping[str, np.ndarray] | np.ndarray) -> None:
+        """Write a block: an (n, ...) array for each column, masked where values are missing."""
+
+
+def open_tables(path: str | os.PathLike[str]) -> list[TableReader]:
+    """Return what reads the tables of a file: of FITS there may be several.
+
+    Raises
+    ------
+    ImportError
+        If it is Parquet and pyarrow is not installed.
+    OSError
+        If it is missing, damaged, or of another format.
+    ValueError
+        If there is no table.
+    """
+    if Path(path).name.endswith(ENDINGS["parquet"]):
+        return [ParquetTable(path)]
+    return [*fits_tables(path)]
+
+
+def check_format(suffix: str) -> None:
+    """Check that files whose names end so can be written.
+
+    Raises
+    ------
+    ImportError
+        If they are Parquet and pyarrow is not installed.
+    ValueError
+        If there is no such format.
+    """
+    if suffix not in SUFFIXES:
+        raise ValueError(f"a table ends in {' or '.join(SUFFIXES)}, not {suffix!r}")
+    if suffix == ".parquet":
+        pyarrow()
+
+
+@contextmanager
+def table_writer(
+    path: str | os.PathLike[str],
+    fields: Mapping[str, Field],
+    meta: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+) -> Iterator[TableWriter]:
+    """Give out what writes a file block by block; the file gets its name when all is written.
+
+    FITS files have checksums of headers and data, Parquet files of their pages and of all that the
+    table says.
 
     Parameters
     ----------
     path : path
-    table : Table
-        Of columns of signed numbers, truth values or texts.
+        Ends in ``.fits`` or ``.parquet``.
+    fields : mapping of str to Field
+        The columns.
     meta : mapping, optional
-        More to be said of the table: numbers and texts by names of up to 8 characters.
+        What is said of the table: numbers and texts by names of up to 8 characters.
+    overwrite : bool, optional
+        Whether a file that is there is replaced.
 
     Raises
     ------
+    FileExistsError
+        If the file is there, and is not to be replaced.
+    ImportError
+        If it is to be Parquet and pyarrow is not installed.
     OSError
         If it cannot be written.
     TypeError
-        If a column holds something else.
+        If a column is of a kind that the format does not have.
     ValueError
         If the name ends in something else.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> fields = {"id": Field(np.dtype("i8")), "mag": Field(np.dtype("f8"), (), "mag", "AB")}
+    >>> with TemporaryDirectory() as place:
+    ...     with table_writer(f"{place}/a.fits", fields, {"TRACT": 7}) as file:
+    ...         file.write({"id": np.array([1, 2]), "mag": np.array([18.5, 19.5])})
+    ...         file.write({"id": np.array([3]), "mag": np.array([18.5])})
+    ...     table = Table.read(f"{place}/a.fits")
+    >>> table["mag"].tolist(), table["mag"].unit, table.meta["TRACT"]
+    ([18.5, 19.5, 18.5], Unit("mag"), 7)
     """
     path = Path(path)
-    if path.suffix not in _WRITERS:
-        raise ValueError(f"{path}: a table ends in {' or '.join(_WRITERS)}")
-    for column in table.itercols():
-        if column.dtype.kind not in "bifSU":
-            raise TypeError(
-                f"column {column.name} is {column.dtype}; signed numbers, truth values and texts "
-                "can be kept"
-            )
-    try:
-        with complete_first(path, overwrite=True) as temporary:
-            _WRITERS[path.suffix](temporary, table, {**table.meta, **(meta or {})})
-    except OSError as error:
-        error.filename = os.fspath(path)  # that of a full disk has none
-        raise
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path}: a table ends in {' or '.join(SUFFIXES)}")
+    kind = FitsWriter if path.suffix == ".fits" else ParquetWriter
+    with complete_first(path, overwrite) as temporary:
+        try:
+            with kind(temporary, fields, meta) as writer:
+                yield writer
+        except OSError as error:
+            if error.errno and error.filename in (None, os.fspath(temporary)):
+                error.filename = os.fspath(path)  # that of a full disk has none
+            raise
+
+
+def write_table(
+    path: str | os.PathLike[str],
+    table: Table,
+    meta: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = True,
+) -> None:
+    """Write a table to a file at once, with ``table.meta`` and more; see `table_writer`."""
+    said = {**table.meta, **(meta or {})}
+    with table_writer(path, fields_of(table), said, overwrite=overwrite) as file:
+        file.write({column.name: column for column in table.itercols()})
 
 
 def check_table(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """Return what a file that `write_table` wrote says of its table, once it is seen to be whole.
+    """Return what a file that we wrote says of its table, once it is seen to be whole.
 
     Raises
     ------
@@ -81,7 +175,7 @@ def check_table(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     """
     path = Path(path)
     try:
-        return _CHECKERS[path.suffix](path)
+        return check_fits(path.read_bytes()) if path.suffix == ".fits" else check_parquet(path)
     except FileNotFoundError:
         raise
     except (EOFError, OSError, ValueError, LookupError, TypeError) as error:
@@ -89,7 +183,7 @@ def check_table(path: str | os.PathLike[str]) -> Mapping[str, Any]:
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:
-    """Read a table that `write_table` wrote, all of it, and check that it is undamaged.
+    """Read a table that we wrote, all of it, and check that it is undamaged.
 
     Raises
     ------
@@ -100,70 +194,11 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     --------
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as place:
-    ...     write_table(Path(place, "a.fits"), Table({"x": [1.5, 2.5]}, meta={"VISIT": 3}))
-    ...     table = read_table(Path(place, "a.fits"))
+    ...     write_table(f"{place}/a.fits", Table({"x": [1.5, 2.5]}, meta={"VISIT": 3}))
+    ...     table = read_table(f"{place}/a.fits")
     >>> table["x"].tolist(), table.meta["VISIT"]
     ([1.5, 2.5], 3)
     """
-    path = Path(path)
     check_table(path)
-    return Table.read(path, hdu=1) if path.suffix == ".fits" else parquet.read_parquet(path)
-
-
-# FITS
-
-
-def _write_fits(path: Path, table: Table, meta: Mapping[str, Any]) -> None:
-    said = {
-        c.name: ("" if c.unit is None else c.unit.to_string("fits"), c.description or "")
-        for c in table.itercols()
-    }
-    write_fits_rows(path, said, table, meta)
-
-
-def _checked_fits(path: Path) -> Mapping[str, Any]:
-    return check_fits(path.read_bytes())
-
-
-# Parquet
-
-
-def _write_parquet(path: Path, table: Table, meta: Mapping[str, Any]) -> None:
-    columns, units = _parts(table)
-    said = {key: v if isinstance(v, str) else json.dumps(v) for key, v in meta.items()}
-    said[_CHECKSUM] = _table_sum(columns, units, said)
-    parquet.write_parquet(path, columns, units=units, meta=said)
-
-
-def _checked_parquet(path: Path) -> dict[str, Any]:
-    """Return what a file says of its table, once pages and table are seen to be whole."""
-    said = parquet.check_parquet(path)
-    if _CHECKSUM in said:
-        others = {key: value for key, value in said.items() if key != _CHECKSUM}
-        if _table_sum(*_parts(parquet.read_parquet(path)), others) != said[_CHECKSUM]:
-            raise ValueError("the table is not the one that was written")
-    return said
-
-
-def _parts(table: Table) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the columns of a table, and the units of those that have one."""
-    columns = {column.name: np.asarray(column) for column in table.itercols()}
-    return columns, {c.name: c.unit.to_string() for c in table.itercols() if c.unit is not None}
-
-
-def _table_sum(
-    columns: Mapping[str, np.ndarray], units: Mapping[str, str], said: Mapping[str, str]
-) -> str:
-    """Return the checksum of a table; Parquet has none for what stands outside of the pages."""
-    shapes = [(n, c.dtype.kind, c.shape, units.get(n, "")) for n, c in columns.items()]
-    digest = hashlib.sha256(repr((shapes, sorted(said.items()))).encode())
-    for column in columns.values():
-        texts = column.dtype.kind in "SU"
-        digest.update(repr(column.tolist()).encode() if texts else np.ascontiguousarray(column))
-    return digest.hexdigest()
-
-
-_WRITERS = {".fits": _write_fits, ".parquet": _write_parquet}
-_CHECKERS = {".fits": _checked_fits, ".parquet": _checked_parquet}
-SUFFIXES = tuple(_WRITERS)
-"""What the names of files may end in."""
+    (table,) = open_tables(path)
+    return as_table(table.read(list(table.columns)), table.columns, table.meta)

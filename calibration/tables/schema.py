@@ -16,9 +16,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 import astropy.units as u
-import numpy as np
 
-__all__ = ["Binding", "Column", "Findings", "Found", "Schema", "bind"]
+from .fields import Field
+
+__all__ = ["Binding", "Column", "Findings", "Schema", "bind"]
 
 _KINDS = {"i": "iu", "f": "fiu", "U": "SU"}  # what is taken for a whole number, a number, a text
 _WORDS = {"i": "whole numbers", "f": "numbers", "U": "text"}
@@ -102,28 +103,6 @@ class Schema:
         return {column.name: column for column in self.columns}
 
 
-@dataclass(frozen=True)
-class Found:
-    """A column that a table has.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        Of one value.
-    shape : tuple of int
-        Of a row's values.
-    unit : str
-        Empty if the table does not say.
-    fault : str
-        Why it can't be read, if it can't.
-    """
-
-    dtype: np.dtype
-    shape: tuple[int, ...] = ()
-    unit: str = ""
-    fault: str = ""
-
-
 class Binding(NamedTuple):
     """How a column of a schema is read from a table.
 
@@ -157,13 +136,13 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
 
-def bind(schema: Schema, table: Mapping[str, Found]) -> Findings:
+def bind(schema: Schema, table: Mapping[str, Field]) -> Findings:
     """Find the columns of a schema in a table, by their names or other names, and check them.
 
     Parameters
     ----------
     schema : Schema
-    table : mapping of str to Found
+    table : mapping of str to Field
         The table's columns.
 
     Returns
@@ -173,8 +152,9 @@ def bind(schema: Schema, table: Mapping[str, Found]) -> Findings:
 
     Examples
     --------
+    >>> import numpy as np
     >>> schema = Schema("dust", "dust", (Column("visit", "i"), Column("angle", unit="rad")))
-    >>> found = bind(schema, {"VISIT": Found(np.dtype("i8")), "angle": Found(np.dtype("S3"))})
+    >>> found = bind(schema, {"VISIT": Field(np.dtype("i8")), "angle": Field(np.dtype("S3"))})
     >>> found.bindings["visit"].sources
     ('VISIT',)
     >>> found.errors
@@ -203,14 +183,14 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "")
 
 
-def _names(table: Mapping[str, Found]) -> dict[str, tuple[str, ...]]:
+def _names(table: Mapping[str, Field]) -> dict[str, tuple[str, ...]]:
     names: dict[str, tuple[str, ...]] = defaultdict(tuple)
     for name in table:
         names[_plain(name)] += (name,)
     return names
 
 
-def _parts(table: Mapping[str, Found]) -> dict[str, tuple[str, ...]]:
+def _parts(table: Mapping[str, Field]) -> dict[str, tuple[str, ...]]:
     """Return columns named like scaling_0, scaling_1, ... by what they have in common, in order."""
     numbered: dict[str, dict[int, str]] = defaultdict(dict)
     for name in table:
@@ -225,7 +205,7 @@ def _parts(table: Mapping[str, Found]) -> dict[str, tuple[str, ...]]:
 
 def _sources(
     column: Column,
-    table: Mapping[str, Found],
+    table: Mapping[str, Field],
     names: Mapping[str, tuple[str, ...]],
     parts: Mapping[str, tuple[str, ...]],
 ) -> tuple[str, ...]:
@@ -241,14 +221,14 @@ def _sources(
     return ()
 
 
-def _missing(column: Column, table: Mapping[str, Found]) -> str:
+def _missing(column: Column, table: Mapping[str, Field]) -> str:
     text = f"there is no column {column.name} ({column.wanted})"
     close = get_close_matches(column.name, table, 2)
     return f"{text}; did you mean {' or '.join(close)}?" if close else text
 
 
 def _bind_column(
-    column: Column, sources: tuple[str, ...], table: Mapping[str, Found], findings: Findings
+    column: Column, sources: tuple[str, ...], table: Mapping[str, Field], findings: Findings
 ) -> None:
     """Add a column to what was found, or what is wrong with it."""
     found = table[sources[0]]

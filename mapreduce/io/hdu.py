@@ -24,9 +24,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from astropy.io import fits
 
-__all__ = ["Hdu", "listed", "open_hdu", "open_unchanged", "read_table", "scan"]
+__all__ = ["BLOCK", "Hdu", "listed", "open_hdu", "open_unchanged", "read_table", "scan"]
 
-_BLOCK = 2880
+BLOCK = 2880
 _FACTS = frozenset(
     "XTENSION BITPIX NAXIS PCOUNT GCOUNT GROUPS EXTNAME EXTVER EXTTYPE BSCALE BZERO BLANK "
     "ZIMAGE ZBITPIX ZNAXIS ZBLANK CCDNUM DATAMODL AR_HDU INSTRUME PLVER PSFMODEL".split()
@@ -209,7 +209,7 @@ def _open(path: str) -> BinaryIO:
 
 
 def _padded(size: int) -> int:
-    return -(-size // _BLOCK) * _BLOCK
+    return -(-size // BLOCK) * BLOCK
 
 
 def _next_hdu(
@@ -217,14 +217,14 @@ def _next_hdu(
 ) -> Hdu | None:
     """Read the header at an offset; None where the file, or what is FITS of it, has ended."""
     file.seek(start)
-    header = file.read(_BLOCK)
+    header = file.read(BLOCK)
     if index == 0 and not header.startswith(b"SIMPLE  ="):
         raise OSError(f"{path} is not a FITS file: it starts with {header[:16]!r}")
     if index > 0 and not header.startswith(b"XTENSION="):
         return None
     while not _has_end(header):
-        more = file.read(_BLOCK)
-        if len(more) < _BLOCK:
+        more = file.read(BLOCK)
+        if len(more) < BLOCK:
             raise OSError(
                 f"{path} is truncated: the header of HDU {index} starts at byte {start} "
                 f"and has no END in the {len(header) + len(more)} bytes there are"
@@ -249,7 +249,7 @@ def _next_hdu(
 
 
 def _has_end(header: bytes) -> bool:
-    last = header[-_BLOCK:]
+    last = header[-BLOCK:]
     return any(last[i : i + 8] == b"END     " for i in range(0, len(last), 80))
 
 

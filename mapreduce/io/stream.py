@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -171,14 +171,23 @@ def is_store(path: Path) -> bool:
     return any((path / name).is_file() for name in _STORE_FILES)
 
 
-def check_free(path: Path, overwrite: bool, *, folder: bool = False) -> None:
+def check_free(
+    path: Path, overwrite: bool, *, folder: Callable[[Path], bool] | None = None
+) -> None:
     """Refuse a target that exists, unless it is of the kind and to be replaced, or has no folder.
+
+    Parameters
+    ----------
+    path : Path
+    overwrite : bool
+    folder : callable, optional
+        For what is a folder: whether one that exists is of the kind that may be replaced.
 
     Raises
     ------
     FileExistsError
-        If it exists and ``overwrite`` is false, or it is not a file, or with ``folder`` not a zarr
-        store: those are never replaced.
+        If it exists and ``overwrite`` is false, or it is not a file, or not such a folder: those
+        are never replaced.
     FileNotFoundError
         If the folder it is to lie in does not exist.
     """
@@ -188,14 +197,18 @@ def check_free(path: Path, overwrite: bool, *, folder: bool = False) -> None:
         return
     if not overwrite:
         raise FileExistsError(f"{path} exists; overwrite=True (--overwrite) replaces it")
-    if path.is_dir() != folder or (folder and not is_store(path)):
-        kind = "a zarr store" if folder else "a file"
+    if path.is_dir() != (folder is not None) or (folder is not None and not folder(path)):
+        kind = "a file" if folder is None else "of the kind that is written"
         raise FileExistsError(f"{path} exists and is not {kind}; remove it, or choose another name")
 
 
 @contextlib.contextmanager
-def complete_first(path: Path, overwrite: bool, *, folder: bool = False) -> Iterator[Path]:
+def complete_first(
+    path: Path, overwrite: bool, *, folder: Callable[[Path], bool] | None = None
+) -> Iterator[Path]:
     """Give out a temporary name in the same folder; rename when all is done, remove when it fails.
+
+    See `check_free` for the parameters.
 
     Examples
     --------
@@ -210,7 +223,7 @@ def complete_first(path: Path, overwrite: bool, *, folder: bool = False) -> Iter
     try:
         yield temporary
         check_free(path, overwrite, folder=folder)
-        if folder and path.exists():
+        if folder is not None and path.exists():
             _exchange(temporary, path)
         else:
             os.replace(temporary, path)
@@ -219,12 +232,12 @@ def complete_first(path: Path, overwrite: bool, *, folder: bool = False) -> Iter
 
 
 def remove_abandoned(temporary: Iterable[Path]) -> None:
-    """Remove files like `TEMPORARY` that killed runs left; not what another is writing now."""
+    """Remove what is like `TEMPORARY` and killed runs left; not what another is writing now."""
     now = time.time()
     for path in temporary:
         with contextlib.suppress(OSError):
             if now - path.stat().st_mtime > _ABANDONED:
-                path.unlink()
+                _remove(path)
 
 
 def _exchange(new: Path, path: Path) -> None:

@@ -181,11 +181,11 @@ def write(
     if compression not in (None, *_COMPRESSORS):
         raise ValueError(f'compression is "lz4", "zstd" or None, got {compression!r}')
     asked = None if chunks is None else size_pair("chunks", chunks)[::-1]
-    check_free(path, overwrite, folder=True)
+    check_free(path, overwrite, folder=is_store)
     _check_dtypes(exposure)
     _description(exposure)
     hdus = None if is_dask_collection(exposure.psf) else psf_hdus(exposure.psf)
-    with complete_first(path, overwrite, folder=True) as temporary:
+    with complete_first(path, overwrite, folder=is_store) as temporary:
         group = zarr.create_group(temporary.absolute())
         targets = {
             name: _created(group, name, exposure, asked or _default_chunks(plane), compression)

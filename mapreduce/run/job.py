@@ -108,7 +108,7 @@ def exposure_over(job: Job, name: str, box: Box, planes: Planes, table: np.ndarr
     widths = {width for part in ("core", "expanded") for width in table[part]["width"].tolist()}
     for plane, array in exposure.planes.items():
         setattr(exposure, plane, _read_only(array, widths))
-    # A WCS must not be shared between threads: astropy releases before 7.2 corrupt coordinates.
+    # A copy: astropy does not promise that threads may share a WCS (astropy/astropy#19174).
     exposure.wcs = None if shell["wcs"] is None else shell["wcs"].deepcopy()
     return exposure
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from astropy.io import fits
 from astropy.table import Table
 
-from calibration.tables.parquet import write_parquet
 from tests.conftest import DATA
 
 RUN = DATA / "fgcm_run"
@@ -68,6 +70,23 @@ def write(folder, tables, kind="fits", names=FILES):
         meta = {"BANDS": table.meta["BANDS"]} if "BANDS" in table.meta else None
         write_parquet(path, columns, units=units, meta=meta, rows_per_group=7)
     return folder
+
+
+def write_parquet(path, columns, units=None, meta=None, rows_per_group=None):
+    """Write a Parquet file as others do, with units and what is said of the table."""
+    arrays, fields = [], []
+    for name, values in columns.items():
+        values = np.asarray(values)
+        values = values.astype(values.dtype.newbyteorder("="))
+        array = pa.array(values.reshape(-1))
+        if values.ndim > 1:
+            array = pa.FixedSizeListArray.from_arrays(array, math.prod(values.shape[1:]))
+        unit = (units or {}).get(name)
+        fields.append(pa.field(name, array.type, metadata={"unit": unit} if unit else None))
+        arrays.append(array)
+    texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in (meta or {}).items()}
+    table = pa.table(arrays, schema=pa.schema(fields, metadata=texts))
+    pq.write_table(table, path, row_group_size=rows_per_group)
 
 
 def hdu_of(table):

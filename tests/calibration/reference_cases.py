@@ -8,18 +8,18 @@ import pytest
 from calibration import FgcmRun, ProductsConfig
 from calibration.reference.measure import reference_offsets
 from calibration.sky.healpix import pixel_of
-from calibration.tables.parquet import write_parquet
+from tests.calibration.fgcm_cases import write_parquet
 
 BANDS = ("g", "r")
 OFFSETS = {"g": 0.03, "r": -0.05}
 ARCSEC = 1 / 3600
 
 
-def make_stars(count=3000, seed=1, width=2.0, centre=(359.5, 20.0)):
+def make_stars(count=3000, seed=1, width=2.0, center=(359.5, 20.0)):
     """Return standard stars, as the catalog has them, and their true magnitudes."""
     rng = np.random.default_rng(seed)
-    ra = centre[0] + width * (rng.random(count) - 0.5)
-    dec = centre[1] + width * (rng.random(count) - 0.5)
+    ra = center[0] + width * (rng.random(count) - 0.5)
+    dec = center[1] + width * (rng.random(count) - 0.5)
     r = rng.uniform(16, 19, count)
     truth = {"g": r + rng.uniform(0.2, 1.2, count), "r": r}
     magnitudes = np.stack([truth[band] for band in BANDS], axis=1)

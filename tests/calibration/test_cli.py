@@ -206,9 +206,9 @@ def test_interrupt(folder, monkeypatch):
         ("products run out --set atmosphere_table=nope", 1, "or do without: atmosphere_output=Fa"),
         ("products run out --set reference_calibration=yes", 1, "physical_filter_map lacks SIM-G"),
         ("products run", 2, "Missing argument 'OUT'"),
-        ("simulate-run a/b", 1, "there is no folder"),
+        ("simulate-run a/b", 1, "there is no a"),
         ("simulate-run new --visits 0", 1, "a run needs visits"),
-        ("simulate-run run", 1, "run is not empty; overwrite=True (--overwrite) replaces"),
+        ("simulate-run run", 1, "run is not empty, and holds no tables of a simulated run"),
     ],
 )
 def test_mistakes_are_told_in_one_line(folder, words, code, message):

@@ -55,8 +55,8 @@ def worst_area(camera, *, detectors=None):
     Astropy gets each detector as a TAN-SIP WCS and is differentiated numerically.
     """
     wcs = {detector.id: exact_wcs(detector, REFERENCE) for detector in camera.values()}
-    centres = [area_on_sky(wcs[d.id], *np.array(d.box.centre)) for d in camera.values()]
-    unit = np.median(np.sqrt(centres)) ** 2
+    centers = [area_on_sky(wcs[d.id], *np.array(d.box.centre)) for d in camera.values()]
+    unit = np.median(np.sqrt(centers)) ** 2
     worst = 0.0
     for detector in camera.values():
         x, y = pixels(detector.box)

@@ -40,7 +40,7 @@ def exact_wcs(detector, boresight):
     """
     pixel, yaw = detector.pixel_size[0], np.radians(detector.yaw)
     rotation = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
-    centre = detector.refpos - rotation.T @ detector.offset / pixel + 1
+    center = detector.refpos - rotation.T @ detector.offset / pixel + 1
     turn = np.radians(boresight.rotation)
     to_sky = np.array([[-np.cos(turn), np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     coeffs = dict(enumerate(detector.transform.coeffs))
@@ -52,15 +52,15 @@ def exact_wcs(detector, boresight):
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = "RA---TAN-SIP", "DEC--TAN-SIP"
     wcs.wcs.crval = boresight.ra, boresight.dec
-    wcs.wcs.crpix = centre
+    wcs.wcs.crpix = center
     wcs.wcs.cd = np.degrees(detector.transform.plate_scale) * pixel * to_sky @ rotation
-    wcs.sip = Sip(along_x, along_x.T.copy(), None, None, centre)
+    wcs.sip = Sip(along_x, along_x.T.copy(), None, None, center)
     wcs.wcs.set()
     return wcs
 
 
 def area_on_sky(wcs, x, y, step=4.0):
-    """Differentiate an astropy WCS numerically; area of a pixel about its centre, in sr."""
+    """Differentiate an astropy WCS numerically; area of a pixel about its center, in sr."""
     lon_e, lat_e = np.radians(wcs.all_pix2world(x + step, y, 0))
     lon_w, lat_w = np.radians(wcs.all_pix2world(x - step, y, 0))
     lon_n, lat_n = np.radians(wcs.all_pix2world(x, y + step, 0))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from dask.base import tokenize
 
-from calibration.config.config import ColourTerm, ProductsConfig
+from calibration.config.config import ColorTerm, ProductsConfig
 
 CONTRACT = {
     "physical_filter_map": {},
@@ -30,7 +30,7 @@ YAML = """
 physical_filter_map: {SIM-G: g, SIM-Y: y}
 reference_calibration: yes
 magnitude_error_floor: 1e-3
-colour_terms:
+color_terms:
   g: {primary: g, secondary: r, c1: -0.02}
 seed: 7
 """
@@ -41,7 +41,7 @@ seed = 7
 [physical_filter_map]
 SIM-G = "g"
 SIM-Y = "y"
-[colour_terms.g]
+[color_terms.g]
 primary = "g"
 secondary = "r"
 c1 = -0.02
@@ -61,7 +61,7 @@ def test_files(tmp_path, suffix, text):
         physical_filter_map={"SIM-G": "g", "SIM-Y": "y"},
         reference_calibration=True,
         magnitude_error_floor=0.001,
-        colour_terms={"g": ColourTerm(primary="g", secondary="r", c1=-0.02)},
+        color_terms={"g": ColorTerm(primary="g", secondary="r", c1=-0.02)},
         seed=7,
     )
     assert config.band("SIM-Y") == "y"
@@ -76,11 +76,25 @@ def test_files(tmp_path, suffix, text):
     assert ProductsConfig.open(tmp_path / "empty.yaml") == ProductsConfig()
 
 
+@pytest.mark.parametrize(("suffix", "text"), [("yaml", YAML), ("toml", TOML)])
+def test_files_with_the_old_name_of_a_field(tmp_path, suffix, text):
+    new, old, both = (tmp_path / f"{name}.{suffix}" for name in ("new", "old", "both"))
+    new.write_text(text)
+    old.write_text(text.replace("color_terms", "colour_terms"))
+    with pytest.warns(FutureWarning, match=rf"old\.{suffix}: colour_terms is now .* color_terms"):
+        config = ProductsConfig.open(old)
+    assert config == ProductsConfig.open(new)
+    empty = "colour_terms: {}\n" if suffix == "yaml" else "[colour_terms]\n"
+    both.write_text(f"{text}{empty}")
+    with pytest.raises(ValueError, match=rf"both\.{suffix}: there are both color_terms and colour"):
+        ProductsConfig.open(both)
+
+
 def test_overrides():
     config = ProductsConfig(physical_filter_map={"A": "a"}, cycle_number=3).with_overrides(
         [
             "physical_filter_map.B.2=b",
-            "colour_terms.g={primary: g, secondary: r}",
+            "color_terms.g={primary: g, secondary: r}",
             "reference_match_radius=1e-1",
             "tract_stars=false",
             "output_format=parquet",
@@ -90,7 +104,7 @@ def test_overrides():
         ]
     )
     assert config.physical_filter_map == {"A": "a", "B.2": "b"}
-    assert config.colour_terms["g"].c2 == 0
+    assert config.color_terms["g"].c2 == 0
     assert config.reference_match_radius == 0.1
     assert (config.tract_stars, config.output_format) == (False, "parquet")
     assert (config.cycle_number, config.seed) == (None, 4)
@@ -111,13 +125,13 @@ WRONG = [
     ("cycle_number", -2, ValueError, "cycle_number is at least 0, got -2"),
     ("physical_filter_map", ["g"], TypeError, r"physical_filter_map is a mapping, got \['g'\]"),
     ("physical_filter_map", {"A": 3}, TypeError, r"physical_filter_map\['A'\] is a text, got 3"),
-    ("colour_terms", {"g": 0.1}, TypeError, r"colour_terms\['g'\] is a mapping with primary"),
-    ("colour_terms", {"g": {"primary": "g"}}, TypeError, r"colour_terms\['g'\]: .*secondary"),
+    ("color_terms", {"g": 0.1}, TypeError, r"color_terms\['g'\] is a mapping with primary"),
+    ("color_terms", {"g": {"primary": "g"}}, TypeError, r"color_terms\['g'\]: .*secondary"),
     (
-        "colour_terms",
+        "color_terms",
         {"g": {"primary": "g", "secondary": "r", "c3": 1}},
         TypeError,
-        r"colour_terms\['g'\]: there is no field c3; fields: primary, secondary, c0",
+        r"color_terms\['g'\]: there is no field c3; fields: primary, secondary, c0",
     ),
 ]
 
@@ -135,15 +149,15 @@ def test_wrong_values(tmp_path, name, value, error, message):
 
 
 def test_unknown_fields(tmp_path):
-    message = "there is no field color_terms; did you mean colour_terms"
+    message = "there is no field colr_terms; did you mean color_terms"
     with pytest.raises(TypeError, match=message):
-        ProductsConfig(color_terms={})
+        ProductsConfig(colr_terms={})
     with pytest.raises(TypeError, match=message):
-        ProductsConfig().replace(color_terms={})
+        ProductsConfig().replace(colr_terms={})
     with pytest.raises(TypeError, match=message):
-        ProductsConfig().with_overrides(["color_terms.g=1"])
+        ProductsConfig().with_overrides(["colr_terms.g=1"])
     path = tmp_path / "products.toml"
-    path.write_text("color_terms = {}")
+    path.write_text("colr_terms = {}")
     with pytest.raises(TypeError, match=f"products.toml: {message}"):
         ProductsConfig.open(path)
     with pytest.raises(TypeError, match="there is no field x; fields: physical_filter_map, refer"):
@@ -184,10 +198,10 @@ def test_missing_file(tmp_path):
         ProductsConfig.open(tmp_path / "no.yaml")
 
 
-def test_bands_and_colour_terms():
+def test_bands_and_color_terms():
     with pytest.raises(KeyError, match="physical filter 'U' is not in physical_filter_map; there:"):
         ProductsConfig(physical_filter_map={"A": "a"}).band("U")
-    term = ColourTerm(primary="g", secondary="r", c0=0.5, c1=0.25, c2=0.125)
+    term = ColorTerm(primary="g", secondary="r", c0=0.5, c1=0.25, c2=0.125)
     np.testing.assert_array_equal(term.apply(np.array([20.0, 21.0]), 18.0), [21.5, 23.375])
     with pytest.raises(AttributeError):
         ProductsConfig().seed = 3

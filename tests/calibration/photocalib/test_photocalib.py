@@ -71,7 +71,7 @@ def test_single_precision_catalogs_are_calibrated_in_double():
     np.testing.assert_array_equal(flux, inst.astype("f8") * photo_calib.field(3.25, 4))
 
 
-def test_the_mean_is_by_default_that_at_the_centre():
+def test_the_mean_is_by_default_that_at_the_center():
     photo_calib = make_photo_calib()
     assert photo_calib.mean == photo_calib.field.center
     assert photo_calib.box == BOX
@@ -213,14 +213,14 @@ def test_tables_come_back(tmp_path, suffix, kind):
         "nJy", "nJy", "nJy", "mag"
     ]  # fmt: skip
     np.testing.assert_allclose(
-        table["zpt"], visit.to_magnitude(1.0, detector=[3, 5, 7], **centres())
+        table["zpt"], visit.to_magnitude(1.0, detector=[3, 5, 7], **centers())
     )
     assert VisitPhotoCalib.from_table(table) == visit
     table.write(tmp_path / f"a.{suffix}")
     assert VisitPhotoCalib.from_table(kind.read(tmp_path / f"a.{suffix}")) == visit
 
 
-def centres():
+def centers():
     _, members = make_visit()
     x, y = np.transpose([members[i].box.centre for i in (3, 5, 7)])
     return {"x": x, "y": y}

@@ -155,7 +155,7 @@ def test_the_pixel_area_and_every_factor_are_in_the_product():
     assert len(found) == 3
 
 
-def test_mean_is_at_the_centre_and_its_error_that_of_the_zeropoint():
+def test_mean_is_at_the_center_and_its_error_that_of_the_zeropoint():
     rows = make_rows()
     found = visit_photo_calib(7, rows, ones())
     for detector, photo_calib in found.items():

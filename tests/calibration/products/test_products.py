@@ -18,7 +18,12 @@ from dask.delayed import Delayed
 from calibration import AtmosphereTable, VisitPhotoCalib
 from calibration.config.config import ProductsConfig
 from calibration.photocalib.zeropoints import CalibrationWarning
-from calibration.products.build import Setup, build_products, make_photo_calib
+from calibration.products.build import (
+    Setup,
+    build_products,
+    check_jacobian,
+    make_photo_calib,
+)
 from calibration.run.problems import RunWarning
 from calibration.run.run import FgcmRun
 from calibration.tables.catalog import Catalog
@@ -142,7 +147,7 @@ def test_ten_thousand_visits_are_made_when_they_are_asked_for(monkeypatch):
             made.append(args[0])
             super().__init__(*args, **options)
 
-    monkeypatch.setattr("calibration.products.build.Delayed", CountedDelayed)
+    monkeypatch.setattr("calibration.products.per_visit.Delayed", CountedDelayed)
     make_products()
     few = len(made)
     run = FgcmRun(**many_visits(10_000), camera=RUN / "camera.ecsv")
@@ -261,6 +266,18 @@ def test_the_jacobian_of_one_tract_alone(tract, stars):
         other = make_products(with_it, compose_wcs_jacobian=False)
     assert alone.photo_calibs[VISIT].compute() == other.photo_calibs[VISIT].compute()
     assert make_products(with_it).photo_calibs[VISIT].compute()[3].field.order == (6, 6)
+
+
+def test_the_jacobian_is_composed_if_the_stars_were_built_with_it():
+    check_jacobian(make_run(), ProductsConfig())  # nobody says
+    built_without = FgcmRun.open(RUN, tract=9813, jacobian_applied=False)
+    with pytest.raises(ValueError, match="tract 9813 were built without the WCS Jacobian"):
+        check_jacobian(built_without, ProductsConfig())
+    check_jacobian(built_without, ProductsConfig(compose_wcs_jacobian=False))
+    built_with = FgcmRun.open(RUN, tract=5, jacobian_applied=True)
+    check_jacobian(built_with, ProductsConfig())
+    with pytest.warns(RunWarning, match="tract 5 were built with the WCS Jacobian, but"):
+        check_jacobian(built_with, ProductsConfig(compose_wcs_jacobian=False))
 
 
 # Numbers

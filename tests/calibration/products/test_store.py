@@ -18,10 +18,10 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-import calibration.tables.files
 from calibration import Camera, TransmissionCurve, VisitPhotoCalib
 from calibration.products.store import Store
 from calibration.run.run import FgcmRun
+from calibration.tables.fits_writer import FitsWriter
 from tests.calibration.fgcm_cases import RUN, tables, write
 from tests.calibration.products_cases import (
     CONFIG,
@@ -100,7 +100,7 @@ def test_parquet_files_reopen_with_pyarrow(originals):
     table = pq.read_table(originals / "parquet" / "photo_calibs" / f"{VISIT}.parquet")
     assert table["detector"].to_pylist() == list(photo_calib)
     assert table["mean"].to_pylist() == photo_calib.mean.tolist()
-    assert table.schema.field("mean").metadata == {b"unit": b"nJy"}
+    assert table.schema.field("mean").metadata[b"unit"] == b"nJy"
     coefficients = np.array(table["coefficients"].to_pylist()).reshape(8, 6, 6)
     np.testing.assert_array_equal(coefficients, photo_calib.coefficients)
     curve = pq.read_table(originals / "parquet" / "atmospheres" / f"{VISIT}.parquet")
@@ -136,8 +136,9 @@ def test_provenance(store):
         "dtype": "float64",
         "shape": [6, 6],
         "unit": "nJy",
-        "description": "",
+        "description": "Chebyshev series in y and x of the flux of one unit",
     }
+    assert all(column["description"] for c in said["schema"].values() for column in c.values())
     assert said["schema"]["atmospheres"]["wavelength"]["unit"] == "Angstrom"
     for name, columns in said["schema"].items():
         assert read(store, name, VISIT, store.name).colnames == [*columns]
@@ -265,7 +266,7 @@ def test_some_visits_first(tmp_path, originals):
 
 
 def test_batches_of_visits(tmp_path, originals, monkeypatch):
-    monkeypatch.setattr("calibration.products.write._BATCH", 2)
+    monkeypatch.setattr("calibration.products.write.BATCH", 2)
     tables, progress = count(monkeypatch, "open_atmosphere"), []
     assert states(write_again(tmp_path / "fits", progress=progress.append)) == ALL
     assert progress == [2, 2, 1]
@@ -431,16 +432,15 @@ def test_a_directory_that_is_read_only(originals, tmp_path):
 
 
 def test_a_full_disk(tmp_path, originals, monkeypatch):
-    original, room = calibration.tables.files._WRITERS[".fits"], [4]
+    original, room = FitsWriter.write, [4]
 
-    def until_full(path, *args):
+    def until_full(writer, rows):
+        original(writer, rows)
         if not room[0]:
-            path.write_bytes(b"half of it")
             raise OSError(errno.ENOSPC, "No space left on device")
         room[0] -= 1
-        original(path, *args)
 
-    monkeypatch.setitem(calibration.tables.files._WRITERS, ".fits", until_full)
+    monkeypatch.setattr(FitsWriter, "write", until_full)
     store = tmp_path / "fits"
     with dask.config.set(scheduler="synchronous"):
         with pytest.raises(OSError, match=r"No space left on device: '.*\.fits'") as caught:
@@ -451,7 +451,7 @@ def test_a_full_disk(tmp_path, originals, monkeypatch):
         assert set(found) < set(expected)  # no temporary files
         del found["provenance.json"]
         assert found.items() < expected.items()
-        monkeypatch.setitem(calibration.tables.files._WRITERS, ".fits", original)
+        monkeypatch.setattr(FitsWriter, "write", original)
         report = write_again(store)
     assert sum(counts["kept"] for counts in report.counts.values()) == 4
     assert files(store) == expected
@@ -460,19 +460,18 @@ def test_a_full_disk(tmp_path, originals, monkeypatch):
 KILLED = """
 import os, signal
 import dask
-from calibration.tables import files
+from calibration.tables.fits_writer import FitsWriter
 from tests.calibration.products_cases import make_products
 
-original, room = files._WRITERS[".fits"], [3]
+original, room = FitsWriter.write, [3]
 
-def until_killed(path, *args):
+def until_killed(writer, rows):
+    original(writer, rows)
     if not room[0]:
-        path.write_bytes(b"half of it")
         os.kill(os.getpid(), signal.SIGKILL)
     room[0] -= 1
-    original(path, *args)
 
-files._WRITERS[".fits"] = until_killed
+FitsWriter.write = until_killed
 with dask.config.set(scheduler="synchronous"):
     make_products().write({store!r})
 """

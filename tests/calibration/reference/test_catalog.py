@@ -11,7 +11,7 @@ from astropy.table import Table
 from calibration.reference.catalog import ReferenceCatalog, ReferenceWarning
 from calibration.reference.measure import reference_offsets
 from calibration.sky.matching import angle, unit_vectors
-from calibration.tables.parquet import write_parquet
+from tests.calibration.fgcm_cases import write_parquet
 from tests.calibration.reference_cases import (
     BANDS,
     CONFIG,
@@ -86,7 +86,7 @@ def test_of_a_hats_catalog_only_what_is_near_is_read(tmp_path):
     folder = write_hats(tmp_path / "cat", both, (4, 5))
     reference = ReferenceCatalog.open(folder)
     delayed = reference_offsets(make_run(STARS), CONFIG, reference)
-    near = {part.path for part in reference.catalog.source.near(359.5, 20.0, 3.0).partitions}
+    near = {part.path for part in reference.catalog.reader.near(359.5, 20.0, 3.0).partitions}
     gone = [p for p in folder.glob("dataset/*/*/*.parquet") if str(p) not in near]
     assert gone
     for path in gone:
@@ -101,9 +101,9 @@ def test_of_a_hats_catalog_only_what_is_near_is_read(tmp_path):
 @pytest.mark.parametrize("radius", [0.2, 1.0])
 def test_stars_within_a_radius_are_read_in_the_order_of_the_catalog(radius, tmp_path):
     Table(TABLE).write(tmp_path / "reference.fits")
-    centres = [359.5, 0.1], [20.0, 20.1]
-    stars = ReferenceCatalog.open(tmp_path / "reference.fits").read(["r"], *centres, radius)
-    positions, middles = unit_vectors(TABLE["ra"], TABLE["dec"]), unit_vectors(*centres)
+    centers = [359.5, 0.1], [20.0, 20.1]
+    stars = ReferenceCatalog.open(tmp_path / "reference.fits").read(["r"], *centers, radius)
+    positions, middles = unit_vectors(TABLE["ra"], TABLE["dec"]), unit_vectors(*centers)
     apart = angle(np.linalg.norm(positions[:, None] - middles, axis=-1)).min(axis=1)
     near = apart <= radius
     assert 50 < near.sum() < 2700
@@ -190,7 +190,7 @@ def test_partitions_must_have_the_same_columns(tmp_path):
     folder = write_hats(tmp_path / "cat", TABLE, (4, 5))
     path = max(folder.glob("dataset/Norder=5/*/*.parquet"))
     write_parquet(path, {name: np.ones(3, "f4") for name in TABLE})
-    with pytest.raises(ValueError, match=r"column ra of dataset.Norder=5.* is Found\(dtype.*32"):
+    with pytest.raises(ValueError, match=r"column ra of dataset.Norder=5.* is Field\(dtype.*32"):
         compute(table=folder)
 
 

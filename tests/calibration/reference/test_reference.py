@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from calibration import ColourTerm, FgcmRun, ProductsConfig
+from calibration import ColorTerm, FgcmRun, ProductsConfig
 from calibration.reference import measure as reference_module
 from calibration.reference.catalog import MissingBandError, ReferenceCatalog, ReferenceWarning
+from calibration.reference.comparison import EDGES
 from calibration.reference.measure import reference_offsets
-from calibration.reference.offsets import EDGES
 from calibration.reference.sample import sample_pixels
-from calibration.sky.healpix import centre, corners, pixel_of
+from calibration.sky.healpix import center, corners, pixel_of
 from tests.calibration.reference_cases import (
     ARCSEC,
     BANDS,
@@ -99,7 +99,7 @@ def test_a_pixel_is_reported_for_each_band():
         assert abs(row["zero_point"] - OFFSETS[row["band"]]) < 5 * row["error"]
         assert 0.008 < row["scatter"] < 0.015
         assert row["used"]
-        assert [row["ra"], row["dec"]] == pytest.approx(centre(row["pixel"], 64))
+        assert [row["ra"], row["dec"]] == pytest.approx(center(row["pixel"], 64))
     for band, (matches, kept) in found.residuals.items():
         rows = report[report["band"] == band]
         assert matches.sum() == rows["n_matches"].sum()
@@ -204,12 +204,12 @@ def test_faint_reference_stars_take_no_part():
 
 
 def test_each_star_has_its_own_reference_star():
-    """A brighter neighbour of every reference star, farther away, changes nothing."""
-    neighbours = {name: values.copy() for name, values in TABLE.items()}
-    neighbours["dec"] += 0.2 * ARCSEC
+    """A brighter neighbor of every reference star, farther away, changes nothing."""
+    neighbors = {name: values.copy() for name, values in TABLE.items()}
+    neighbors["dec"] += 0.2 * ARCSEC
     for band in BANDS:
-        neighbours[f"{band}_flux"] *= 5
-    both = {name: np.concatenate([TABLE[name], neighbours[name]]) for name in TABLE}
+        neighbors[f"{band}_flux"] *= 5
+    both = {name: np.concatenate([TABLE[name], neighbors[name]]) for name in TABLE}
     found, alone = compute(table=both), compute()
     np.testing.assert_array_equal(found.pixels["n_matches"], alone.pixels["n_matches"])
     for band in BANDS:
@@ -221,7 +221,7 @@ def test_reference_stars_beyond_the_border_are_matched():
     pixel = pixel_of(45.0, 20.0, 64)
     ra, dec = corners(pixel, 64, step=40)
     inside = 0.9999
-    middle = centre(pixel, 64)
+    middle = center(pixel, 64)
     ra, dec = (m + inside * (e - m) for m, e in zip(middle, (ra, dec), strict=True))
     outside = 1.0002
     stars, truth = make_stars(count=160)
@@ -244,7 +244,7 @@ def test_reference_stars_beyond_the_border_are_matched():
 
 @pytest.mark.parametrize("dec", [89.9, -89.9])
 def test_pixels_may_lie_about_a_pole(dec):
-    stars, truth = make_stars(count=800, centre=(0.0, 0.0))
+    stars, truth = make_stars(count=800, center=(0.0, 0.0))
     rng = np.random.default_rng(5)
     ra = rng.uniform(0, 360, 800)
     stars |= {
@@ -260,50 +260,46 @@ def test_pixels_may_lie_about_a_pole(dec):
     assert abs(found["g"] - OFFSETS["g"]) < 3e-3
 
 
-# Colour terms
+# Color terms
 
 
-def test_a_colour_term_carries_the_reference_into_the_standard_band():
-    term = ColourTerm(primary="G", secondary="R", c0=0.01, c1=0.2, c2=-0.05)
-    colour = TRUTH["g"] - TRUTH["r"]
-    bent = {"g": TRUTH["g"] - term.c0 - term.c1 * colour - term.c2 * colour**2}
+def test_a_color_term_carries_the_reference_into_the_standard_band():
+    term = ColorTerm(primary="G", secondary="R", c0=0.01, c1=0.2, c2=-0.05)
+    color = TRUTH["g"] - TRUTH["r"]
+    bent = {"g": TRUTH["g"] - term.c0 - term.c1 * color - term.c2 * color**2}
     table = make_reference(STARS, bent | {"r": TRUTH["r"]}, noise=1e-4)
     for band in BANDS:  # the term is of magnitudes without an offset
         for name in ("flux", "fluxErr"):
             table[f"{band}_{name}"] *= 10 ** (0.4 * OFFSETS[band])
-    # The colour of the reference stars is not quite that of the standard stars.
-    reference_colour = bent["g"] - TRUTH["r"]
+    # The color of the reference stars is not quite that of the standard stars.
+    reference_color = bent["g"] - TRUTH["r"]
     expected = np.median(
-        bent["g"]
-        + term.c0
-        + term.c1 * reference_colour
-        + term.c2 * reference_colour**2
-        - TRUTH["g"]
+        bent["g"] + term.c0 + term.c1 * reference_color + term.c2 * reference_color**2 - TRUTH["g"]
     )
     names = {f"{b}_{n}": f"{b.upper()}_{n}" for b in BANDS for n in ("flux", "fluxErr")}
     table = {names.get(name, name): values for name, values in table.items()}
-    terms = {"g": term, "r": ColourTerm(primary="R", secondary="R")}
-    found = compute(table=table, config=CONFIG.replace(colour_terms=terms))
+    terms = {"g": term, "r": ColorTerm(primary="R", secondary="R")}
+    found = compute(table=table, config=CONFIG.replace(color_terms=terms))
     assert abs(found["g"] - expected) < 5e-3
     assert abs(found["r"]) < 1e-3
-    without = {b: ColourTerm(primary=b.upper(), secondary=b.upper()) for b in BANDS}
-    plain = compute(table=table, config=CONFIG.replace(colour_terms=without))
+    without = {b: ColorTerm(primary=b.upper(), secondary=b.upper()) for b in BANDS}
+    plain = compute(table=table, config=CONFIG.replace(color_terms=without))
     assert abs(plain["g"] - expected) > 0.05
 
 
-def test_a_reference_star_needs_both_bands_of_a_colour_term():
+def test_a_reference_star_needs_both_bands_of_a_color_term():
     table = {name: values.copy() for name, values in TABLE.items()}
     table["r_flux"][::2] = np.nan
-    terms = {"g": ColourTerm(primary="g", secondary="r")}
-    rows = compute(table=table, config=CONFIG.replace(colour_terms=terms)).pixels
+    terms = {"g": ColorTerm(primary="g", secondary="r")}
+    rows = compute(table=table, config=CONFIG.replace(color_terms=terms)).pixels
     g, r = (rows[rows["band"] == band] for band in BANDS)
     np.testing.assert_array_equal(g["n_matches"], r["n_matches"])
     assert np.all(g["n_matches"] < g["n_selected"])
 
 
-def test_the_colour_adds_to_the_error_of_a_pixel():
-    terms = {"g": ColourTerm(primary="g", secondary="r", c1=0.5)}
-    wide = compute(config=CONFIG.replace(colour_terms=terms)).pixels["error"][0]
+def test_the_color_adds_to_the_error_of_a_pixel():
+    terms = {"g": ColorTerm(primary="g", secondary="r", c1=0.5)}
+    wide = compute(config=CONFIG.replace(color_terms=terms)).pixels["error"][0]
     plain = compute().pixels["error"][0]
     assert wide / plain == pytest.approx(np.sqrt((1.5**2 + 0.5**2 + 0.34) / 1.34), rel=0.1)
 
@@ -442,23 +438,23 @@ def test_a_reference_of_another_place_is_such_an_error():
         compute(table=table)
 
 
-def test_an_absent_band_is_an_error_unless_a_colour_term_maps_it():
+def test_an_absent_band_is_an_error_unless_a_color_term_maps_it():
     table = {name.replace("g_", "G_"): values for name, values in TABLE.items()}
     run = make_run(STARS)
     with pytest.raises(MissingBandError, match=r"no magnitudes of g \(g_flux, g_fluxErr\)"):
         reference_offsets(run, CONFIG, table)
-    terms = {"g": ColourTerm(primary="G", secondary="y")}
-    with pytest.raises(MissingBandError, match=r"no magnitudes of y .* it has G, r.*colour_terms"):
-        reference_offsets(run, CONFIG.replace(colour_terms=terms), table)
-    terms = {"g": ColourTerm(primary="G", secondary="r")}
-    found = compute(table=table, config=CONFIG.replace(colour_terms=terms))
+    terms = {"g": ColorTerm(primary="G", secondary="y")}
+    with pytest.raises(MissingBandError, match=r"no magnitudes of y .* it has G, r.*color_terms"):
+        reference_offsets(run, CONFIG.replace(color_terms=terms), table)
+    terms = {"g": ColorTerm(primary="G", secondary="r")}
+    found = compute(table=table, config=CONFIG.replace(color_terms=terms))
     assert found.offsets == compute().offsets
 
 
-def test_a_colour_term_of_no_band_is_a_warning():
-    terms = {"G": ColourTerm(primary="g", secondary="r")}
-    with pytest.warns(ReferenceWarning, match="colour terms of G are not used: .* has g, r"):
-        reference_offsets(make_run(STARS), CONFIG.replace(colour_terms=terms), TABLE)
+def test_a_color_term_of_no_band_is_a_warning():
+    terms = {"G": ColorTerm(primary="g", secondary="r")}
+    with pytest.warns(ReferenceWarning, match="color terms of G are not used: .* has g, r"):
+        reference_offsets(make_run(STARS), CONFIG.replace(color_terms=terms), TABLE)
 
 
 def test_positions_that_are_none_are_left_out_with_a_warning():
@@ -519,7 +515,7 @@ def test_a_picture_of_the_whole_sky(tmp_path):
     rng = np.random.default_rng(0)
     pixels = found.pixels.copy()
     pixels["pixel"] = rng.integers(0, 12 * 64**2, len(pixels))
-    pixels["ra"], pixels["dec"] = centre(np.asarray(pixels["pixel"]), 64)
+    pixels["ra"], pixels["dec"] = center(np.asarray(pixels["pixel"]), 64)
     pixels["used"][:2] = False
     figure = replace(found, pixels=pixels).plot()
     figure.savefig(tmp_path / "sky.pdf")

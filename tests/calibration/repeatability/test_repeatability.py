@@ -28,7 +28,6 @@ from calibration.run.problems import RunWarning
 from calibration.run.run import FgcmRun
 from calibration.simulate.run import simulate_run
 from calibration.tables.files import read_table
-from calibration.tables.parquet import read_parquet
 
 FILTERS = {"SIM-G": "g", "SIM-R": "r", "SIM-I": "i", "SIM-I2": "i", "SIM-Z": "z"}
 CONFIG = ProductsConfig(physical_filter_map=FILTERS, atmosphere_output=False, tract_stars=False)
@@ -74,13 +73,13 @@ def assert_same(one, other):
 def true_magnitudes(folder, run):
     """Return magnitudes with the true zeropoints, as photoCalibs, in place of the fitted ones.
 
-    The truth has them at the centres of detectors. How they vary over a detector, for a filter, is
+    The truth has them at the centers of detectors. How they vary over a detector, for a filter, is
     what is left of the differences from the stars' true magnitudes, a polynomial of second order.
     """
     observations = StarObservations.open(folder)
     flat = StarMagnitudes(run, CONFIG, true_stack(folder, run), observations)
     stars = Table.read(folder / "truth_stars.fits")
-    seen = read_parquet(folder / "fgcmStarObservations.parquet")
+    seen = read_table(folder / "fgcmStarObservations.parquet")
     group, _, error, _, after = (np.concatenate(p) for p in zip(*flat.blocks(), strict=True))
     residual = after - np.asarray(stars["mag"]).reshape(-1)[group]
     visits = run.visit_rows(columns=["visit", "physicalFilter"])
@@ -159,14 +158,14 @@ def mean_star(folder, filters):
     kelvin = np.median(Table.read(folder / "truth_stars.fits")["teff"])
     star = wave**-3.0 / np.expm1(1.43877735e8 / wave / kelvin)  # f_nu
 
-    def colour(band):
+    def color(band):
         return -2.5 * np.log10((star / wave * band).sum(-1) / (band / wave).sum(-1))
 
     standard = {**{name: name for name in FILTERS}, "SIM-I2": "SIM-I"}
     curves = table.interpolate(parameters)
     return [
-        colour(np.asarray(passbands[f"{name}_DET"]).T * np.interp(wave, table.wavelengths, curve))
-        - colour(np.asarray(passbands[standard[name]]))
+        color(np.asarray(passbands[f"{name}_DET"]).T * np.interp(wave, table.wavelengths, curve))
+        - color(np.asarray(passbands[standard[name]]))
         for name, curve in zip(filters, curves, strict=True)
     ]
 
@@ -307,7 +306,7 @@ def test_magnitudes_of_which_much_was_taken_out(folder, found, observations, jac
     products = build_products(FgcmRun.open(folder / "run"), CONFIG)
     table, ids = as_fgcm_is_given_them(products.run, observations, jacobian)
     stars = StarObservations(table, ids[::-1])
-    assert stars.normalised
+    assert stars.normalized
     assert_same(measure_repeatability(products, observations=stars), found)
 
 

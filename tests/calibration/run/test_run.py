@@ -18,14 +18,22 @@ from astropy.table import Table, vstack
 from dask.base import tokenize
 
 from calibration.camera.camera import Camera
-from calibration.config.config import ProductsConfig
 from calibration.photocalib.zeropoints import NoZeropointError
-from calibration.run.checks import check_jacobian
 from calibration.run.problems import RunWarning
 from calibration.run.run import FgcmRun
-from calibration.tables.fits_read import FitsTable
-from calibration.tables.parquet import ParquetTable, write_parquet
-from tests.calibration.fgcm_cases import FILES, RUN, hdu_of, tables, upper, write, write_alone
+from calibration.run.visit_index import VisitIndex
+from calibration.tables.fits_reader import FitsTable
+from calibration.tables.parquet_reader import ParquetTable
+from tests.calibration.fgcm_cases import (
+    FILES,
+    RUN,
+    hdu_of,
+    tables,
+    upper,
+    write,
+    write_alone,
+    write_parquet,
+)
 
 VISIT = 60600004
 
@@ -208,7 +216,7 @@ def test_opening_reads_key_columns_only(tmp_path, kind, monkeypatch):
     tracemalloc.stop()
     assert asked == {"visit", "detector"}
     assert peak < min(size / 3, 12e6)  # blocks of 4 MiB, and not the table
-    index = run._index["zeropoints"]
+    index = VisitIndex.of(run.zeropoints, "detector")
     assert index.order is None
     assert len(pickle.dumps(run.zeropoints)) < 10_000
     assert len(pickle.dumps(index)) < 30 * len(index)
@@ -714,19 +722,15 @@ def test_fit_cycles(tmp_path, run):
 
 def test_one_tract(run):
     assert (run.tract, run.jacobian_applied) == (None, None)
-    check_jacobian(run, ProductsConfig())
     built_without = FgcmRun.open(RUN, tract=9813, jacobian_applied=False)
     assert "of tract 9813" in repr(built_without)
-    with pytest.raises(ValueError, match="tract 9813 were built without the WCS Jacobian"):
-        check_jacobian(built_without, ProductsConfig())
-    check_jacobian(built_without, ProductsConfig(compose_wcs_jacobian=False))
     stars = tables()["standard_stars"]
     stars.meta |= {"WCSJACOB": True, "TRACT": 5}
     built_with = FgcmRun.open(RUN, standard_stars=stars)
     assert (built_with.tract, built_with.jacobian_applied) == (5, True)
-    check_jacobian(built_with, ProductsConfig())
-    with pytest.warns(RunWarning, match="tract 5 were built with the WCS Jacobian, but"):
-        check_jacobian(built_with, ProductsConfig(compose_wcs_jacobian=False))
+    stars.meta |= {"WCSJACOB": "maybe", "TRACT": "north"}
+    with pytest.raises(ValueError, match=r"card TRACT .*'north'\n.*WCSJACOB .*'maybe' is not true"):
+        FgcmRun.open(RUN, standard_stars=stars)
 
 
 def test_a_run_without_some_catalogs():

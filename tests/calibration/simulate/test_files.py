@@ -13,6 +13,7 @@ from astropy.table import Table
 import calibration.simulate.run as simulate
 from calibration import Camera, FgcmRun, ProductsConfig
 from calibration.simulate.run import FILES, simulate_camera, simulate_run
+from tests.calibration.products_cases import stamps
 
 BANDS = {"SIM-G": "g", "SIM-R": "r", "SIM-I": "i", "SIM-Z": "z"}
 SMALL = {"n_visits": 6, "n_stars": 60}
@@ -30,7 +31,7 @@ def folder(tmp_path_factory):
 
 def test_files_open_without_a_complaint(folder):
     run = FgcmRun.open(folder)
-    assert sorted(os.listdir(folder)) == sorted(FILES)
+    assert sorted(os.listdir(folder)) == sorted([*FILES, "simulation.json"])
     assert run.warnings == run.check() == ()
     assert run.bands == ("g", "r", "i", "z")
     assert run.physical_filters == tuple(BANDS)
@@ -70,7 +71,9 @@ def test_same_seed_same_bytes(tmp_path, monkeypatch):
 def test_observations_are_optional(tmp_path):
     camera = simulate_camera(3, 1, width=100, height=90)
     run = simulate_run(tmp_path / "run", camera=camera, observations=False, **SMALL)
-    assert sorted(os.listdir(tmp_path / "run")) == sorted({*FILES} - {"fgcmStarObservations.fits"})
+    assert sorted(os.listdir(tmp_path / "run")) == sorted(
+        {*FILES, "simulation.json"} - {"fgcmStarObservations.fits"}
+    )
     stars = run.standard_stars.read()
     assert stars["ngood"].max() > 0
     assert (stars["ntotal"] >= stars["ngood"]).all()
@@ -102,15 +105,15 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     path.mkdir()  # an empty one will do
     simulate_run(path, **SMALL)
     first = (path / "fgcmZeropoints.fits").read_bytes()
-    with pytest.raises(FileExistsError, match=r"run is not empty; overwrite=True"):
+    with pytest.raises(FileExistsError, match=r"made otherwise \(seed differ\).* overwrite"):
         simulate_run(path, seed=1, **SMALL)
     assert (path / "fgcmZeropoints.fits").read_bytes() == first
     simulate_run(path, seed=1, overwrite=True, **SMALL)
     assert (path / "fgcmZeropoints.fits").read_bytes() != first
     (path / "thesis.txt").touch()
-    with pytest.raises(FileExistsError, match=r"more than a simulated run: thesis\.txt"):
+    with pytest.raises(FileExistsError, match=r"run exists and is not of the kind that is written"):
         simulate_run(path, overwrite=True, **SMALL)
-    assert sorted(os.listdir(path)) == sorted([*FILES, "thesis.txt"])
+    assert sorted(os.listdir(path)) == sorted([*FILES, "simulation.json", "thesis.txt"])
     assert os.listdir(tmp_path) == ["run"]
 
 
@@ -123,9 +126,9 @@ def test_a_run_that_fails_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(simulate, "star_rows", full)  # when most is written
     for name, overwrite in (("new", False), ("old", True)):
         with pytest.raises(OSError, match="no space left"):
-            simulate_run(tmp_path / name, overwrite=overwrite, **SMALL)
+            simulate_run(tmp_path / name, seed=1, overwrite=overwrite, **SMALL)
     assert os.listdir(tmp_path) == ["old"]
-    assert sorted(os.listdir(tmp_path / "old")) == sorted(FILES)
+    assert sorted(os.listdir(tmp_path / "old")) == sorted([*FILES, "simulation.json"])
 
 
 def test_a_run_that_cannot_be_moved_leaves_the_old_one(tmp_path, monkeypatch):
@@ -139,13 +142,24 @@ def test_a_run_that_cannot_be_moved_leaves_the_old_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "rename", fails)
     with pytest.raises(OSError, match="not today"):
-        simulate_run(tmp_path / "run", overwrite=True, **SMALL)
+        simulate_run(tmp_path / "run", seed=1, overwrite=True, **SMALL)
     assert os.listdir(tmp_path) == ["run"]
-    assert sorted(os.listdir(tmp_path / "run")) == sorted(FILES)
+    assert sorted(os.listdir(tmp_path / "run")) == sorted([*FILES, "simulation.json"])
+
+
+def test_what_is_complete_is_kept(tmp_path):
+    path = tmp_path / "run"
+    simulate_run(path, **SMALL)
+    before = stamps(path)
+    simulate_run(path, **SMALL)
+    assert stamps(path) == before
+    (path / "refcat.fits").unlink()
+    simulate_run(path, **SMALL)
+    assert (path / "refcat.fits").exists()
 
 
 def test_wrong_places(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
+    with pytest.raises(FileNotFoundError, match="cannot make .*: there is no"):
         simulate_run(tmp_path / "no" / "run")
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError, match="is a file"):

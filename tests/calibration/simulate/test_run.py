@@ -257,7 +257,7 @@ def test_zeropoints_are_those_of_the_photons(run, table):
     np.testing.assert_allclose(zeropoints["fgcmZpt"][known], relative[known], rtol=1e-12)
 
 
-def test_chromatic_term_is_what_colour_does_to_the_mean_star(run, table, atmosphere):
+def test_chromatic_term_is_what_color_does_to_the_mean_star(run, table, atmosphere):
     passbands, rows = table("fgcmStandardPassbands"), table("fgcmZeropoints")
     wavelengths = np.array(passbands["wavelength"])
     star = black_body(np.sqrt(3800 * 8000), wavelengths)

@@ -89,13 +89,13 @@ def test_a_known_ring():
 
 
 @pytest.mark.parametrize("sky_map", [RingsSkyMap(37, 77.7), RingsSkyMap(1), HealpixSkyMap(16)])
-def test_every_tract_has_its_centre(sky_map):
+def test_every_tract_has_its_center(sky_map):
     tracts = np.arange(sky_map.n_tracts)
-    ra, dec = sky_map.centre(tracts)
+    ra, dec = sky_map.center(tracts)
     np.testing.assert_array_equal(sky_map.tract(ra, dec), tracts)
     assert (ra >= 0).all()
     assert (ra < 360).all()
-    one = sky_map.centre(3 % sky_map.n_tracts)
+    one = sky_map.center(3 % sky_map.n_tracts)
     assert np.ndim(one[0]) == np.ndim(one[1]) == 0
 
 
@@ -153,9 +153,9 @@ def test_positions_that_are_not_on_the_sky(sky_map):
 def test_tracts_that_do_not_exist(sky_map):
     for tract in (-1, sky_map.n_tracts):
         with pytest.raises(ValueError, match=rf"no tract {tract}; .*0 to {sky_map.n_tracts - 1}"):
-            sky_map.centre([0, tract])
+            sky_map.center([0, tract])
     with pytest.raises(TypeError, match="whole numbers"):
-        sky_map.centre(1.5)
+        sky_map.center(1.5)
 
 
 def test_wrong_sky_maps():

@@ -30,7 +30,7 @@ from calibration.sources import apply, calibrations
 from calibration.sources import write as writing
 from calibration.sources.calibrations import InFiles
 from calibration.tables.files import read_table
-from calibration.tables.parquet import write_parquet
+from tests.calibration.fgcm_cases import write_parquet
 from tests.calibration.products_cases import assert_same_table, files, stamps
 
 MADE = ("flux", "fluxErr", "mag", "magErr")
@@ -527,7 +527,7 @@ def test_a_directory_is_of_one_kind_of_calibration(tmp_path):
         "margin differ": calibrate_sources(table, make_visit(), margin=1),
     }
     for message, other in others.items():
-        with pytest.raises(FileExistsError, match=f"calibrated otherwise \\({message}\\)"):
+        with pytest.raises(FileExistsError, match=f"made otherwise \\({message}\\)"):
             other.write(out)
     with pytest.raises(FileExistsError, match=r"\(format differ\); choose another name, or"):
         calibrate_sources(table, make_visit(), rows=20).write(out, format="fits")
@@ -537,7 +537,7 @@ def test_a_directory_is_of_one_kind_of_calibration(tmp_path):
     assert sorted(files(out)) == ["part-00000.parquet", "sources.json"]
     assert json.loads((out / "sources.json").read_text())["margin"] == "1.0"
     (out / "sources.json").write_text("{")
-    with pytest.raises(FileExistsError, match="calibrated otherwise"):
+    with pytest.raises(FileExistsError, match="made otherwise"):
         others["margin differ"].write(out)
 
 
@@ -549,7 +549,7 @@ def test_directories_that_are_not_ours(tmp_path):
     before = files(tmp_path)
     for name, message in {
         "full": "full is not empty, and holds no calibrated sources",
-        "file": "file is a file; sources need a directory",
+        "file": "file is a file; calibrated sources need a directory",
     }.items():
         with pytest.raises(FileExistsError, match=message):
             lazy.write(tmp_path / name, overwrite=True)

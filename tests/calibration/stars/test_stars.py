@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 import warnings
@@ -22,8 +23,9 @@ from calibration.stars import shards
 from calibration.stars.rows import StarReader
 from calibration.stars.tracts import TractStars, tract_stars
 from calibration.tables.catalog import Catalog
-from calibration.tables.parquet import read_parquet, write_parquet
-from tests.calibration.fgcm_cases import RUN, hdu_of
+from calibration.tables.files import read_table
+from tests.calibration.fgcm_cases import RUN, hdu_of, write_parquet
+from tests.calibration.products_cases import stamps
 
 BANDS = ("g", "r", "i")
 SKY = RingsSkyMap(5, ra_start=20.0)
@@ -264,7 +266,7 @@ def test_no_star_in_any_tract(tmp_path, count, match):
     with pytest.warns(RunWarning, match=match):
         assert len(stars) == 0
     assert stars.write(tmp_path / "out") == {}
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["stars.json"]
 
 
 # Laziness
@@ -354,27 +356,26 @@ def test_wrong_arguments():
 
 # Files
 
-READERS = {"fits": Table.read, "parquet": read_parquet}
-
 
 @pytest.mark.parametrize("order", [lambda table: table, in_order])
 @pytest.mark.parametrize("kind", ["fits", "parquet"])
 @pytest.mark.parametrize("partition", [1, 37, 10_000])
 def test_files_hold_the_same_as_tables(tmp_path, monkeypatch, kind, order, partition):
-    monkeypatch.setattr(shards, "_ROWS", 4)
-    monkeypatch.setattr(shards, "_TRACTS", 5)
-    monkeypatch.setattr(shards, "_TASKS", 2)
+    monkeypatch.setattr(shards, "ROWS", 4)
+    monkeypatch.setattr(shards, "TRACTS", 5)
+    monkeypatch.setattr(shards, "TASKS", 2)
     table = order(star_table(120))
     stars = stars_of(table, offsets=delayed(OFFSETS), partition=partition)
     done = []
     paths = stars.write(tmp_path / "out", f"t_{{tract:05d}}.{kind}", progress=done.append)
     assert list(paths) == list(stars)
-    assert sorted(tmp_path.joinpath("out").iterdir()) == sorted(paths.values())
+    names = {path.name for path in paths.values()}
+    assert set(os.listdir(tmp_path / "out")) == {"stars.json", *names}
     assert sum(done) == len(stars)
     assert len(done) > 1
     for tract, path in paths.items():
         assert path == tmp_path / "out" / f"t_{tract:05d}.{kind}"
-        found = READERS[kind](path)
+        found = read_table(path)
         assert_holds(found, select(table, tract, offsets=OFFSETS))
         assert str(found["mag_g"].unit) == "mag"
         expected = stars[tract].compute(scheduler="sync").meta
@@ -405,30 +406,56 @@ def test_some_tracts_alone(tmp_path, monkeypatch):
     stars = stars_of(table)
     some = list(stars)[3:6]
     reads = Reads(monkeypatch)
-    paths = stars.write(tmp_path / "out", tracts=reversed(some), meta={"PROVENAN": "abc"})
+    paths = stars.write(tmp_path / "out", tracts=reversed(some), meta={"NOTE": "abc"})
     assert list(paths) == some
     assert reads.rows["id"] <= 2 * 37  # of the partitions that have them
     for tract, path in paths.items():
-        found = read_parquet(path)
+        found = read_table(path)
         assert_holds(found, select(table, tract))
-        assert found.meta["PROVENAN"] == "abc"
-    assert stars.write(tmp_path / "out", tracts=[]) == {}
+        assert found.meta["NOTE"] == "abc"
+    assert stars.write(tmp_path / "other", tracts=[]) == {}
     with pytest.raises(KeyError, match=r"tracts -1, 999 have no stars; \d+ tracts have"):
         stars.write(tmp_path / "out", tracts=[999, some[0], -1])
 
 
-def test_files_that_are_there(tmp_path):
-    stars = stars_of(star_table())
-    paths = stars.write(tmp_path / "out", "{tract}.fits")
-    some = list(paths.values())[7]
-    for path in set(paths.values()) - {some}:
-        path.unlink()
-    some.write_text("mine")
-    with pytest.raises(FileExistsError, match=f"{some} exists.* overwrite=True"):
-        stars.write(tmp_path / "out", "{tract}.fits")
-    assert list((tmp_path / "out").iterdir()) == [some]
-    stars.write(tmp_path / "out", "{tract}.fits", overwrite=True)
-    assert len(Table.read(some)) == stars.counts[list(paths)[7]]
+@pytest.mark.parametrize("kind", ["fits", "parquet"])
+def test_files_that_are_there(tmp_path, kind):
+    stars, out, name = stars_of(star_table()), tmp_path / "out", f"{{tract}}.{kind}"
+    paths = list(stars.write(out, name).values())
+    before = stamps(out)
+    assert list(stars.write(out, name).values()) == paths
+    assert stamps(out) == before
+    gone, damaged = paths[3], paths[7]
+    gone.unlink()
+    damaged.write_text("mine")
+    stars.write(out, name)
+    after = stamps(out)
+    assert {n for n in after if after[n] != before.get(n)} == {gone.name, damaged.name}
+    assert len(read_table(damaged)) == stars.counts[list(stars)[7]]
+
+
+def test_other_stars_are_refused(tmp_path):
+    out = tmp_path / "out"
+    stars_of(star_table()).write(out, "{tract}.fits")
+    others = {
+        "offsets": stars_of(star_table(), offsets=OFFSETS),
+        "stars": stars_of(star_table(seed=2)),
+        "sky_map": stars_of(star_table(), sky_map=RingsSkyMap(5)),
+    }
+    before = stamps(out)
+    for what, other in others.items():
+        with pytest.raises(FileExistsError, match=rf"tract stars made otherwise \({what} differ"):
+            other.write(out, "{tract}.fits")
+    assert stamps(out) == before
+    paths = others["sky_map"].write(out, "{tract}.fits", overwrite=True)
+    assert set(os.listdir(out)) == {"stars.json", *(path.name for path in paths.values())}
+
+
+def test_directories_of_something_else(tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(FileExistsError, match="is not empty, and holds no tract stars"):
+        stars_of(star_table()).write(tmp_path, overwrite=True)
+    assert os.listdir(tmp_path) == ["thesis.txt"]
 
 
 @pytest.mark.parametrize("name", ["tract.fits", "{tract}.csv", "{tract}", "{visit}.fits", "{.fits"])
@@ -461,15 +488,15 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch, when):
         monkeypatch.setattr(StarReader, "partition", broken)
     else:
         last = f"{list(stars)[-1]}.fits"
-        write = shards.write_rows
+        writer = shards.table_writer
 
         def some(path, *args, **kwargs):
-            return broken() if path.name == last else write(path, *args, **kwargs)
+            return broken() if path.name == last else writer(path, *args, **kwargs)
 
-        monkeypatch.setattr(shards, "write_rows", some)
+        monkeypatch.setattr(shards, "table_writer", some)
     with pytest.raises(OSError, match="No space left"), dask.config.set(scheduler="sync"):
         stars.write(tmp_path / "out", "{tract}.fits")
-    left = list((tmp_path / "out").iterdir())
+    left = [path for path in (tmp_path / "out").iterdir() if path.name != "stars.json"]
     assert all(path.suffix == ".fits" and not path.name.startswith(".") for path in left)
     assert [path.name for path in left if len(Table.read(path)) == 0] == []
     assert bool(left) == (when == "writing")
@@ -491,34 +518,34 @@ def test_a_catalog_that_changes(tmp_path):
         stars[tract].compute(scheduler="sync")
     with pytest.raises(OSError, match="changed"):
         stars.write(tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_tasks_are_bounded():
     counts = [3, 4, 5, 100, 1, 1, 1, 2, 6]
-    places = np.zeros(2 * len(counts), shards._PLACE)
+    places = np.zeros(2 * len(counts), shards.PLACE)
     places["tract"] = np.repeat(np.arange(10, 19), 2)
     places["count"] = np.repeat(counts, 2)
-    groups = [np.unique(group["tract"]).tolist() for group in shards._groups(places, 16)]
+    groups = [np.unique(group["tract"]).tolist() for group in shards.task_groups(places, 16)]
     assert groups == [[10, 11], [12], [13], [14, 15, 16, 17], [18]]
-    assert list(shards._groups(places[:0], 16)) == []
+    assert list(shards.task_groups(places[:0], 16)) == []
 
 
 def test_a_large_tract_is_not_held_whole(tmp_path, monkeypatch):
     """All stars are in one tract, of which no more than a partition and a block are in memory."""
     table = star_table(600)
     table["coord_ra"], table["coord_dec"] = 1.0, 0.5
-    monkeypatch.setattr(shards, "_ROWS", 20)
+    monkeypatch.setattr(shards, "ROWS", 20)
     sizes = []
-    blocks = shards._blocks
+    blocks = shards.star_blocks
 
     def watched(*args):
         for block in blocks(*args):
             sizes.append(len(block))
             yield block
 
-    monkeypatch.setattr(shards, "_blocks", watched)
+    monkeypatch.setattr(shards, "star_blocks", watched)
     stars = stars_of(table, partition=15)
     (path,) = stars.write(tmp_path / "out").values()
     assert sizes == [30] * 20
-    np.testing.assert_array_equal(read_parquet(path)["fgcm_id"], table["id"])
+    np.testing.assert_array_equal(read_table(path)["fgcm_id"], table["id"])

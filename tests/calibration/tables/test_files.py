@@ -11,7 +11,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from calibration.tables import files as product_table
+from calibration.tables import files as table_files
 from calibration.tables.files import SUFFIXES, check_table, read_table, write_table
 from calibration.tables.fits_checksum import summed, word_sum
 from tests.calibration.products_cases import assert_same_table, files
@@ -91,9 +91,7 @@ def test_short_tables(suffix, rows, tmp_path):
     path = tmp_path / f"a{suffix}"
     table = make_table(rows)
     write_table(path, table)
-    assert len(read_table(path)) == rows
-    if rows or suffix == ".fits":
-        assert_same_table(read_table(path), table)
+    assert_same_table(read_table(path), table)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -114,7 +112,7 @@ def test_every_flipped_bit_that_matters_is_seen(suffix, tmp_path):
             seen += 1
             continue
         assert suffix == ".parquet"  # which has bytes that nobody reads
-        assert (said["VISIT"], said["PROVENAN"]) == ("60600004", "abc")
+        assert (said["VISIT"], said["PROVENAN"]) == (60600004, "abc")
         assert_same_table(read_table(path), table)
     assert seen == 150 if suffix == ".fits" else seen > 80
 
@@ -175,9 +173,9 @@ def test_other_files(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("values", [[1j], np.array([1], "u4"), np.array(["2026"], "M8[Y]")])
+@pytest.mark.parametrize("values", [[1j], np.array(["2026"], "M8[Y]")])
 def test_columns_that_cannot_be_kept(suffix, values, tmp_path):
-    with pytest.raises(TypeError, match=r"column x is .*; signed numbers, truth values and"):
+    with pytest.raises(TypeError, match=r"column x is .*; numbers, truth values and texts are"):
         write_table(tmp_path / f"a{suffix}", Table({"x": values}))
     assert files(tmp_path) == {}
 
@@ -201,11 +199,11 @@ def test_a_full_disk_leaves_what_was_there(suffix, tmp_path, monkeypatch):
     write_table(path, make_table())
     before = files(tmp_path)
 
-    def full(path, *_):
-        path.write_bytes(b"half of it")
+    def full(writer, rows):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setitem(product_table._WRITERS, suffix, full)
+    for kind in (table_files.FitsWriter, table_files.ParquetWriter):
+        monkeypatch.setattr(kind, "write", full)
     with pytest.raises(OSError, match=rf"No space left on device: '.*a{suffix}'") as caught:
         write_table(path, make_table(5))
     assert caught.value.errno == errno.ENOSPC

@@ -12,12 +12,12 @@ from astropy.io import fits
 
 from mapreduce.io.hdu import Hdu, open_hdu, open_unchanged, scan
 
-from .schema import Found
-from .source import BLOCK, Rows, file_fingerprint, groups, numbered
+from .fields import Field, masked
+from .reader import BLOCK, Rows, decoded, file_fingerprint, groups, numbered
 
-__all__ = ["FitsTable", "fits_tables"]
+__all__ = ["WIDE", "FitsTable", "fits_tables"]
 
-_WIDE = 2**16  # bytes: of rows above this only the columns are read
+WIDE = 2**16  # bytes: of rows above this only the columns are read
 _UNREAD = frozenset("PQXCM")  # formats: variable length, bits, complex
 _LAYOUT = frozenset(
     "XTENSION BITPIX NAXIS PCOUNT GCOUNT TFIELDS CHECKSUM DATASUM TTYPE TFORM TUNIT TDIM TNULL "
@@ -25,16 +25,17 @@ _LAYOUT = frozenset(
 ) | {""}
 
 
-class _Field(NamedTuple):
-    """Where a column is in a row, and what is added to its whole numbers."""
+class _Place(NamedTuple):
+    """Where a column is in a row, what is added to its whole numbers, and which one is none."""
 
     dtype: np.dtype
     offset: int
     zero: int
+    null: int | None
 
 
 class FitsTable:
-    """A binary table of a FITS file as a source.
+    """Reads a binary table of a FITS file.
 
     Rows are read, not mapped: what has been read leaves the process's memory with the arrays. Of a
     file compressed as a whole (``.fits.gz``), everything up to the rows is decompressed each time.
@@ -69,8 +70,12 @@ class FitsTable:
             dtype = columns.dtype.newbyteorder(">")
             self._width, self._length = header["NAXIS1"], header["NAXIS2"]
             self.meta = _cards(header)
-            self._fields = {c.name: _field(c, dtype) for c in columns}
-            self.columns = {c.name: _found(c, dtype[c.name]) for c in columns}
+            self._places = {c.name: _place(c, dtype) for c in columns}
+            texts = [header.get(f"TCOMM{i}", "") for i in range(1, len(columns) + 1)]
+            self.columns = {
+                c.name: _field(c, dtype[c.name], text)
+                for c, text in zip(columns, texts, strict=True)
+            }
         if dtype.itemsize != self._width:
             raise ValueError(
                 f"{hdu.where}: the columns take {dtype.itemsize} bytes of rows of {self._width}"
@@ -93,7 +98,7 @@ class FitsTable:
         return f"FitsTable({self.hdu.where!r}, {len(self)} rows)"
 
     def read(self, names: Sequence[str], rows: Rows = None) -> dict[str, np.ndarray]:
-        """Return columns, native byte order, (n, ...) each; texts are bytes."""
+        """Return columns, native byte order, (n, ...) each, masked where values are missing."""
         with open_unchanged(self.hdu) as file:
             return self._read(file, names, rows)
 
@@ -113,26 +118,30 @@ class FitsTable:
 
     def _read(self, file: BinaryIO, names: Sequence[str], rows: Rows) -> dict[str, np.ndarray]:
         numbers, order = numbered(rows, len(self))
-        fields = {name: self._fields[name] for name in names}
+        places = {name: self._places[name] for name in names}
         out = {
-            name: np.empty((len(numbers), *field.dtype.shape), field.dtype.base.newbyteorder("="))
-            for name, field in fields.items()
+            name: np.empty((len(numbers), *place.dtype.shape), place.dtype.base.newbyteorder("="))
+            for name, place in places.items()
         }
-        for start, stop, place, pick in groups(numbers, order, self._width):
-            records = self._records(file, fields, start, stop)
+        for start, stop, target, pick in groups(numbers, order, self._width):
+            records = self._records(file, places, start, stop)
             for name, values in out.items():
-                values[place] = records[name] if pick is None else records[name][pick]
-        return {name: self._shifted(name, values) for name, values in out.items()}
+                values[target] = records[name] if pick is None else records[name][pick]
+        return {name: self._meant(name, values) for name, values in out.items()}
 
     def _records(
-        self, file: BinaryIO, fields: Mapping[str, _Field], start: int, stop: int
+        self, file: BinaryIO, places: Mapping[str, _Place], start: int, stop: int
     ) -> Mapping[str, np.ndarray]:
         """Read rows; of wide ones, such as those of the look-up table, the columns alone."""
         width = self._width
-        if width <= _WIDE:
+        if width <= WIDE:
             data = self._bytes(file, start * width, (stop - start) * width)
-            dtypes, offsets, _ = zip(*fields.values(), strict=True) if fields else ((), (), ())
-            spec = {"names": [*fields], "formats": dtypes, "offsets": offsets, "itemsize": width}
+            spec = {
+                "names": [*places],
+                "formats": [place.dtype for place in places.values()],
+                "offsets": [place.offset for place in places.values()],
+                "itemsize": width,
+            }
             return np.frombuffer(data, np.dtype(spec))
         return {
             name: np.array(
@@ -141,7 +150,7 @@ class FitsTable:
                     for row in range(start, stop)
                 ]
             )
-            for name, (dtype, offset, _) in fields.items()
+            for name, (dtype, offset, *_) in places.items()
         }
 
     def _bytes(self, file: BinaryIO, start: int, size: int) -> bytes:
@@ -151,12 +160,21 @@ class FitsTable:
             raise OSError(f"{self.hdu.where}: the file ends within byte {start + size} of the rows")
         return data
 
-    def _shifted(self, name: str, values: np.ndarray) -> np.ndarray:
-        if self.columns[name].dtype.kind == "b":
-            return values == ord("T")
-        if not (zero := self._fields[name].zero):
-            return values
-        return (values.astype(np.int64) + zero).astype(self.columns[name].dtype)
+    def _meant(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Return what the values in the file stand for."""
+        dtype, place = self.columns[name].dtype, self._places[name]
+        if dtype.kind == "b":
+            return masked(values == ord("T"), values == 0)
+        if dtype.kind == "U":
+            return decoded(values)
+        missing = None if place.null is None else values == place.null
+        if place.zero and values.dtype.itemsize == dtype.itemsize:
+            # Of as many bytes with and without a sign: the zero is the highest bit.
+            high = np.array(1 << (8 * dtype.itemsize - 1), f"u{dtype.itemsize}").view(dtype)
+            values = values.view(dtype) ^ high
+        elif place.zero:
+            values = values.astype(dtype) + place.zero
+        return masked(values, missing)
 
 
 def fits_tables(path: str | os.PathLike[str]) -> list[FitsTable]:
@@ -176,21 +194,31 @@ def fits_tables(path: str | os.PathLike[str]) -> list[FitsTable]:
     return tables
 
 
-def _field(column: fits.Column, dtype: np.dtype) -> _Field:
+def _place(column: fits.Column, dtype: np.dtype) -> _Place:
     kind, offset = dtype.fields[column.name][:2]
-    return _Field(kind, offset, int(column.bzero or 0) if kind.base.kind in "iu" else 0)
+    whole = kind.base.kind in "iu" and "L" not in str(column.format)
+    null = column.null if whole and isinstance(column.null, int) else None
+    return _Place(kind, offset, int(column.bzero or 0) if whole else 0, null)
 
 
-def _found(column: fits.Column, dtype: np.dtype) -> Found:
-    base, zero = dtype.base.newbyteorder("="), column.bzero or 0
+def _field(column: fits.Column, dtype: np.dtype, description: str) -> Field:
+    base, zero, null = dtype.base.newbyteorder("="), column.bzero or 0, column.null
     scaled = column.bscale not in (None, "", 1) or (zero and base.kind not in "iu")
     if "L" in str(column.format):
         base = np.dtype(bool)
-    elif zero == 2 ** (8 * base.itemsize - 1):
+    elif base.kind == "S":
+        base = np.dtype(f"U{base.itemsize}")
+    elif zero == 2 ** (8 * base.itemsize - 1) and base.kind == "i":
         base = np.dtype(f"u{base.itemsize}")
+    elif zero == -128 and base == np.uint8:
+        base = np.dtype(np.int8)
+    elif zero and base.kind in "iu":
+        base = np.dtype(np.int64)
     unread = scaled or not _UNREAD.isdisjoint(str(column.format))
     fault = f"is of a format that is not read, {column.format}" if unread else ""
-    return Found(base, dtype.shape, column.unit or "", fault + (", scaled" if scaled else ""))
+    nullable = base.kind == "b" or (base.kind in "iu" and isinstance(null, int))
+    fault += ", scaled" if scaled else ""
+    return Field(base, dtype.shape, column.unit or "", str(description), nullable, fault)
 
 
 def _cards(header: fits.Header) -> dict[str, Any]:

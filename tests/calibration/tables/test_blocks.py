@@ -11,20 +11,27 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.table.meta import get_header_from_yaml
 
-from calibration.tables.parquet import ParquetTable
-from calibration.tables.rows import Field, as_table, dtype_of, write_rows
+from calibration.tables.fields import Field, as_table, row_dtype
+from calibration.tables.files import check_table, table_writer
+from calibration.tables.parquet_reader import ParquetTable
 
-FIELDS = (
-    Field("id", "i8", "", "a number"),
-    Field("mag", "f8", "mag", "AB magnitude"),
-    Field("n", "i4", "", "observations"),
-)
+FIELDS = {
+    "id": Field(np.dtype("i8"), (), "", "a number"),
+    "mag": Field(np.dtype("f8"), (), "mag", "AB magnitude"),
+    "n": Field(np.dtype("i4"), (), "", "observations"),
+}
 META = {"TRACT": 7, "BANDS": "g,r", "PROVENAN": "123456", "OFFSETS": "-0.123456," * 12}
+
+
+def write_rows(path, blocks, overwrite=False):
+    with table_writer(path, FIELDS, META, overwrite=overwrite) as file:
+        for block in blocks:
+            file.write(block)
 
 
 def some_rows(count, seed=0):
     rng = np.random.default_rng(seed)
-    rows = np.empty(count, dtype_of(FIELDS))
+    rows = np.empty(count, row_dtype(FIELDS))
     rows["id"] = rng.integers(-(2**60), 2**60, count)
     rows["mag"] = np.where(rng.random(count) < 0.3, np.nan, rng.uniform(15, 25, count))
     rows["n"] = rng.integers(-5, 50, count)
@@ -35,7 +42,7 @@ def some_rows(count, seed=0):
 def test_fits_is_as_astropy_has_it(tmp_path, sizes):
     path = tmp_path / "a.fits"
     blocks = [some_rows(size, seed) for seed, size in enumerate(sizes)]
-    write_rows(path, blocks, FIELDS, META)
+    write_rows(path, blocks)
     expected = np.concatenate([some_rows(0), *blocks])
     with fits.open(path, checksum=True) as hdus:
         hdus.verify("exception")
@@ -45,22 +52,22 @@ def test_fits_is_as_astropy_has_it(tmp_path, sizes):
         np.testing.assert_array_equal(table[name], expected[name])
         assert table[name].dtype.str.lstrip("<>") == expected.dtype[name].str.lstrip("<>")
     assert {key: table.meta[key] for key in META} == META
-    assert [table[f.name].unit for f in FIELDS] == [None, "mag", None]
+    assert [table[name].unit for name in FIELDS] == [None, "mag", None]
     assert fits.getheader(path, 1)["TCOMM2"] == "AB magnitude"
     assert os.path.getsize(path) % 2880 == 0
 
 
 def test_blocks_do_not_show_in_fits(tmp_path):
     rows = some_rows(500)
-    write_rows(tmp_path / "a.fits", [rows], FIELDS, META)
-    write_rows(tmp_path / "b.fits", np.array_split(rows, 9), FIELDS, META)
+    write_rows(tmp_path / "a.fits", [rows])
+    write_rows(tmp_path / "b.fits", np.array_split(rows, 9))
     assert (tmp_path / "a.fits").read_bytes() == (tmp_path / "b.fits").read_bytes()
 
 
 def test_parquet_has_a_row_group_of_each_block(tmp_path):
     path = tmp_path / "a.parquet"
     rows = some_rows(500)
-    write_rows(path, [rows[:300], rows[300:]], FIELDS, META)
+    write_rows(path, [rows[:300], rows[300:]])
     table = pq.read_table(path)
     for name in rows.dtype.names:
         np.testing.assert_array_equal(table[name].to_numpy(), rows[name])
@@ -76,10 +83,19 @@ def test_parquet_has_a_row_group_of_each_block(tmp_path):
     assert str(header["datatype"][1]["unit"]) == "mag"
 
 
+def test_blocks_do_not_show_in_the_checksum_of_parquet(tmp_path):
+    rows = some_rows(500)
+    write_rows(tmp_path / "a.parquet", [rows])
+    write_rows(tmp_path / "b.parquet", np.array_split(rows, 9))
+    sums = [pq.ParquetFile(tmp_path / f"{n}.parquet").metadata.metadata for n in "ab"]
+    assert sums[0][b"CHECKSUM"] == sums[1][b"CHECKSUM"]
+    assert check_table(tmp_path / "a.parquet") == check_table(tmp_path / "b.parquet") == META
+
+
 def test_damage_of_parquet_is_seen(tmp_path):
     path = tmp_path / "a.parquet"
     rows = some_rows(2000)
-    write_rows(path, [rows], FIELDS, META)
+    write_rows(path, [rows])
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -95,16 +111,16 @@ def test_all_or_nothing(tmp_path, name):
 
     path = tmp_path / name
     with pytest.raises(RuntimeError, match="no more"):
-        write_rows(path, blocks(), FIELDS, META)
+        write_rows(path, blocks())
     assert list(tmp_path.iterdir()) == []
-    write_rows(path, [some_rows(5)], FIELDS, META)
+    write_rows(path, [some_rows(5)])
     before = path.read_bytes()
     with pytest.raises(RuntimeError, match="no more"):
-        write_rows(path, blocks(), FIELDS, META, overwrite=True)
+        write_rows(path, blocks(), overwrite=True)
     with pytest.raises(FileExistsError, match=name):
-        write_rows(path, [some_rows(6)], FIELDS, META)
+        write_rows(path, [some_rows(6)])
     assert path.read_bytes() == before
-    write_rows(path, [some_rows(6)], FIELDS, META, overwrite=True)
+    write_rows(path, [some_rows(6)], overwrite=True)
     assert path.read_bytes() != before
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,4 +1,4 @@
-"""Parquet files, read by row groups. Needs pyarrow: ``pip install 'skyfold[parquet]'``.
+"""Reads Parquet files by row groups. Needs pyarrow: ``pip install 'skyfold[parquet]'``.
 
 Columns of arrays are lists, of fixed size or not, as LSST's and astropy's writers make them. Units
 and what is said of the table are taken from where either of them puts it: the fields' metadata, and
@@ -18,15 +18,17 @@ from typing import Any
 
 import numpy as np
 import yaml
-from astropy.table import Table
 from astropy.table import meta as table_meta
 
-from .schema import Found
-from .source import Rows, file_fingerprint, numbered
+from .fields import Field, masked
+from .reader import Rows, file_fingerprint, numbered
 
-__all__ = ["ParquetTable", "check_parquet", "pyarrow", "read_parquet", "write_parquet"]
+__all__ = ["YAML", "ParquetTable", "declared_shape", "pyarrow"]
 
 _BATCH = 2**16  # rows
+_ARROW = (b"ARROW:schema", b"pandas")  # how other packages would make their own types of it
+YAML = "table_meta_yaml"
+"""Where astropy looks for units, descriptions and what is said of a table."""
 
 
 def pyarrow() -> ModuleType:
@@ -48,7 +50,7 @@ def pyarrow() -> ModuleType:
 
 
 class ParquetTable:
-    """A Parquet file as a source.
+    """Reads a Parquet file.
 
     Parameters
     ----------
@@ -64,11 +66,12 @@ class ParquetTable:
 
     Examples
     --------
+    >>> import pyarrow.parquet as pq
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
-    ...     write_parquet(f"{folder}/a.parquet", {"a": np.arange(6).reshape(3, 2)})
-    ...     ParquetTable(f"{folder}/a.parquet").read(["a"], slice(1, 2))
-    {'a': array([[2, 3]])}
+    ...     pq.write_table(pyarrow().table({"a": [1, None, 3]}), f"{folder}/a.parquet")
+    ...     ParquetTable(f"{folder}/a.parquet").read(["a"], slice(1, 3))["a"].tolist()
+    [None, 3]
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -77,9 +80,9 @@ class ParquetTable:
         self.where = Path(self.path).name
         footer = _footer(self.path, self.stamp)
         schema = footer.schema.to_arrow_schema()
-        self.meta, units = _described(schema.metadata or {})
+        self.meta, columns = _described(footer.metadata or {})
         self.columns = {
-            name: _found(footer, schema.field(name), units.get(name, ""))
+            name: _field(footer, schema.field(name), columns.get(name, {}))
             for name in dict.fromkeys(schema.names)
         }
         groups = range(footer.num_row_groups)
@@ -110,8 +113,8 @@ class ParquetTable:
         return out if order is None else {n: _placed(v, order) for n, v in out.items()}
 
     def blocks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-        """Yield columns of all rows, some at a time."""
-        with self._open() as file:
+        """Yield columns of all rows, some at a time; pages that have checksums are checked."""
+        with self._open(page_checksum_verification=True) as file:
             for batch in file.iter_batches(_BATCH, columns=[*names]):
                 yield {name: self._array(name, batch[name]) for name in names}
 
@@ -122,109 +125,50 @@ class ParquetTable:
     def __dask_tokenize__(self) -> tuple:
         return "ParquetTable", self.path, self.stamp
 
-    def _open(self) -> Any:
+    def _open(self, **options: Any) -> Any:
         footer = _footer(self.path, self.stamp)
-        return pyarrow().parquet.ParquetFile(self.path, metadata=footer)
+        return pyarrow().parquet.ParquetFile(self.path, metadata=footer, **options)
 
     def _array(self, name: str, values: Any) -> np.ndarray:
-        """Return the numpy array of a column; NaN where a float is missing."""
-        pa, found = pyarrow(), self.columns[name]
+        """Return the numpy array of a column, masked where values are missing."""
+        pa, field = pyarrow(), self.columns[name]
         values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-        shape = (len(values), *found.shape)
-        if found.shape:
-            self._check_lengths(name, values, found.shape[0])
-            values = values.flatten()
-        if found.dtype.kind == "U":
-            return np.array(values.cast(pa.string()).to_pylist(), str).reshape(shape)
-        if values.null_count and found.dtype.kind != "f":
-            raise ValueError(f"{self.where}: {values.null_count} values of {name} are missing")
-        array = values.to_numpy(zero_copy_only=False)
-        return np.array(array, found.dtype).reshape(shape)
+        if not field.shape:
+            return _plain(values, field.dtype)
+        present = values.is_valid().to_numpy(zero_copy_only=False)
+        lists = values.drop_null() if values.null_count else values
+        self._check_lengths(name, lists, math.prod(field.shape))
+        found = _plain(lists.flatten(), field.dtype).reshape(len(lists), *field.shape)
+        if not values.null_count:
+            return found
+        out = np.ma.zeros((len(values), *field.shape), found.dtype)
+        out[present] = found
+        return masked(
+            out.data, np.ma.getmaskarray(out) | ~present.reshape(-1, *[1] * len(field.shape))
+        )
 
-    def _check_lengths(self, name: str, values: Any, length: int) -> None:
+    def _check_lengths(self, name: str, lists: Any, length: int) -> None:
         pa = pyarrow()
-        lengths = pa.compute.list_value_length(values)
-        same = pa.compute.all(pa.compute.equal(lengths, length), min_count=0)
-        if values.null_count or not same.as_py():
+        same = pa.compute.equal(pa.compute.list_value_length(lists), length)
+        if not pa.compute.all(same, min_count=0).as_py():
             raise ValueError(f"{self.where}: not all rows have {length} values of {name}")
 
 
-def write_parquet(
-    path: str | os.PathLike[str],
-    columns: Mapping[str, np.ndarray],
-    *,
-    units: Mapping[str, str] | None = None,
-    meta: Mapping[str, Any] | None = None,
-    rows_per_group: int | None = None,
-) -> None:
-    """Write columns to a Parquet file that `ParquetTable`, astropy and pandas read.
-
-    Parameters
-    ----------
-    path : path
-        The file; replaced if it exists.
-    columns : mapping of str to (n, ...) array
-        Arrays, flattened, become lists of fixed size.
-    units : mapping of str to str, optional
-        Of those columns that have one.
-    meta : mapping, optional
-        What is said of the table: whatever JSON can hold.
-    rows_per_group : int, optional
-        Rows that are read at once; default pyarrow's, about a million.
-    """
+def _plain(values: Any, dtype: np.dtype) -> np.ndarray:
+    """Return single values as an array, masked where they are null."""
     pa = pyarrow()
-    arrays, fields = [], []
-    for name, values in columns.items():
-        values = np.asarray(values)
-        array = pa.array(values.reshape(-1).astype(values.dtype.newbyteorder("=")))
-        if values.ndim > 1:
-            array = pa.FixedSizeListArray.from_arrays(array, math.prod(values.shape[1:]))
-        said = {"unit": (units or {}).get(name), "shape": json.dumps(values.shape[1:])}
-        said = {key: text for key, text in said.items() if text and text != "[]"}
-        fields.append(pa.field(name, array.type, metadata=said or None))
-        arrays.append(array)
-    said = {key: v if isinstance(v, str) else json.dumps(v) for key, v in (meta or {}).items()}
-    table = pa.table(arrays, schema=pa.schema(fields, metadata=said))
-    pa.parquet.write_table(table, path, row_group_size=rows_per_group, write_page_checksum=True)
+    missing = values.is_null().to_numpy(zero_copy_only=False) if values.null_count else None
+    if dtype.kind == "U":
+        kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+        texts = values.cast(kind).to_pylist()
+        return masked(np.array([_text(text) for text in texts], str), missing)
+    if missing is not None:
+        values = values.fill_null(False if dtype.kind == "b" else 0)
+    return masked(np.array(values.to_numpy(zero_copy_only=False), dtype), missing)
 
 
-def check_parquet(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read all of a file, check its checksums, and return what is said of the table.
-
-    Raises
-    ------
-    ImportError
-        Without the package pyarrow.
-    OSError
-        If the file is missing or damaged.
-    """
-    with pyarrow().parquet.ParquetFile(path, page_checksum_verification=True) as file:
-        file.read()
-        return _described(file.schema_arrow.metadata or {})[0]
-
-
-def read_parquet(path: str | os.PathLike[str]) -> Table:
-    """Read a file that `write_parquet` wrote.
-
-    Examples
-    --------
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     path = f"{folder}/a.parquet"
-    ...     write_parquet(path, {"a": np.ones((2, 3, 3))}, units={"a": "mag"}, meta={"VISIT": 3})
-    ...     table = read_parquet(path)
-    >>> table["a"].shape, str(table["a"].unit), table.meta["VISIT"]
-    ((2, 3, 3), 'mag', '3')
-    """
-    source = ParquetTable(path)
-    table = Table(source.read(list(source.columns)), meta=source.meta)
-    schema = _footer(source.path, source.stamp).schema.to_arrow_schema()
-    for name, found in source.columns.items():
-        said = schema.field(name).metadata or {}
-        if b"shape" in said:
-            table[name] = table[name].reshape(len(table), *json.loads(said[b"shape"]))
-        table[name].unit = found.unit or None
-    return table
+def _text(value: str | bytes | None) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
 
 
 def _stamp(path: str) -> tuple[int, int]:
@@ -248,47 +192,64 @@ def _footer(path: str, stamp: tuple[int, int]) -> Any:
     return _cached_footer(path, stamp)
 
 
-def _described(metadata: Mapping[bytes, bytes]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what is said of a table, and of its columns' units."""
-    said = {key.decode(): value.decode() for key, value in metadata.items()}
-    units = {}
-    if text := said.pop("table_meta_yaml", ""):
-        try:
-            header = table_meta.get_header_from_yaml(text.splitlines())
-        except (yaml.YAMLError, ValueError, KeyError):
-            header = {}
-        said |= header.get("meta", {})
-        units = {c["name"]: str(c["unit"]) for c in header.get("datatype", ()) if "unit" in c}
-    return said, units
+def _described(
+    metadata: Mapping[bytes, bytes],
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return what is said of a table, and of its columns by name."""
+    meta = {key.decode(): value.decode() for key, value in metadata.items() if key not in _ARROW}
+    text = meta.pop(YAML, "")
+    try:
+        header = table_meta.get_header_from_yaml(text.splitlines()) if text else {}
+    except (table_meta.YamlParseError, yaml.YAMLError, ValueError, KeyError):
+        header = {}
+    columns = {column["name"]: column for column in header.get("datatype", ())}
+    return meta | header.get("meta", {}), columns
 
 
-def _found(footer: Any, field: Any, unit: str) -> Found:
+def _field(footer: Any, field: Any, yaml_column: Mapping[str, Any]) -> Field:
     """Return what a column holds; the length of its lists from the number of their values."""
     pa = pyarrow()
     kind, shape, fault = field.type, (), ""
+    text = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
     if pa.types.is_fixed_size_list(kind):
         kind, shape = kind.value_type, (kind.list_size,)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
         length = _list_length(footer, field.name)
         kind, shape = kind.value_type, (length or 0,)
         fault = "" if length else "holds a different number of values in each row"
+    declared = declared_shape(field)
+    shape = declared if math.prod(declared) == math.prod(shape) else shape
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if any(is_text(kind) for is_text in _texts(pa)):
         dtype = np.dtype(str)
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         dtype = np.dtype(kind.to_pandas_dtype())
     else:
         dtype, fault = np.dtype(object), f"holds {kind}"
-    said = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-    return Found(dtype, shape, said.get("unit", unit), fault)
+    unit, description = (
+        text.get(name) or str(yaml_column.get(name) or "") for name in ("unit", "description")
+    )
+    return Field(dtype, shape, unit, description, dtype.kind in "biu", fault)
+
+
+def declared_shape(field: Any) -> tuple[int, ...]:
+    """Return the shape that the metadata of an array's field says; empty if they say none."""
+    return tuple(json.loads((field.metadata or {}).get(b"shape", "[]")))
+
+
+def _texts(pa: Any) -> tuple[Any, ...]:
+    """Return the tests for the kinds of texts and of bytes, which other writers take for texts."""
+    types = pa.types
+    texts = (types.is_string, types.is_large_string, types.is_string_view)
+    return (*texts, types.is_binary, types.is_large_binary, types.is_binary_view)
 
 
 def _list_length(footer: Any, name: str) -> int | None:
     """Return the length of a column's lists; None if there are several."""
-    columns = range(footer.num_columns)
-    paths = [footer.schema.column(i).path.split(".")[0] for i in columns]
-    column = paths.index(name)
+    paths = [footer.schema.column(i).path for i in range(footer.num_columns)]
+    # Such as name.list.element; other writers have other words.
+    column = next(i for i, path in enumerate(paths) if path.startswith(f"{name}."))
     groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
     lengths = {g.column(column).num_values / g.num_rows for g in groups if g.num_rows}
     return int(lengths.pop()) if len(lengths) == 1 and min(lengths).is_integer() else None

@@ -7,15 +7,16 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from calibration.tables.fits_write import FitsRows, write_fits_rows
+from calibration.tables.fields import Field
+from calibration.tables.fits_writer import FitsWriter
 
 COLUMNS = {
-    "visit": ("", "visit number"),
-    "flag": ("", "a flag"),
-    "name": ("", "a name"),
-    "cheb": ("mag", "coefficients"),
-    "pwv": ("mm", "water"),
-    "few": ("", "32 bits"),
+    "visit": Field(np.dtype("i8"), (), "", "visit number"),
+    "flag": Field(np.dtype(bool), (), "", "a flag"),
+    "name": Field(np.dtype("S5"), (), "", "a name"),
+    "cheb": Field(np.dtype("f8"), (4,), "mag", "coefficients"),
+    "pwv": Field(np.dtype("f4"), (), "mm", "water"),
+    "few": Field(np.dtype("i4"), (), "", "32 bits"),
 }
 
 
@@ -33,7 +34,7 @@ def rows(n, seed=0):
 
 def test_blocks_make_up_one_table_that_astropy_reads(tmp_path):
     blocks = [rows(n, seed=n) for n in (3, 0, 40)]
-    with FitsRows(tmp_path / "a.fits", COLUMNS, {"BANDS": "g,r", "YES": True}, "TEST") as writer:
+    with FitsWriter(tmp_path / "a.fits", COLUMNS, {"BANDS": "g,r", "YES": True}, "TEST") as writer:
         for block in blocks:
             writer.write(block)
     with fits.open(tmp_path / "a.fits") as hdus:
@@ -53,8 +54,9 @@ def test_blocks_make_up_one_table_that_astropy_reads(tmp_path):
 
 def test_file_is_what_astropy_would_write(tmp_path):
     data = rows(5)
-    columns = dict.fromkeys(COLUMNS, ("", ""))
-    write_fits_rows(tmp_path / "ours.fits", columns, data, name="TEST")
+    columns = {name: Field(field.dtype, field.shape) for name, field in COLUMNS.items()}
+    with FitsWriter(tmp_path / "ours.fits", columns, name="TEST") as file:
+        file.write(data)
     fits.BinTableHDU(Table(data).as_array(), name="TEST").writeto(
         tmp_path / "theirs.fits", checksum=True
     )
@@ -70,7 +72,7 @@ def test_file_is_what_astropy_would_write(tmp_path):
 
 
 def test_wrong_rows(tmp_path):
-    with FitsRows(tmp_path / "a.fits", COLUMNS) as writer:
+    with FitsWriter(tmp_path / "a.fits", COLUMNS) as writer:
         with pytest.raises(KeyError, match="pwv"):
             writer.write({name: values for name, values in rows(2).items() if name != "pwv"})
         writer.write(rows(2))

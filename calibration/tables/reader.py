@@ -1,8 +1,9 @@
-"""Tables as sources of which some columns of some rows are read; those that are in memory already.
+"""What reads tables: some columns of some rows. Tables that are in memory already.
 
-A source of a file holds neither the file nor its values: it is small, picklable, safe to share
-between threads, and opens the file whenever rows are read. There is one file for each format:
-`calibration.tables.fits_read`, `calibration.tables.parquet`.
+A reader of a file holds neither the file nor its values: it is small, picklable, safe to share
+between threads, and opens the file whenever rows are read. There is one for each format:
+`calibration.tables.fits_reader`, `calibration.tables.parquet_reader`. What they give is alike:
+texts are str without trailing blanks, and columns with missing values are masked arrays.
 """
 
 from __future__ import annotations
@@ -18,9 +19,19 @@ from astropy import units as u
 from astropy.table import Table
 from dask.base import tokenize
 
-from .schema import Found
+from .fields import Field, masked
 
-__all__ = ["BLOCK", "MemoryTable", "Rows", "Source", "file_fingerprint", "groups", "numbered"]
+__all__ = [
+    "BLOCK",
+    "GAP",
+    "MemoryTable",
+    "Rows",
+    "TableReader",
+    "decoded",
+    "file_fingerprint",
+    "groups",
+    "numbered",
+]
 
 Rows = slice | np.ndarray | None
 """Rows of a table: a slice of step 1, row numbers in any order, or None for all."""
@@ -28,10 +39,10 @@ Rows = slice | np.ndarray | None
 BLOCK = 2**22
 """Bytes that are read at once."""
 
-_GAP = 2**15  # bytes: rows that are closer are read with what lies between them
+GAP = 2**15  # bytes: rows that are closer are read with what lies between them
 
 
-class Source(Protocol):
+class TableReader(Protocol):
     """A table that is read when it is needed.
 
     Attributes
@@ -40,21 +51,21 @@ class Source(Protocol):
         How messages name it.
     path : str or None
         Its file.
-    columns : dict of str to Found
+    columns : dict of str to Field
     meta : dict
         What is said of the table as a whole; a list where a key was repeated.
     """
 
     where: str
     path: str | None
-    columns: dict[str, Found]
+    columns: dict[str, Field]
     meta: dict[str, Any]
 
     def __len__(self) -> int:
         """Return the number of rows."""
 
     def read(self, names: Sequence[str], rows: Rows = None) -> dict[str, np.ndarray]:
-        """Return columns, native byte order, (n, ...) each; texts may be bytes."""
+        """Return columns, native byte order, (n, ...) each, masked where values are missing."""
 
     def blocks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield columns of all rows, some at a time."""
@@ -120,7 +131,7 @@ def groups(
             stop = min(start + limit, len(rows))
             yield rows.start + start, rows.start + stop, slice(start, stop), None
         return
-    apart = np.diff(rows, prepend=rows[:1]) > 1 + _GAP // width
+    apart = np.diff(rows, prepend=rows[:1]) > 1 + GAP // width
     group = np.cumsum(apart) * (len(rows) + 1) + (rows - rows[:1]) // limit
     edges = [0, *(np.flatnonzero(np.diff(group)) + 1), len(rows)]
     for first, last in zip(edges[:-1], edges[1:], strict=True):
@@ -168,12 +179,14 @@ class MemoryTable:
         for name, column in columns.items():
             values, fault = _values(column)
             unit = str(getattr(column, "unit", "") or "")
+            text = getattr(getattr(column, "info", None), "description", "") or ""
+            nullable = isinstance(values, np.ma.MaskedArray)
             self._values[name] = values
-            self.columns[name] = Found(values.dtype, values.shape[1:], unit, fault)
+            self.columns[name] = Field(values.dtype, values.shape[1:], unit, text, nullable, fault)
         lengths = {name: len(values) for name, values in self._values.items()}
         if len(set(lengths.values())) > 1:
-            said = ", ".join(f"{name} {length}" for name, length in lengths.items())
-            raise ValueError(f"{where}: columns differ in length: {said}")
+            sizes = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise ValueError(f"{where}: columns differ in length: {sizes}")
         self._length = next(iter(lengths.values()), 0)
 
     def __len__(self) -> int:
@@ -182,8 +195,7 @@ class MemoryTable:
     def read(self, names: Sequence[str], rows: Rows = None) -> dict[str, np.ndarray]:
         """Return copies of columns, native byte order."""
         rows = slice(None) if rows is None else rows
-        values = {name: self._values[name] for name in names}
-        return {name: v[rows].astype(v.dtype.newbyteorder("=")) for name, v in values.items()}
+        return {name: self._values[name][rows].copy() for name in names}
 
     def blocks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield columns of all rows, some at a time."""
@@ -223,20 +235,29 @@ def _columns(data: Any, where: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
 
 
 def _values(column: Any) -> tuple[np.ndarray, str]:
-    """Return the plain array of a column, NaN where a float is masked; and why it can't be read."""
+    """Return the array of a column, masked where values are missing; and why it can't be read."""
     column = column.value if isinstance(column, u.Quantity) else column
-    masked = hasattr(column, "mask")
-    array = np.array(np.ma.getdata(column) if masked else column)
-    mask = np.ma.getmaskarray(column) if masked else np.zeros(array.shape, bool)
-    fault = ""
-    if array.dtype.kind == "O":
-        array, fault = _of_objects(array)
-    elif mask.any() and array.dtype.kind in "fSU":
-        array[mask] = np.nan if array.dtype.kind == "f" else ""
-    elif mask.any():
-        fault = f"has {np.sum(mask)} masked values"
+    mask = np.ma.getmaskarray(column) if hasattr(column, "mask") else None
+    array = np.array(np.ma.getdata(column) if mask is not None else column)
+    array, fault = _of_objects(array) if array.dtype.kind == "O" else (array, "")
+    if array.dtype.kind == "S":
+        array = decoded(array)
+    array = masked(array.astype(array.dtype.newbyteorder("="), copy=False), mask)
     array.flags.writeable = False
     return array, fault
+
+
+def decoded(values: np.ndarray) -> np.ndarray:
+    """Return bytes as texts, without trailing blanks.
+
+    >>> decoded(np.array([b"SIM-G  ", b"SIM-R"])).tolist()
+    ['SIM-G', 'SIM-R']
+    """
+    try:
+        texts = values.astype(str)
+    except UnicodeDecodeError:
+        texts = np.strings.decode(values, "utf-8", "replace")
+    return np.strings.rstrip(texts)
 
 
 def _of_objects(array: np.ndarray) -> tuple[np.ndarray, str]:
