@@ -36,8 +36,6 @@ HOUSE = {
         cli.py
     """,
 }
-UNTIDY = pytest.mark.xfail(strict=False, reason="calibration still has circles and upward arrows")
-PACKAGES = ["mapreduce", pytest.param("calibration", marks=UNTIDY)]
 
 
 def modules(root, package):
@@ -105,7 +103,7 @@ def room_of(path):
     return f"{first}/" if rest else first
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", HOUSE)
 def test_imports_go_upward(package):
     assert faults(CHECKOUT, package, HOUSE[package]) == []
 
