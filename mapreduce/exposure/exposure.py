@@ -34,7 +34,7 @@ class Exposure(DaskMethodsMixin):
 
     It is a dask collection wherever a plane is lazy: ``dask.compute``, ``persist``, ``visualize``
     and every scheduler work on it. All its coordinates are *parent* coordinates, x the column and
-    y the row, whole numbers at pixel centres.
+    y the row, whole numbers at pixel centers.
 
     Parameters
     ----------
@@ -479,7 +479,7 @@ def _persisted(
 ) -> Exposure:
     exposure = shell._variation(shell._bbox, shell._image, shell._variance, shell._mask)
     options = {} if rename is None else {"rename": rename}
-    # Persisting gives the parts' keys alone, each its own; optimising gives a graph, for all.
+    # Persisting gives the parts' keys alone, each its own; optimizing gives a graph, for all.
     only_keys = set(graph) == {key for keys, *_ in rebuild.values() for key in keys}
     for name, (keys, function, args) in rebuild.items():
         own = {key: graph[key] for key in keys} if only_keys else graph

@@ -54,7 +54,7 @@ def to_ccddata(
     CCDData
         With the bits of the mask in ``flags``, a `VarianceUncertainty`, the WCS in array
         coordinates, and the header with the origin and the mask planes in ``meta``. ``psf`` is the
-        image of the PSF at the centre, since CCDData holds no models.
+        image of the PSF at the center, since CCDData holds no models.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def to_ccddata(
         x0, y0 = exposure.origin
         parts["wcs"] = shift_wcs(exposure.wcs, -x0, -y0)
     if exposure.psf is not None:
-        parts["psf"] = exposure.psf.compute_kernel_image(*exposure.bbox.centre)
+        parts["psf"] = exposure.psf.compute_kernel_image(*exposure.bbox.center)
     return CCDData(exposure.image, unit=unit, meta=meta, **parts)
 
 

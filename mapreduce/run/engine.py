@@ -281,7 +281,7 @@ def _dtypes(exposure: Exposure) -> dict[str, np.dtype]:
 
 
 def _own(wcs: WCS | None) -> WCS | None:
-    """Return a copy that is initialised, so that copying it again is safe in threads."""
+    """Return a copy that is initialized, so that copying it again is safe in threads."""
     if wcs is None:
         return None
     wcs = wcs.deepcopy()

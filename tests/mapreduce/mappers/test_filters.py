@@ -43,7 +43,7 @@ def test_median_is_that_of_the_finite_pixels(noisy):
     assert np.isnan(whole(median_filter, noisy, size=3).image).sum() == 1
 
 
-def test_median_of_a_bare_neighbourhood_is_nan():
+def test_median_of_a_bare_neighborhood_is_nan():
     assert np.isnan(whole(median_filter, Exposure(np.full((4, 4), np.nan)), size=3).image).all()
 
 
