@@ -161,7 +161,7 @@ def time_graphs(
 ) -> dict[str, Any]:
     """Time how long the graphs take to build, count their tasks, and print a table.
 
-    A graph is *built* when the call returns, and *ready* when the scheduler could start: optimised
+    A graph is *built* when the call returns, and *ready* when the scheduler could start: optimized
     and written out, which map_overlap leaves for later.
     """
     grid = mr.GridConfig(cell, border=border).build(_box(planes))

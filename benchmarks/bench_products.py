@@ -137,7 +137,7 @@ def _has_product(products: cal.FgcmProducts, visit: int) -> bool:
 def mean_of_row(
     row: Mapping[str, Any], scaling: Mapping[int, float], areas: Mapping[int, np.ndarray]
 ) -> float | None:
-    """Make one calibration as one would for a single row, and return its value at the centre."""
+    """Make one calibration as one would for a single row, and return its value at the center."""
     if row["fgcmFlag"] & 16 or row["fgcmZptVar"] <= 0 or row["fgcmfZptCheb"][0] <= 0:
         return None
     detector = int(row["detector"])

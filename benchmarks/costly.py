@@ -65,7 +65,7 @@ def fft_gaussian(sub: mr.Exposure, expanded: mr.Exposure, full_bbox: mr.Box) -> 
 
 
 def despike(image: np.ndarray, above: float = 150.0) -> np.ndarray:
-    """Replace pixels far above the median of their neighbours: a loop over pixels in plain Python.
+    """Replace pixels far above the median of their neighbors: a loop over pixels in plain Python.
 
     Those at the edge of the image stay.
     """

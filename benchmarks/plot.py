@@ -29,12 +29,12 @@ def plot_scaling(report: Mapping[str, Any], path: Path) -> None:
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for kind, colour in (("ideal", _IDEAL), ("seconds", _OURS)):
+    for kind, color in (("ideal", _IDEAL), ("seconds", _OURS)):
         label = "ideal" if kind == "ideal" else "skyfold"
         cells = [(r["cells"], r["cells"], r[kind]) for r in report["cells"] if kind in r]
         sizes = [(r["size"], r["size"] ** 2, r[kind]) for r in report["sizes"] if kind in r]
-        _draw(left, cells, 1e6, color=colour, label=label)
-        _draw(right, sizes, 1e9, color=colour, label=label)
+        _draw(left, cells, 1e6, color=color, label=label)
+        _draw(right, sizes, 1e9, color=color, label=label)
     left.set(xlabel="number of cells", ylabel="time per cell [µs]")
     right.set(xlabel="side of the image [pixels]", ylabel="time per pixel [ns]")
     left.legend(frameon=False)

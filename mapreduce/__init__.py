@@ -13,7 +13,7 @@ from .exposure.mask import MaskPlanes
 from .exposure.psf import DoubleGaussianPsf, GaussianPsf, KernelPsf, Psf, PsfexPsf
 from .grid.config import GridConfig
 from .grid.grid import Cell, Grid
-from .io import read_exposure, write_exposure
+from .io.files import read_exposure, write_exposure
 from .mappers.mapper import array_mapper
 from .reducers.base import CellResult, Collector, Patch, PixelReducer
 from .reducers.collect import Concatenate

@@ -19,10 +19,9 @@ from distributed import progress as show_progress
 
 from .display import before_after
 from .grid.config import GridConfig
-from .io import check_target, read_exposure, write_exposure
+from .io.files import check_target, read_exposure, write_exposure
 from .io.stream import check_free
-from .mappers import describe
-from .mappers.mapper import resolve_mapper
+from .mappers.names import describe, resolve_mapper
 from .reducers.base import PixelReducer
 from .reducers.names import REDUCERS, get_reducer
 from .run.engine import map_reduce

@@ -35,7 +35,7 @@ class _Profile(NamedTuple):
     reach: float  # half-light radii to draw: 98 to 99 % of the light
 
 
-# Index 1/2 is exactly an exponential disc; -0.6 is near de Vaucouleurs' r^(1/4) law.
+# Index 1/2 is exactly an exponential disk; -0.6 is near de Vaucouleurs' r^(1/4) law.
 _PROFILES = {
     "exponential": _Profile(0.5, 1.6783470, 5.0),
     "de_vaucouleurs": _Profile(-0.6, 0.5477140, 8.0),
@@ -133,7 +133,7 @@ def simulate_exposure(
     bad_columns : float
         Dead columns, or parts of columns, per thousand columns, flagged BAD: read noise alone.
     sky : (float, float)
-        Right ascension and declination of the centre, degrees.
+        Right ascension and declination of the center, degrees.
     pixel_scale : float
         Arcsec per pixel.
     rotation : float
@@ -199,7 +199,7 @@ def simulate_exposure(
     _kill_columns(streams[3], image, mask, planes.bitmask("BAD"), dead, read)
 
     meta = _header(exposure_time, gain, read_noise, saturation, band, seed)
-    meta["SEEING"] = (round(psf.fwhm(*box.centre) * pixel_scale, 4), "FWHM of the PSF in arcsec")
+    meta["SEEING"] = (round(psf.fwhm(*box.center) * pixel_scale, 4), "FWHM of the PSF in arcsec")
     exposure = Exposure(
         image, variance, mask, origin=origin, mask_planes=planes, wcs=wcs, psf=psf, meta=meta
     )
@@ -213,12 +213,12 @@ def _check(rule: str, holds: Callable[[float], bool], **values: float) -> None:
 
 
 def _tan_wcs(box: Box, sky: tuple[float, float], pixel_scale: float, rotation: float) -> WCS:
-    """Tangential projection about the centre of the box, in parent coordinates."""
+    """Tangential projection about the center of the box, in parent coordinates."""
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
     wcs.wcs.cunit = "deg", "deg"
     wcs.wcs.crval = sky
-    wcs.wcs.crpix = box.centre[0] + 1, box.centre[1] + 1  # FITS counts from 1
+    wcs.wcs.crpix = box.center[0] + 1, box.center[1] + 1  # FITS counts from 1
     cos, sin = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
     wcs.wcs.cd = pixel_scale / 3600 * np.array([[-cos, -sin], [-sin, cos]])
     wcs.wcs.set()
@@ -226,7 +226,7 @@ def _tan_wcs(box: Box, sky: tuple[float, float], pixel_scale: float, rotation: f
 
 
 def _counts(total: float, star_fraction: float) -> dict[str, int]:
-    """Return the number of sources of each kind; two galaxies in three are discs."""
+    """Return the number of sources of each kind; two galaxies in three are disks."""
     stars = round(total * star_fraction)
     galaxies = round(total) - stars
     spheroids = galaxies // 3
@@ -246,7 +246,7 @@ def _draw_sources(
     n, stars = len(kinds), counts["star"]
     x = box.x0 - 0.5 + box.width * rng.random(n)
     y = box.y0 - 0.5 + box.height * rng.random(n)
-    kernel = psf.compute_kernel_image(*box.centre)
+    kernel = psf.compute_kernel_image(*box.center)
     # Five sigma for a star whose profile is known, and where its central pixel saturates.
     faintest = max(5 * sky_noise / math.sqrt((kernel**2).sum()), 1.0)
     brightest = saturation / kernel.max()

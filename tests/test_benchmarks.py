@@ -344,7 +344,7 @@ def test_the_fft_filter_smooths_as_the_gaussian_does():
     assert smooth.image.dtype == np.float32
 
 
-def test_despike_replaces_what_is_far_above_its_neighbours():
+def test_despike_replaces_what_is_far_above_its_neighbors():
     image = np.arange(20, dtype=np.float32).reshape(4, 5)
     image[1, 2] += 500
     np.testing.assert_array_equal(costly.despike(image), np.arange(20).reshape(4, 5))

@@ -297,7 +297,7 @@ class Camera(Mapping[int, BaseDetector]):
         return {detector.id: ChebyshevField(detector.box, c) for detector, c in stack}
 
     def _median_pixel_scale(self) -> float:
-        areas = [detector.pixel_area(*detector.box.centre) for detector in self.values()]
+        areas = [detector.pixel_area(*detector.box.center) for detector in self.values()]
         return float(np.degrees(np.median(np.sqrt(areas))) * 3600)
 
     def __getitem__(self, detector_id: int) -> BaseDetector:

@@ -250,7 +250,7 @@ class WcsDetector(BaseDetector):
             warnings.simplefilter("ignore", RuntimeWarning)
             x, y = wcs.all_world2pix(*world, 0, quiet=True, tolerance=1e-8)
         back_x, back_y = self.to_field_angle(x, y)
-        size = math.sqrt(self.pixel_area(*self.box.centre))
+        size = math.sqrt(self.pixel_area(*self.box.center))
         missed = ~(np.hypot(back_x - tx, back_y - ty) <= 1e-3 * size)
         return np.where(missed, np.nan, x)[()], np.where(missed, np.nan, y)[()]
 

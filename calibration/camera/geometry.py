@@ -188,7 +188,7 @@ def _name(number: int, header: fits.Header | WCS) -> str:
 
 def _mean_direction(parts: Mapping[int, tuple[WCS, Box]]) -> Boresight:
     """Return the mean direction of detectors, each taken at the center of its box."""
-    lon, lat = np.radians([sky_of(wcs, *box.centre) for wcs, box in parts.values()]).T
+    lon, lat = np.radians([sky_of(wcs, *box.center) for wcs, box in parts.values()]).T
     point = np.stack([np.cos(lon) * np.cos(lat), np.sin(lon) * np.cos(lat), np.sin(lat)])
     x, y, z = mean = point.sum(axis=1)
     apart = np.degrees(np.arccos(np.clip(mean @ point / np.linalg.norm(mean), -1, 1)))

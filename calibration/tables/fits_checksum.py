@@ -11,9 +11,10 @@ import io
 import numpy as np
 from astropy.io import fits
 
+from mapreduce.io.hdu import BLOCK
+
 __all__ = ["check_fits", "summed", "word_sum"]
 
-_BLOCK = 2880  # bytes, of which FITS files are made
 _WHOLE = 0xFFFFFFFF  # to which the words of a part with a checksum add up
 _CARD = b"CHECKSUM= '"
 
@@ -93,7 +94,7 @@ def check_fits(data: bytes) -> fits.Header:
     EOFError, OSError, LookupError, ValueError
         If it is damaged, or not such a file.
     """
-    if not data.startswith(b"SIMPLE  =") or len(data) % _BLOCK:
+    if not data.startswith(b"SIMPLE  =") or len(data) % BLOCK:
         raise ValueError("it does not begin as FITS does, or does not end where a block ends")
     if _CARD in data and word_sum(data) != _WHOLE:
         raise ValueError("its checksum is not that of what was written")
@@ -102,6 +103,6 @@ def check_fits(data: bytes) -> fits.Header:
         header = fits.Header.fromfile(file)
     rows = memoryview(data)[file.tell() :]
     size = header["NAXIS1"] * header["NAXIS2"]
-    if len(rows) != size + -size % _BLOCK or str(word_sum(rows)) != header["DATASUM"]:
+    if len(rows) != size + -size % BLOCK or str(word_sum(rows)) != header["DATASUM"]:
         raise ValueError("the data are not those that were written")
     return header

@@ -101,8 +101,8 @@ class Box(_Edges):
         return self[3], self[2]
 
     @property
-    def centre(self) -> tuple[float, float]:
-        """Centre (x, y); a whole number where the size is odd."""
+    def center(self) -> tuple[float, float]:
+        """Center (x, y); a whole number where the size is odd."""
         return self.x0 + (self.width - 1) / 2, self.y0 + (self.height - 1) / 2
 
     def grow(self, dx: int, dy: int | None = None) -> Box:
@@ -143,7 +143,7 @@ class Box(_Edges):
         )  # fmt: skip
 
     def covers(self, *, x: float, y: float) -> bool:
-        """Whether the point lies on a pixel of the box; half-open, centres on whole numbers."""
+        """Whether the point lies on a pixel of the box; half-open, centers on whole numbers."""
         return (
             self.x0 - 0.5 <= x < self.x1 - 0.5 and self.y0 - 0.5 <= y < self.y1 - 0.5
         )  # fmt: skip

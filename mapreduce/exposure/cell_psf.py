@@ -58,7 +58,7 @@ class CellPsf(Psf):
     """PSF of an exposure made of cells: the weighted mean over the cells that cover the position.
 
     A cell covers the pixels of its box, each from its lower edge up to, not including, its upper
-    edge. The PSFs of the covering cells are drawn at the pixel of the position, normalised, padded
+    edge. The PSFs of the covering cells are drawn at the pixel of the position, normalized, padded
     with zeros to the largest of them, and averaged. So the PSF steps at the edges of cells. Equal
     PSFs are drawn once, and cells are found through spatial indices, so the cost of a
     position does not depend on the number of cells.
@@ -74,7 +74,7 @@ class CellPsf(Psf):
     bbox : Box
         Smallest box that contains all cells; it may have holes.
     average_position : (float, float)
-        Weighted mean of the cells' centres; if no cell covers that, the centre nearest to it.
+        Weighted mean of the cells' centers; if no cell covers that, the center nearest to it.
 
     Raises
     ------
@@ -117,7 +117,7 @@ class CellPsf(Psf):
     def draw(self, x: float, y: float, dx: float, dy: float) -> Image:
         """Draw the mean over the cells that cover (x, y)."""
         weights, x, y = self._covering(x, y)
-        images = [psf._draw_normalised(x, y, dx, dy) for psf in weights]
+        images = [psf._draw_normalized(x, y, dx, dy) for psf in weights]
         if len(images) == 1:
             return images[0]
         shape = np.max([image.shape for image in images], axis=0)
@@ -128,8 +128,8 @@ class CellPsf(Psf):
             inner += weight * image
         return mean / sum(weights.values())
 
-    def _draw_normalised(self, x: float, y: float, dx: float, dy: float) -> Image:
-        # A second normalisation would only change the last bits.
+    def _draw_normalized(self, x: float, y: float, dx: float, dy: float) -> Image:
+        # A second normalization would only change the last bits.
         return self.draw(x, y, dx, dy)
 
     def sigma(self, x: float | None = None, y: float | None = None) -> float:
@@ -146,11 +146,11 @@ class CellPsf(Psf):
 
     @cached_property
     def average_position(self) -> tuple[float, float]:
-        """Weighted mean of the cells' centres, or the cell centre nearest to that."""
-        centres = np.array([component.box.centre for component in self.components])
-        x, y = np.average(centres, axis=0, weights=[c.weight for c in self.components])
+        """Weighted mean of the cells' centers, or the cell center nearest to that."""
+        centers = np.array([component.box.center for component in self.components])
+        x, y = np.average(centers, axis=0, weights=[c.weight for c in self.components])
         if not self.components_at(x=x, y=y):
-            x, y = centres[np.argmin(np.hypot(*(centres - (x, y)).T))]
+            x, y = centers[np.argmin(np.hypot(*(centers - (x, y)).T))]
         return float(x), float(y)
 
     def _covering(self, x: float, y: float) -> tuple[dict[Psf, float], float, float]:
@@ -167,7 +167,7 @@ class CellPsf(Psf):
 
     @cached_property
     def _trees(self) -> list[tuple[NDArray, KDTree, NDArray]]:
-        """One index of box centres per class of sizes: (largest size (x, y), tree, members).
+        """One index of box centers per class of sizes: (largest size (x, y), tree, members).
 
         Sizes in a class agree within a factor of two on each axis, so one large cell does not
         widen the search among small ones.
@@ -176,10 +176,10 @@ class CellPsf(Psf):
         classes, member_of = np.unique(
             2.0 ** np.ceil(np.log2(boxes[:, 2:])), axis=0, return_inverse=True
         )
-        centres = boxes[:, :2] + (boxes[:, 2:] - 1) / 2
+        centers = boxes[:, :2] + (boxes[:, 2:] - 1) / 2
         members = [np.flatnonzero(member_of.ravel() == i) for i in range(len(classes))]
         return [
-            (size, KDTree(centres[i] / size), i) for size, i in zip(classes, members, strict=True)
+            (size, KDTree(centers[i] / size), i) for size, i in zip(classes, members, strict=True)
         ]
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask
 import dask.array as da
@@ -18,11 +18,9 @@ from dask.highlevelgraph import HighLevelGraph
 
 from ..html import facts_table, thumbnail
 from .box import Box, size_pair
+from .formats import FORMATS, write
 from .mask import MaskPlanes, as_int32
 from .plane import Array, Derived, Plane, cut, lazy, plane_token
-
-if TYPE_CHECKING:
-    from ..report import Report
 
 __all__ = ["Exposure"]
 
@@ -36,7 +34,7 @@ class Exposure(DaskMethodsMixin):
 
     It is a dask collection wherever a plane is lazy: ``dask.compute``, ``persist``, ``visualize``
     and every scheduler work on it. All its coordinates are *parent* coordinates, x the column and
-    y the row, whole numbers at pixel centres.
+    y the row, whole numbers at pixel centers.
 
     Parameters
     ----------
@@ -326,34 +324,26 @@ class Exposure(DaskMethodsMixin):
         """Return the exposure with its image in another dtype."""
         return self.replace(image=self.image.astype(dtype))
 
-    def write(self, path: str | os.PathLike, **options: Any) -> Report | None:
+    def write(self, path: str | os.PathLike, **options: Any) -> Any:
         """Write to a file; see `write_exposure` for the options, and for what is returned."""
-        from ..io import write_exposure
+        return write(self, path, **options)
 
-        return write_exposure(self, path, **options)
-
-    def to_zarr(self, path: str | os.PathLike, **options: Any) -> Report | None:
+    def to_zarr(self, path: str | os.PathLike, **options: Any) -> Any:
         """Write to a zarr store; see `mapreduce.io.zarr.write` for the options (``chunks=``, ...).
 
         If the exposure is lazy, it is written block by block as it is computed; the report of the
         run is returned.
         """
-        from ..io import write_exposure
-
-        return write_exposure(self, path, format="zarr", **options)
+        return write(self, path, format="zarr", **options)
 
     def to_ccddata(self, **options: Any) -> Any:
         """Return the exposure as an `astropy.nddata.CCDData`; see `mapreduce.io.ccddata`."""
-        from ..io.ccddata import to_ccddata
-
-        return to_ccddata(self, **options)
+        return FORMATS["ccddata"].write(self, **options)
 
     @classmethod
     def from_ccddata(cls, ccd: Any, **options: Any) -> Exposure:
         """Make an exposure of an `astropy.nddata.CCDData`; see `mapreduce.io.ccddata`."""
-        from ..io.ccddata import from_ccddata
-
-        return from_ccddata(ccd, **options)
+        return FORMATS["ccddata"].read(ccd, **options)
 
     # Arithmetic with numbers and arrays, which have no variance of their own
 
@@ -489,7 +479,7 @@ def _persisted(
 ) -> Exposure:
     exposure = shell._variation(shell._bbox, shell._image, shell._variance, shell._mask)
     options = {} if rename is None else {"rename": rename}
-    # Persisting gives the parts' keys alone, each its own; optimising gives a graph, for all.
+    # Persisting gives the parts' keys alone, each its own; optimizing gives a graph, for all.
     only_keys = set(graph) == {key for keys, *_ in rebuild.values() for key in keys}
     for name, (keys, function, args) in rebuild.items():
         own = {key: graph[key] for key in keys} if only_keys else graph

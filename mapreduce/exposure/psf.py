@@ -1,4 +1,4 @@
-"""The point-spread function: a position on the image -> a small normalised picture.
+"""The point-spread function: a position on the image -> a small normalized picture.
 
 `Psf` is the protocol: a model only says how to draw itself at a position, `Psf.draw`; everything
 users ask for (images, widths, equality, pickling) follows from that. The models here are a
@@ -33,7 +33,7 @@ Image = NDArray[np.float64]
 class Psf(ABC):
     """A point-spread function that may vary over the image.
 
-    Positions are parent pixel coordinates, 0-based, whole numbers at pixel centres; leaving both
+    Positions are parent pixel coordinates, 0-based, whole numbers at pixel centers; leaving both
     out means `average_position`. Images are (ny, nx) float64, odd in both sizes, with sum 1.
 
     A model is a frozen dataclass (``eq=False``) that implements `draw`; equality, hash, pickling
@@ -61,17 +61,17 @@ class Psf(ABC):
     def draw(self, x: float, y: float, dx: float, dy: float) -> Image:
         """Draw the PSF of position (x, y), displaced by (dx, dy) pixels from the middle pixel.
 
-        The image is odd in both sizes and need not be normalised.
+        The image is odd in both sizes and need not be normalized.
         """
 
     def compute_kernel_image(self, x: float | None = None, y: float | None = None) -> Image:
-        """Return the PSF at a position, centred on the middle pixel."""
-        return self._draw_normalised(*self._position(x, y), 0.0, 0.0)
+        """Return the PSF at a position, centered on the middle pixel."""
+        return self._draw_normalized(*self._position(x, y), 0.0, 0.0)
 
     def compute_image(self, x: float | None = None, y: float | None = None) -> Image:
         """Return a star of flux 1 at a position: the middle pixel is (rint(x), rint(y))."""
         x, y = self._position(x, y)
-        return self._draw_normalised(x, y, x - np.rint(x), y - np.rint(y))
+        return self._draw_normalized(x, y, x - np.rint(x), y - np.rint(y))
 
     def sigma(self, x: float | None = None, y: float | None = None) -> float:
         """Return the `determinant_radius` at a position, in pixels."""
@@ -90,12 +90,12 @@ class Psf(ABC):
             raise ValueError(f"position ({x}, {y}) is not finite")
         return float(x), float(y)
 
-    def _draw_normalised(self, x: float, y: float, dx: float, dy: float) -> Image:
+    def _draw_normalized(self, x: float, y: float, dx: float, dy: float) -> Image:
         image = self.draw(x, y, dx, dy)
         total = image.sum()
         if not 0 < total < math.inf:
             raise ValueError(
-                f"{self!r} has sum {total:g} at ({x:g}, {y:g}) and cannot be normalised"
+                f"{self!r} has sum {total:g} at ({x:g}, {y:g}) and cannot be normalized"
             )
         return image / total
 
@@ -121,7 +121,7 @@ class Psf(ABC):
 
 @dataclass(frozen=True, eq=False)
 class GaussianPsf(Psf):
-    """Round Gaussian, sampled at the pixel centres.
+    """Round Gaussian, sampled at the pixel centers.
 
     Parameters
     ----------
@@ -159,9 +159,9 @@ class GaussianPsf(Psf):
 
 @dataclass(frozen=True, eq=False)
 class DoubleGaussianPsf(Psf):
-    """Sum of two round Gaussians with one centre, sampled at the pixel centres.
+    """Sum of two round Gaussians with one center, sampled at the pixel centers.
 
-    The profile is ``exp(-r**2 / (2 sigma1**2)) + ratio * exp(-r**2 / (2 sigma2**2))``, normalised.
+    The profile is ``exp(-r**2 / (2 sigma1**2)) + ratio * exp(-r**2 / (2 sigma2**2))``, normalized.
 
     Parameters
     ----------
@@ -211,8 +211,8 @@ class KernelPsf(Psf):
     Parameters
     ----------
     array : (ny, nx) array_like
-        The PSF, centred on the middle pixel: odd in both sizes, finite, with a positive sum.
-        It need not be normalised.
+        The PSF, centered on the middle pixel: odd in both sizes, finite, with a positive sum.
+        It need not be normalized.
 
     Raises
     ------
@@ -255,7 +255,7 @@ class PsfexPsf(Psf):
 
     With ``u = (x - origin_x - offset_x) / scale_x`` and v likewise in y, the samples at (x, y)
     are the sum of `planes` times the terms 1, u, u**2, ..., v, u v, ..., v**2, ... of total degree
-    up to `degree` (the power of u runs fastest). They lie on a grid of pitch `sampling`, centred
+    up to `degree` (the power of u runs fastest). They lie on a grid of pitch `sampling`, centered
     on sample [ny // 2, nx // 2], and are resampled to pixels with a windowed sinc; pixels outside
     of that grid are not drawn. The model includes the response of a pixel already.
     Formula: PSFEx manual, section "Modelling PSF variations".
@@ -352,7 +352,7 @@ class PsfexPsf(Psf):
 def determinant_radius(image: ArrayLike) -> float:
     """Width of a star: fourth root of the determinant of its second-moment matrix, in pixels.
 
-    The moments are adaptive: weighted with the elliptical Gaussian that has the same centre and
+    The moments are adaptive: weighted with the elliptical Gaussian that has the same center and
     shape as the star itself, found by iteration, and corrected for that weight as a Gaussian star
     needs it, so that noisy wings do no harm (Bernstein & Jarvis 2002, AJ 123, 583, section 3). The
     sigma of a Gaussian comes out to 1e-3 where it is at least 1 pixel.
@@ -383,15 +383,15 @@ def determinant_radius(image: ArrayLike) -> float:
     # Half-pixel steps: star times weight is half as wide as the star, too narrow for whole pixels.
     y, x = (np.arange(-4, 2 * n + 3) / 2 for n in image.shape)
     fine = _resample(image, y, x)
-    centre = (np.array(image.shape) - 1) / 2
+    center = (np.array(image.shape) - 1) / 2
     # A Gaussian of this flux and peak.
     moments = np.eye(2) * image.sum() / (2 * np.pi * image.max())
     for _ in range(100):
-        shift, new = _adapt(fine, y - centre[0], x - centre[1], moments)
+        shift, new = _adapt(fine, y - center[0], x - center[1], moments)
         if not (np.all(np.isfinite(new)) and new[0, 0] > 0 and np.linalg.det(new) > 0):
             break
         change = max(np.abs(new - moments).max() / np.trace(new), np.abs(shift).max() ** 2)
-        centre, moments = centre + shift, new
+        center, moments = center + shift, new
         if change < 1e-8:
             return float(np.linalg.det(moments) ** 0.25)
     raise ValueError(
@@ -401,7 +401,7 @@ def determinant_radius(image: ArrayLike) -> float:
 
 
 def _adapt(image: Image, y: Image, x: Image, moments: Image) -> tuple[Image, Image]:
-    """One step of adaptive moments: shift of the centre [y, x] and new moment matrix."""
+    """One step of adaptive moments: shift of the center [y, x] and new moment matrix."""
     inverse = np.linalg.inv(moments)
     cross = np.multiply.outer(y, x)
     exponent = inverse[0, 0] * y[:, None] ** 2 + inverse[1, 1] * x**2 + 2 * inverse[0, 1] * cross
@@ -423,7 +423,7 @@ def _adapt(image: Image, y: Image, x: Image, moments: Image) -> tuple[Image, Ima
 
 
 def _gaussian(sigma: float, size: int, dx: float, dy: float) -> Image:
-    """Gaussian, not normalised; (dx, dy) from the middle pixel."""
+    """Gaussian, not normalized; (dx, dy) from the middle pixel."""
     r2 = (np.arange(size) - size // 2 - np.array([[dy], [dx]])) ** 2
     y, x = np.exp(-r2 / (2 * sigma**2))
     return np.multiply.outer(y, x)
@@ -437,7 +437,7 @@ def _resample(image: Image, y: Image, x: Image) -> Image:
 def _sinc_weights(positions: Image, n: int, width: float = 2.5) -> Image:
     """Matrix that interpolates n samples at the positions, by a sinc with a Gaussian window.
 
-    As compact as a Lanczos-5 kernel, but it keeps flux and centre to 1e-9 (Lanczos-5: 0.01 pixel).
+    As compact as a Lanczos-5 kernel, but it keeps flux and center to 1e-9 (Lanczos-5: 0.01 pixel).
     """
     reach = int(4 * width)
     first = min(0, math.floor(positions.min())) - reach

@@ -46,7 +46,7 @@ class GridConfig:
     even_sized : bool, optional
         Grow odd core and expanded boxes by one pixel where the box allows.
     centroids : sequence of (float, float), optional
-        Cell centres (x, y) in parent coordinates, instead of a regular grid; duplicates are kept.
+        Cell centers (x, y) in parent coordinates, instead of a regular grid; duplicates are kept.
 
     Raises
     ------

@@ -20,6 +20,7 @@ from astropy.wcs import WCS
 
 from ..exposure.exposure import Exposure
 from ..exposure.mask import MaskPlanes
+from ..exposure.psf import KernelPsf
 from ..exposure.wcs import shift_wcs
 from .header import as_header, bare, mask_cards, mask_planes_of, origin_cards, origin_of
 from .values import flag_bad, variance_of_error, variance_of_weight
@@ -53,7 +54,7 @@ def to_ccddata(
     CCDData
         With the bits of the mask in ``flags``, a `VarianceUncertainty`, the WCS in array
         coordinates, and the header with the origin and the mask planes in ``meta``. ``psf`` is the
-        image of the PSF at the centre, since CCDData holds no models.
+        image of the PSF at the center, since CCDData holds no models.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def to_ccddata(
         x0, y0 = exposure.origin
         parts["wcs"] = shift_wcs(exposure.wcs, -x0, -y0)
     if exposure.psf is not None:
-        parts["psf"] = exposure.psf.compute_kernel_image(*exposure.bbox.centre)
+        parts["psf"] = exposure.psf.compute_kernel_image(*exposure.bbox.center)
     return CCDData(exposure.image, unit=unit, meta=meta, **parts)
 
 
@@ -135,11 +136,6 @@ def from_ccddata(ccd: CCDData) -> Exposure:
         if function is not None and not np.isfinite(variance).all():
             planes = planes.add("BAD")
             mask = flag_bad(noise, mask, value=planes.bitmask("BAD"))
-    psf = None
-    if ccd.psf is not None:
-        from ..exposure.psf import KernelPsf
-
-        psf = KernelPsf(ccd.psf)
     return Exposure(
         ccd.data,
         variance,
@@ -147,7 +143,7 @@ def from_ccddata(ccd: CCDData) -> Exposure:
         origin=origin,
         mask_planes=planes,
         wcs=None if ccd.wcs is None else shift_wcs(ccd.wcs, *origin),
-        psf=psf,
+        psf=None if ccd.psf is None else KernelPsf(ccd.psf),
         meta=_meta(header, ccd.unit),
     )
 

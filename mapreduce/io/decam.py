@@ -38,6 +38,7 @@ from ..exposure.mask import MaskPlanes
 from ..exposure.plane import Derived, Source
 from .hdu import Hdu, listed, scan
 from .header import merged, wcs_of
+from .psf import read_psfex
 from .source import FitsPlane
 from .values import flagged, variance_from
 
@@ -149,8 +150,6 @@ def read(
         parts["variance"] = variance_from("weight", plane)
         mask, _ = flagged(mask, _PLANES, plane)
     if psf is not None:
-        from .psf import read_psfex
-
         parts["psf"] = read_psfex(psf, **_psfex_row(psf, hdu, primary))
     return Exposure(mask=mask, mask_planes=_PLANES, **parts)
 

@@ -26,7 +26,8 @@ from astropy.io import fits
 
 __all__ = ["BLOCK", "Hdu", "listed", "open_hdu", "open_unchanged", "read_table", "scan"]
 
-BLOCK = 2880
+BLOCK = 2880  # bytes, of which FITS files are made
+
 _FACTS = frozenset(
     "XTENSION BITPIX NAXIS PCOUNT GCOUNT GROUPS EXTNAME EXTVER EXTTYPE BSCALE BZERO BLANK "
     "ZIMAGE ZBITPIX ZNAXIS ZBLANK CCDNUM DATAMODL AR_HDU INSTRUME PLVER PSFMODEL".split()

@@ -17,6 +17,7 @@ from ..exposure.plane import Derived, Source
 from ..exposure.psf import Psf, PsfexPsf
 from .hdu import Hdu, listed, open_hdu, read_table, scan
 from .header import mask_planes_of, merged, origin_of, wcs_of
+from .psf import psf_from_hdus
 from .source import FitsPlane
 from .values import mask_of
 
@@ -83,7 +84,7 @@ def read(path: str | os.PathLike[str], *, keep_planes: Sequence[str] | None = No
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
-    >>> from mapreduce.io import write_exposure
+    >>> from mapreduce import write_exposure
     >>> with TemporaryDirectory() as folder:
     ...     write_exposure(Exposure(np.ones((2, 3)), origin=(100, 200)), f"{folder}/a.fits")
     ...     read(f"{folder}/a.fits").bbox
@@ -174,8 +175,6 @@ def _psf(hdus: Sequence[Hdu], primary: fits.Header) -> tuple[Psf | None, str | N
     """Return the PSF, or else the class of one that cannot be read."""
     ours = [hdu for hdu in hdus if "PSFMODEL" in hdu.facts]
     if ours:
-        from .psf import psf_from_hdus
-
         with ExitStack() as stack:
             return psf_from_hdus([stack.enter_context(open_hdu(hdu)) for hdu in ours]), None
     number = primary.get("ARCHIVE_ID_PSF", primary.get("PSF_ID", 0))

@@ -21,14 +21,15 @@ from dask.base import is_dask_collection
 from ..exposure.exposure import Exposure
 from ..report import Report
 from ..run.lazy import MappedExposure
+from .hdu import BLOCK
 from .header import as_header, bare, mask_cards, origin_cards, wcs_cards
+from .psf import psf_to_hdus
 from .stream import check_free, complete_first, final_meta, stream
 
 __all__ = ["FitsTarget", "hdus_to_bytes", "psf_hdus", "unit_of", "write"]
 
 _ALGORITHMS = {"gzip": "GZIP_2", "rice": "RICE_1"}
 _PLANES = ("image", "mask", "variance")  # in the order in which afw expects them
-_BLOCK = 2880
 _BAND = 2**24  # bytes that are brought into the file's byte order at a time
 
 
@@ -187,14 +188,14 @@ def _stream(
             hdu = fits.ImageHDU(nothing, _header(name, exposure, common), name=name.upper())
             file.write(hdu.header.tostring().encode("ascii"))
             targets[name] = FitsTarget(str(path.absolute()), file.tell(), plane.shape, dtype)
-            file.seek(-(-nothing.nbytes // _BLOCK) * _BLOCK, io.SEEK_CUR)
+            file.seek(-(-nothing.nbytes // BLOCK) * BLOCK, io.SEEK_CUR)
         file.truncate()
     psf, report = stream(exposure, targets)
     with open(path, "r+b") as file:
         file.write(_primary(exposure, report))
         file.seek(0, io.SEEK_END)
         hdus = psf_hdus(psf) if hdus is None else hdus
-        file.write(hdus_to_bytes([*hdus, *tables])[_BLOCK:])
+        file.write(hdus_to_bytes([*hdus, *tables])[BLOCK:])
     return report
 
 
@@ -236,11 +237,7 @@ def hdus_to_bytes(hdus: list[Any]) -> bytes:
 
 def psf_hdus(psf: Any) -> list[Any]:
     """Return the HDUs of a PSF, if there is one."""
-    if psf is None:
-        return []
-    from .psf import psf_to_hdus
-
-    return psf_to_hdus(psf)
+    return [] if psf is None else psf_to_hdus(psf)
 
 
 def _check_dtypes(exposure: Exposure) -> None:

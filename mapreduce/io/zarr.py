@@ -40,6 +40,7 @@ from ..exposure.wcs import shift_wcs
 from ..optional import require
 from ..report import Report
 from .header import as_header, bare, wcs_cards
+from .psf import psf_from_hdus
 from .stream import check_free, complete_first, final_meta, is_store, stream
 from .values import named_mask
 from .write import hdus_to_bytes, psf_hdus, unit_of
@@ -317,8 +318,6 @@ def _described(attributes: Mapping[str, Any], tables: Any) -> dict[str, Any]:
     hdus = fits.HDUList()
     if tables is not None:
         hdus = fits.open(io.BytesIO(tables[:].tobytes()), lazy_load_hdus=False)
-        from .psf import psf_from_hdus
-
         parts["psf"] = psf_from_hdus(hdus)
     if "wcs" in attributes:
         with warnings.catch_warnings():

@@ -38,7 +38,7 @@ def subtract_background(
 
     The level is a single number, estimated on the good pixels of the expanded box: finite and
     unmasked, less those further than ``sigma`` standard deviations from their median,
-    iteratively. Neighbouring cells get different levels, which shows as steps between them. For
+    iteratively. Neighboring cells get different levels, which shows as steps between them. For
     a smooth background use ``trim=False``, a border of about half a cell, and the reducer
     "feather", which blends the cells.
 

@@ -133,7 +133,7 @@ def _median_of_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def _nan_gaussian(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Normalised convolution: smoothed values over smoothed weights."""
+    """Return the normalized convolution: smoothed values over smoothed weights."""
     image = image.astype(np.result_type(image.dtype, np.float32), copy=False)
     nan = np.isnan(image)
     smooth = ndimage.gaussian_filter(

@@ -24,8 +24,6 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -41,7 +39,6 @@ __all__ = [
     "extras",
     "masked_pixels",
     "require_border",
-    "resolve_mapper",
 ]
 
 Mapper = Callable[..., Any]
@@ -296,58 +293,6 @@ def require_border(sub: Exposure, expanded: Exposure, full_bbox: Box, pixels: in
             f"{sub.bbox} needs a border of {pixels} pixels on every side inside of the exposure, "
             f"but its expanded box is {expanded.bbox}; make the border of the grid wider"
         )
-
-
-def resolve_mapper(name: str) -> Mapper:
-    """Find a mapper by name: a built-in one, or ``package.module:function``.
-
-    Raises
-    ------
-    ValueError
-        If the name is neither.
-    ModuleNotFoundError, AttributeError
-        If there is no such module, or nothing of that name in it.
-    TypeError
-        If what has that name is not callable.
-
-    Examples
-    --------
-    >>> resolve_mapper("median").__name__
-    'median_filter'
-    >>> resolve_mapper("numpy.linalg:norm").__name__
-    'norm'
-    """
-    from . import MAPPERS
-
-    if name in MAPPERS:
-        return MAPPERS[name]
-    module_name, colon, attribute = name.partition(":")
-    if not (module_name and colon and attribute):
-        raise ValueError(
-            f"no mapper {name!r}; the built-in ones are {', '.join(sorted(MAPPERS))}, "
-            "and your own is written package.module:function"
-        )
-    mapper: Any = _module(module_name, name)
-    for part in attribute.split("."):
-        if not hasattr(mapper, part):
-            raise AttributeError(f"mapper {name!r}: there is no {attribute!r} in {module_name}")
-        mapper = getattr(mapper, part)
-    if not callable(mapper):
-        raise TypeError(f"mapper {name!r} is a {type(mapper).__name__}, which cannot be called")
-    return mapper
-
-
-def _module(module_name: str, name: str) -> ModuleType:
-    try:
-        return import_module(module_name)
-    except ModuleNotFoundError as error:
-        # Something that the module itself imports may be missing instead: that error stands.
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise ModuleNotFoundError(
-            f"mapper {name!r}: there is no module {error.name!r} on the import path",
-            name=error.name,
-        ) from None
 
 
 def _names(planes: str | Iterable[str]) -> tuple[str, ...]:

@@ -94,19 +94,19 @@ class Concatenate(Collector):
         if isinstance(first, Mapping):
             return self._mappings(pieces)
         if isinstance(first, Table):
-            tables = [self._labelled(value.copy(), index) for index, value in pieces]
+            tables = [self._labeled(value.copy(), index) for index, value in pieces]
             return vstack(tables, metadata_conflicts="silent")
         if type(first).__name__ == "DataFrame":
             import pandas as pd
 
-            frames = [self._labelled(value.copy(), index) for index, value in pieces]
+            frames = [self._labeled(value.copy(), index) for index, value in pieces]
             return pd.concat(frames, ignore_index=True)
         raise TypeError(
             f"cannot concatenate {type(first).__name__}; the mapper must return tables, arrays, "
             "lists or mappings of columns"
         )
 
-    def _labelled(self, table: Any, index: int) -> Any:
+    def _labeled(self, table: Any, index: int) -> Any:
         if self.cell_column is not None:
             self._check_free(table.columns, index)
             table[self.cell_column] = np.full(len(table), index)

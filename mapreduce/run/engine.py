@@ -57,7 +57,7 @@ def map_reduce(
         What is cut. Its planes may be in memory, in files, or dask arrays.
     mapper : callable
         ``mapper(sub, expanded, full_bbox, **mapper_kwargs)``, called once per cell with read-only
-        exposures over the core and the expanded box; see `mapreduce.mappers`.
+        exposures over the core and the expanded box; see `mapreduce.mappers.mapper`.
     grid : GridConfig or Grid, optional
         The cells; default ``GridConfig()``.
     reducer : str, PixelReducer or Collector, optional
@@ -281,7 +281,7 @@ def _dtypes(exposure: Exposure) -> dict[str, np.dtype]:
 
 
 def _own(wcs: WCS | None) -> WCS | None:
-    """Return a copy that is initialised, so that copying it again is safe in threads."""
+    """Return a copy that is initialized, so that copying it again is safe in threads."""
     if wcs is None:
         return None
     wcs = wcs.deepcopy()

@@ -2,13 +2,13 @@
 
 For every tile there are three tasks, however many cells it has::
 
-    run ──▶ map ──▶ spill ──▶ (reduce of the neighbours)
-             └────▶ reduce ◀── (spill of the neighbours)
+    run ──▶ map ──▶ spill ──▶ (reduce of the neighbors)
+             └────▶ reduce ◀── (spill of the neighbors)
 
 and one more for each plane that is asked for alone. ``run`` is a single task that hands what is the
 same for all (mapper, reducer, arguments) to each worker once.
 
-The mapper runs once per cell, whatever is computed together. Dask optimises collections of
+The mapper runs once per cell, whatever is computed together. Dask optimizes collections of
 different types apart and then merges their graphs by key, so tasks must keep their keys: nothing
 here can be fused, because every task that dask could fuse depends on ``run`` as well, and a
 `SharedTask` keeps its key where dask would make a copy under another.

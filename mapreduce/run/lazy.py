@@ -17,7 +17,7 @@ from dask.task_spec import DataNode, List, Task, TaskRef
 from ..exposure.cell_psf import CellPsf, PsfComponent
 from ..exposure.exposure import Exposure
 from ..report import Report, runs
-from .tasks import Sealed, SharedTask, Summary, start_run, summarise, take_plane
+from .tasks import Sealed, SharedTask, Summary, start_run, summarize, take_plane
 from .tile import FinishedTile
 
 __all__ = ["MappedExposure"]
@@ -108,7 +108,7 @@ class MappedExposure(Exposure):
     def _summary(self, name: str, function: Callable) -> Delayed:
         if name not in self._parts:
             records, key = f"records-{self._facts['token']}", f"{name}-{self._facts['token']}"
-            layer = self._per_tile(records, summarise)
+            layer = self._per_tile(records, summarize)
             refs = List(*(TaskRef(tile) for tile in layer))
             layer[key] = SharedTask(key, function, refs, Sealed(self._facts))
             self._parts[name] = Delayed(key, self._extended(key, layer))
@@ -134,7 +134,7 @@ class MappedExposure(Exposure):
         """Return what is to be computed of us such that few tiles are in work at the same time.
 
         Left alone, dask begins in the middle and works outwards, and the results of many tiles
-        wait for their neighbours, and to be used. Here a tile is begun only when an earlier one is
+        wait for their neighbors, and to be used. Here a tile is begun only when an earlier one is
         done, and all blocks that need none beyond it.
 
         Parameters
@@ -251,7 +251,7 @@ def _rebuilt(
     *,
     rename: Mapping[str, str] | None = None,
 ) -> MappedExposure:
-    """Make a MappedExposure of computed tiles, of futures of them, or of an optimised graph."""
+    """Make a MappedExposure of computed tiles, of futures of them, or of an optimized graph."""
     if rename:
         name, run = rename.get(name, name), rename.get(run, run)
     tasks = {run: DataNode(run, None), **graph}
@@ -272,7 +272,7 @@ def _finish(
     if stored:
         planes = {name: plane.copy() for name, plane in planes.items()}
     exposure = shell._variation(shell.bbox, **planes)
-    summaries = [summarise(tile, None) for line in tiles for tile in line]
+    summaries = [summarize(tile, None) for line in tiles for tile in line]
     exposure.psf = _psf_of(summaries, facts)
     exposure.report = _report_of(summaries, facts)
     exposure.meta["MRFAILED"] = len(exposure.report.failures)

@@ -1,7 +1,7 @@
 """Which cells belong to which output tile, what each tile must read, and who can reach whom.
 
 Pure geometry. A *tile* is a block of the output and the unit of parallel work. Every cell has one
-owner, the tile that holds the centre of its core. What a mapper returns for the cell lies within
+owner, the tile that holds the center of its core. What a mapper returns for the cell lies within
 the cell's expanded box, so a tile knows before the run which pixels only its own cells can reach
 (its *interior*), and which other tiles may send it something.
 
@@ -192,7 +192,7 @@ class _Places:
     Attributes
     ----------
     owner : pair of arrays
-        The tile that holds the centre of the core.
+        The tile that holds the center of the core.
     first, last : pair of arrays
         The range of tiles that the cell's result may touch.
     x0, y0, x1, y1 : (n,) arrays

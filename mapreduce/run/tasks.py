@@ -33,7 +33,7 @@ __all__ = [
     "reduce_strips",
     "send_spill",
     "start_run",
-    "summarise",
+    "summarize",
     "take_plane",
 ]
 
@@ -169,12 +169,12 @@ def collect_cells(run: Run, tile: Tile, layout: Layout, *arrays: Any) -> tuple:
 
 
 def send_spill(mapped: MappedTile, run: Run) -> dict:
-    """Take out what the neighbours need, so that only this travels to them."""
+    """Take out what the neighbors need, so that only this travels to them."""
     return mapped.spill
 
 
 def reduce_strips(run: Run, tile: Tile, mapped: MappedTile, spills: list[dict]) -> FinishedTile:
-    """Do the strips of a tile again, with what its neighbours sent."""
+    """Do the strips of a tile again, with what its neighbors sent."""
     received = [spill.get(tile.index, []) for spill in spills]
     finished = reduce_tile(run.job, tile, mapped, received)
     if tile.index == (0, 0):
@@ -195,7 +195,7 @@ class Summary(NamedTuple):
     input_psf: Any
 
 
-def summarise(finished: FinishedTile, run: Run | None) -> Summary:
+def summarize(finished: FinishedTile, run: Run | None) -> Summary:
     """Leave the pixels of a tile out."""
     return Summary(finished.records, finished.peak_bytes, finished.input_psf)
 

@@ -1,7 +1,7 @@
 """What one task does: run the mapper on the cells of a tile, and fold the results.
 
 NumPy only; nothing here knows dask. Every pixel gets its contributions in the order of the cells'
-indices. A tile is done as if its own cells were all. In its strips results may come from neighbours
+indices. A tile is done as if its own cells were all. In its strips results may come from neighbors
 too: where some came, a strip is done again, with the pieces of its own results that were kept.
 """
 
@@ -111,7 +111,7 @@ def map_tile(
 def reduce_tile(
     job: Job, tile: Tile, mapped: MappedTile, received: list[list[Piece]]
 ) -> FinishedTile:
-    """Do the strips of a tile again, if its neighbours sent anything.
+    """Do the strips of a tile again, if its neighbors sent anything.
 
     It overwrites and never adds, so that it can be run again on the same input.
     """

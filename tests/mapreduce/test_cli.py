@@ -171,7 +171,7 @@ def test_interrupt(folder):
         ("map in.fits out.fits", 2, "Missing option '--mapper'"),
         ("grid usermappers.py", 1, "not a FITS file"),
         ("simulate in.fits", 1, "in.fits exists"),
-        ("simulate out.fits --size 0", 1, "0 x 0"),
+        ("simulate out.fits --size 0", 1, "size must be above zero"),
     ],
 )
 def test_mistakes_are_told_in_one_line(folder, words, code, message):

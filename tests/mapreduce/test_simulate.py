@@ -120,7 +120,7 @@ def test_psf_is_that_of_the_stars():
 
 
 def test_galaxy_moments():
-    # An exponential disc has <x**2> = 3 h**2, and the PSF adds its own.
+    # An exponential disk has <x**2> = 3 h**2, and the PSF adds its own.
     stamp = _galaxy(GaussianPsf(1.5), 10.3, 20.4, _PROFILES["exponential"], 6.0, 0.5, 30.0)
     y, x = np.indices(stamp.shape) - np.array(stamp.shape)[:, None, None] // 2
     x, y = x - 0.3, y - 0.4
@@ -141,7 +141,7 @@ def test_half_of_the_light_is_within_the_half_light_radius(kind):
 
 def test_wcs_is_in_parent_coordinates(simulated):
     exposure, truth = simulated
-    x, y = exposure.bbox.centre
+    x, y = exposure.bbox.center
     np.testing.assert_allclose(exposure.wcs.all_pix2world(x, y, 0), (150.0, 2.2))
     ra, dec = exposure.wcs.all_pix2world(truth.sources["x"], truth.sources["y"], 0)
     np.testing.assert_allclose((ra, dec), (truth.sources["ra"], truth.sources["dec"]))

@@ -55,7 +55,7 @@ def worst_area(camera, *, detectors=None):
     Astropy gets each detector as a TAN-SIP WCS and is differentiated numerically.
     """
     wcs = {detector.id: exact_wcs(detector, REFERENCE) for detector in camera.values()}
-    centers = [area_on_sky(wcs[d.id], *np.array(d.box.centre)) for d in camera.values()]
+    centers = [area_on_sky(wcs[d.id], *np.array(d.box.center)) for d in camera.values()]
     unit = np.median(np.sqrt(centers)) ** 2
     worst = 0.0
     for detector in camera.values():
@@ -215,7 +215,7 @@ def test_pixel_area_is_the_fit_on_the_grid(simcam):
 
 
 def test_pixel_areas_are_relative_to_the_median_scale(simcam):
-    scales = [np.sqrt(d.pixel_area(*d.box.centre)) for d in simcam.values()]
+    scales = [np.sqrt(d.pixel_area(*d.box.center)) for d in simcam.values()]
     assert simcam.pixel_scale == pytest.approx(np.degrees(np.median(scales)) * 3600, rel=1e-12)
     twice = Camera(simcam.values(), pixel_scale=2 * simcam.pixel_scale)
     np.testing.assert_allclose(twice.area_coefficients() * 4, simcam.area_coefficients())
@@ -312,7 +312,7 @@ def test_from_wcs_of_real_headers(names, size, limit):
         wcs = WCS(header)
         x, y = pixels(boxes[number])
         expected = area_on_sky(wcs, x, y)
-        scales.append(np.sqrt(area_on_sky(wcs, *np.array(boxes[number].centre))))
+        scales.append(np.sqrt(area_on_sky(wcs, *np.array(boxes[number].center))))
         found = camera.pixel_area_field(number)(x, y) * np.radians(camera.pixel_scale / 3600) ** 2
         np.testing.assert_allclose(found, expected, rtol=limit)
         exact = camera[number].pixel_area(x - 0.5, y - 0.5)

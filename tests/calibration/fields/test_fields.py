@@ -32,7 +32,7 @@ def test_the_outer_edges_of_the_pixels_are_mapped_to_one():
     field = ChebyshevField(BOX, [[0, 1], [10, 0]])
     assert field(99.5, -20.5) == -11
     assert field(139.5, 9.5) == 11
-    assert field(*BOX.centre) == field.center == 0
+    assert field(*BOX.center) == field.center == 0
 
 
 def test_values_are_those_of_numpy():

@@ -222,7 +222,7 @@ def test_tables_come_back(tmp_path, suffix, kind):
 
 def centers():
     _, members = make_visit()
-    x, y = np.transpose([members[i].box.centre for i in (3, 5, 7)])
+    x, y = np.transpose([members[i].box.center for i in (3, 5, 7)])
     return {"x": x, "y": y}
 
 

@@ -24,12 +24,12 @@ def test_facts():
     assert (box.x1, box.y1) == (14, -17)
     assert box.area == 12
     assert box.shape == (3, 4)
-    assert box.centre == (11.5, -19.0)
+    assert box.center == (11.5, -19.0)
 
 
-def test_centre_of_odd_sizes_is_a_pixel():
-    assert Box(0, 0, 1, 1).centre == (0, 0)
-    assert Box(5, 5, 3, 5).centre == (6, 7)
+def test_center_of_odd_sizes_is_a_pixel():
+    assert Box(0, 0, 1, 1).center == (0, 0)
+    assert Box(5, 5, 3, 5).center == (6, 7)
 
 
 def test_numpy_integers_are_integers():
@@ -110,7 +110,7 @@ def test_is_a_value():
     with pytest.raises(AttributeError):
         box.x0 = 5
     with pytest.raises(AttributeError):
-        box.colour = "red"
+        box.color = "red"
 
 
 @PROPERTY

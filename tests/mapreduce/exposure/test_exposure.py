@@ -225,7 +225,7 @@ def test_replace_mask_planes_and_a_boolean_mask_together(exposure):
 @pytest.mark.parametrize(
     ("parts", "error", "match"),
     [
-        ({"colour": 1}, TypeError, r"an Exposure has no \['colour'\]; choose from"),
+        ({"color": 1}, TypeError, r"an Exposure has no \['color'\]; choose from"),
         ({"image": np.ones((2, 2))}, ValueError, "image is 9 x 12 but image is 2 x 2"),
         ({"mask": np.ones((9, 12))}, TypeError, "mask is float64"),
         ({"image": None}, TypeError, "needs an image plane"),

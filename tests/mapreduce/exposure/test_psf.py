@@ -78,7 +78,7 @@ each_model = pytest.mark.parametrize("psf", MODELS.values(), ids=MODELS.keys())
 
 
 @each_model
-def test_images_are_normalised_and_odd(psf):
+def test_images_are_normalized_and_odd(psf):
     x, y = psf.average_position
     for image in (psf.compute_kernel_image(), psf.compute_image(x + 0.3, y - 0.4)):
         assert image.dtype == np.float64
@@ -182,7 +182,7 @@ def test_psf_of_ones_own_is_two_lines():
     assert CellPsf([cell(0, (0, 0, 5, 5), Tophat(5))]).compute_kernel_image()[0, 0] == 0.04
 
 
-def test_unnormalisable_model_names_the_place():
+def test_unnormalizable_model_names_the_place():
     @dataclass(frozen=True, eq=False)
     class Hole(Psf):
         def draw(self, x, y, dx, dy):
@@ -373,7 +373,7 @@ def test_bad_psfex(fields, message):
 
 
 def test_psfex_agrees_with_lsst(shared):
-    # The file also holds the moments that the LSST stack measured on this PSF at the CCD's centre.
+    # The file also holds the moments that the LSST stack measured on this PSF at the CCD's center.
     path = shared / "data/exposures/megacam_calexp/calexp-849375-12.fits.fz"
     with fits.open(path) as hdus:
         part = next(
@@ -505,7 +505,7 @@ def test_cells_geometry():
 
 def test_average_position_is_always_in_a_cell():
     gauss = GaussianPsf(1.0)
-    # The weighted mean of the centres is x = 42, between the cells and nearer to the first.
+    # The weighted mean of the centers is x = 42, between the cells and nearer to the first.
     apart = CellPsf([cell(0, (0, 0, 5, 5), gauss, 1.5), cell(1, (100, 0, 5, 5), gauss)])
     assert apart.average_position == (2.0, 2.0)
     far = CellPsf([cell(0, (5000, 7000, 4, 3), gauss)])

@@ -135,7 +135,7 @@ def test_the_header_is_a_copy():
     assert ccd.meta["EXPTIME"] == 1
 
 
-def test_psf_is_its_image_at_the_centre():
+def test_psf_is_its_image_at_the_center():
     psf = GaussianPsf(1.5)
     ccd = to_ccddata(make(psf=psf))
     np.testing.assert_array_equal(ccd.psf, psf.compute_kernel_image())

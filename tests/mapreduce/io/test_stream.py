@@ -220,7 +220,7 @@ def test_few_tiles_are_held_at_once(tmp_path, name, shape):
         report = result.write(tmp_path / name, **({"chunks": 16} if name == "a.zarr" else {}))
     lines = min(shape) // 10
     assert report.n_tiles == shape[0] * shape[1] // 100
-    # One line that waits for the next, the neighbours of two, what is ahead, and blocks to be cut.
+    # One line that waits for the next, the neighbors of two, what is ahead, and blocks to be cut.
     assert lines < max(held) <= 3 * lines + 12 < report.n_tiles
 
 

@@ -294,7 +294,7 @@ def test_bad_arguments(tmp_path):
     exposure = make_full()
     with pytest.raises(FileNotFoundError, match="no folder"):
         write_exposure(exposure, tmp_path / "none" / "a.fits")
-    with pytest.raises(ValueError, match=r"suffix of .*a\.tiff is none of \.fits"):
+    with pytest.raises(ValueError, match=r"suffix of .*a\.tiff is none of \.zarr, \.fits"):
         write_exposure(exposure, tmp_path / "a.tiff")
     with pytest.raises(
         ValueError, match="cannot write the format 'decam'; choose among zarr, fits"

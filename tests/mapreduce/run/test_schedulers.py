@@ -337,7 +337,7 @@ def test_a_border_makes_the_cell_size_irrelevant():
 
 
 def smooth(sub, expanded, full_bbox):
-    """Take the maximum of three neighbouring rows."""
+    """Take the maximum of three neighboring rows."""
     padded = np.pad(expanded.image, ((1, 1), (0, 0)), mode="edge")
     image = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
     return sub.replace(image=image[sub.bbox.slices(expanded.bbox)])

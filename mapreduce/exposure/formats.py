@@ -1,0 +1,101 @@
+"""Formats by name: what reads exposures and what writes them.
+
+`mapreduce.io.files` fills them in when it is imported, as it is with the package, so that an
+exposure can be written without knowing of any.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["FORMATS", "Format", "format_of", "read", "write"]
+
+
+class Format(NamedTuple):
+    """One format, of files or of another package's objects.
+
+    Attributes
+    ----------
+    read : callable, optional
+        ``read(path, **options)``, returns an exposure; the options by keyword only. Of a package's
+        object instead of a path, where that is the format.
+    write : callable, optional
+        ``write(exposure, path, **options)``, or ``write(exposure, **options)`` that returns the
+        object.
+    recognizes : callable, optional
+        ``recognizes(path)``, whether a file is of this format; without it, it is none of files.
+    suffixes : tuple of str
+        Names of files that are written in this format if nobody says otherwise.
+    """
+
+    read: Callable[..., Any] | None = None
+    write: Callable[..., Any] | None = None
+    recognizes: Callable[[str | os.PathLike[str]], bool] | None = None
+    suffixes: tuple[str, ...] = ()
+
+
+FORMATS: dict[str, Format] = {}
+"""The formats, by name. Of those that recognize a file the first one reads it."""
+
+
+def read(path: str | os.PathLike[str], *, format: str | None = None, **options: Any) -> Any:
+    """Read a file by the format's reader; see `read_exposure`."""
+    if format is None:
+        files = {name: entry.recognizes for name, entry in FORMATS.items() if entry.recognizes}
+        format = next((name for name, recognizes in files.items() if recognizes(path)), None)
+        if format is None:
+            raise OSError(f"{path} is of no known format; those are {', '.join(files)}")
+    function = _function(format, "read")
+    _check_options(function, options, f"reading {path} as {format!r}")
+    return function(path, **options)
+
+
+def write(
+    exposure: Any, path: str | os.PathLike[str], *, format: str | None = None, **options: Any
+) -> Any:
+    """Write an exposure to a file by the format's writer; see `write_exposure`."""
+    format = format_of(path) if format is None else format
+    function = _function(format, "write")
+    _check_options(function, options, f"writing {path} as {format!r}")
+    return function(exposure, path, **options)
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """Return the format that the suffix of a path stands for.
+
+    Raises
+    ------
+    ValueError
+        If it stands for none.
+
+    Examples
+    --------
+    >>> format_of("result.fits.fz")
+    'fits'
+    """
+    known = {suffix: name for name, entry in FORMATS.items() for suffix in entry.suffixes}
+    suffix = Path(path).suffix.lower()
+    if suffix not in known:
+        raise ValueError(f"the suffix of {path} is none of {', '.join(known)}; choose a format=")
+    return known[suffix]
+
+
+def _function(format: str, verb: str) -> Callable[..., Any]:
+    """Return what reads or writes files of a format."""
+    files = {name: getattr(entry, verb) for name, entry in FORMATS.items() if entry.recognizes}
+    function = files.get(format)
+    if function is None:
+        able = ", ".join(name for name, function in files.items() if function)
+        raise ValueError(f"cannot {verb} the format {format!r}; choose among {able}")
+    return function
+
+
+def _check_options(function: Callable[..., Any], options: dict[str, Any], doing: str) -> None:
+    parameters = inspect.signature(function).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if unknown := [name for name in options if name not in known]:
+        raise TypeError(f"no option {unknown[0]!r} for {doing}; there are {', '.join(known)}")
