@@ -30,6 +30,7 @@ from ..reference.catalog import ReferenceCatalog
 from ..reference.measure import reference_offsets
 from ..run.problems import RunWarning
 from ..run.run import FgcmRun
+from ..search import contains
 from ..sky.skymap import sky_map_of
 from ..stars.tracts import tract_stars
 from ..tables.source import file_fingerprint
@@ -248,10 +249,7 @@ class PerVisit(Mapping[int, Delayed]):
         return PerVisit(self.name, self.visits, self.make, *dask.persist(*self.shared))
 
     def __contains__(self, visit: object) -> bool:
-        if not isinstance(visit, int | np.integer):
-            return False
-        place = np.searchsorted(self.visits, visit)
-        return bool(place < len(self.visits) and self.visits[place] == visit)
+        return isinstance(visit, int | np.integer) and contains(self.visits, visit)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.visits.tolist())

@@ -23,7 +23,7 @@ from ..tables.fits_read import fits_tables
 from ..tables.parquet import ParquetTable
 from ..tables.schema import Column, Schema, bind
 from ..tables.source import MemoryTable, Source
-from ..texts import listed
+from ..texts import listed, plural
 from .hats import HatsTable
 
 __all__ = [
@@ -197,8 +197,8 @@ class ReferenceCatalog:
         return len(self.catalog)
 
     def __repr__(self) -> str:
-        stars = f"{len(self)} star{'s'[: len(self) != 1]}"
-        return f"<ReferenceCatalog: {self.where}, {stars}, bands {', '.join(self.bands)}>"
+        stars, bands = plural(len(self), "star"), ", ".join(self.bands)
+        return f"<ReferenceCatalog: {self.where}, {stars}, bands {bands}>"
 
     def check(self, bands: Iterable[str]) -> None:
         """Check that there are stars, and magnitudes of these bands.
