@@ -5,20 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["listed", "said_by"]
+__all__ = ["listed", "plural", "said_by"]
 
 
-def listed(values: Iterable[Any], most: int = 5) -> str:
-    """Return values as messages name them.
+def listed(values: Iterable[Any], most: int = 10, *, noun: str = "") -> str:
+    """Return values as messages name them, after a noun for one of them if it is given.
 
     Examples
     --------
-    >>> listed([1, 2, 3, 4, 5, 6, 7])
+    >>> listed([1, 2, 3, 4, 5, 6, 7], most=5)
     '1, 2, 3, 4, 5 and 2 more'
+    >>> listed([4], noun="detector"), listed([4, 5], noun="detector")
+    ('detector 4', 'detectors 4, 5')
     """
     texts = [str(value) for value in values]
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return ", ".join(texts[:most]) + more
+    what = f"{noun}{'s'[: len(texts) != 1]} " if noun else ""
+    return what + ", ".join(texts[:most]) + more
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a number of things.
+
+    Examples
+    --------
+    >>> plural(1, "star"), plural(2, "star")
+    ('1 star', '2 stars')
+    """
+    return f"{count} {noun}{'s'[: count != 1]}"
 
 
 def said_by(error: Exception) -> str:

@@ -23,6 +23,7 @@ from mapreduce import Box
 from mapreduce.io.stream import complete_first
 
 from ..fields.chebyshev import ChebyshevField, unit
+from ..texts import plural
 from .detector import BaseDetector
 from .focal_plane import Boresight, Pair
 from .geometry import read_table, read_wcs, to_table
@@ -315,7 +316,7 @@ class Camera(Mapping[int, BaseDetector]):
     def __repr__(self) -> str:
         ids = self.ids
         span = f"id {ids[0]}" if len(ids) == 1 else f"ids from {ids.min()} to {ids.max()}"
-        return f"Camera({self.name!r}, {len(ids)} detector{'s'[: len(ids) > 1]}, {span})"
+        return f"Camera({self.name!r}, {plural(len(ids), 'detector')}, {span})"
 
     def __dask_tokenize__(self) -> tuple:
         return "Camera", self.name, self.pixel_scale, [tokenize(d) for d in self.values()]

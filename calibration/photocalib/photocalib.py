@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +19,15 @@ from numpy.typing import ArrayLike
 
 from mapreduce import Box, Exposure
 
-from .. import texts
 from ..fields.chebyshev import ChebyshevField
 from ..fields.series import evaluate_mixed
+from ..search import find
 from ..tables.fields import as_table, fields_like
+from ..texts import listed, plural
 from .afw import read_exposure_catalog, read_photo_calib
 from .flux import AB_MAGNITUDE, calibrated, magnitude, nanojansky
 
-__all__ = ["PhotoCalib", "VisitPhotoCalib", "find", "listed"]
+__all__ = ["PhotoCalib", "VisitPhotoCalib"]
 
 _EDGES = ("x_min", "y_min", "x_max", "y_max")
 _COLUMNS = {
@@ -271,9 +272,8 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
         }
         for problem, rows in wrong.items():
             if rows.any():
-                raise ValueError(
-                    f"visit {self.visit}: {listed(self.detectors[rows])} with {problem}"
-                )
+                detectors = listed(self.detectors[rows], noun="detector")
+                raise ValueError(f"visit {self.visit}: {detectors} with {problem}")
 
     @classmethod
     def from_photo_calibs(cls, visit: int, photo_calibs: Mapping[int, Any]) -> VisitPhotoCalib:
@@ -385,19 +385,16 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
     __hash__ = None
 
     def __repr__(self) -> str:
-        n, order = len(self), self.coefficients.shape[1:]
-        plural = "" if n == 1 else "s"
-        return (
-            f"<VisitPhotoCalib of visit {self.visit}: {n} detector{plural}, coefficients {order}>"
-        )
+        detectors, order = plural(len(self), "detector"), self.coefficients.shape[1:]
+        return f"<VisitPhotoCalib of visit {self.visit}: {detectors}, coefficients {order}>"
 
     def _rows(self, detector: ArrayLike) -> np.ndarray:
         """Return the rows of detectors; KeyError if there is none."""
         detector = np.asarray(detector)
         rows, found = find(self.detectors, detector)
         if not np.all(found):
-            missing = np.unique(detector[~found])
-            raise KeyError(f"visit {self.visit} has no calibration of {listed(missing)}")
+            missing = listed(np.unique(detector[~found]), noun="detector")
+            raise KeyError(f"visit {self.visit} has no calibration of {missing}")
         return rows
 
     # Catalogs of mixed detectors
@@ -455,37 +452,3 @@ def _values(table: Table, name: str) -> np.ndarray:
     except u.UnitConversionError:
         raise ValueError(f"column {name} of the table is in {column.unit}, not in nJy") from None
     return np.asarray(values, np.float64)
-
-
-def find(ids: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the place of each of ``wanted`` in ``ids`` (0 if it has none), and whether it has one.
-
-    Examples
-    --------
-    >>> find(np.array([7, 3]), np.array([3, 4]))
-    (array([1, 0]), array([ True, False]))
-    """
-    if not len(ids):
-        return np.zeros(wanted.shape, np.int64), np.zeros(wanted.shape, bool)
-    first, last = int(ids.min()), int(ids.max())
-    if last - first < wanted.size and ids.dtype.kind == "i" and wanted.dtype.kind == "i":
-        places = np.full(last - first + 3, -1)  # with one more at either end
-        places[ids[::-1] - first + 1] = np.arange(len(ids))[::-1]
-        place = np.take(places, wanted.astype(np.int64) - (first - 1), mode="clip")
-        return np.maximum(place, 0), place >= 0
-    order = np.argsort(ids, kind="stable")
-    last = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
-    found = ids[order[last]] == wanted
-    return np.where(found, order[last], 0), found
-
-
-def listed(detectors: Iterable[Any], most: int = 10) -> str:
-    """Return detectors as messages name them.
-
-    Examples
-    --------
-    >>> listed([4]), listed(range(20), most=3)
-    ('detector 4', 'detectors 0, 1, 2 and 17 more')
-    """
-    ids = [int(detector) for detector in detectors]
-    return f"detector{'s' if len(ids) > 1 else ''} {texts.listed(ids, most)}"

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..fields.series import evaluate_mixed
-from .photocalib import VisitPhotoCalib, find
+from ..search import find
+from .photocalib import VisitPhotoCalib
 
 __all__ = ["PhotoCalibStack"]
 
@@ -68,9 +69,9 @@ class PhotoCalibStack:
 
     def rows(self, visit: np.ndarray, detector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of visits and detectors, and whether there is one (-1 if not)."""
-        i, known = find(self._visits, np.asarray(visit))
-        j, there = find(self._detectors, np.asarray(detector))
-        rows = np.where(known & there, self._table[i, j], -1)
+        i, visit_found = find(self._visits, np.asarray(visit))
+        j, detector_found = find(self._detectors, np.asarray(detector))
+        rows = np.where(visit_found & detector_found, self._table[i, j], -1)
         return rows, rows >= 0
 
     def calibration(self, rows: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

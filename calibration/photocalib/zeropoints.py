@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike
 from mapreduce import Box
 
 from ..fields.chebyshev import evaluate, product
+from ..search import find
+from ..texts import listed
 from .flux import AB_FLUX
-from .photocalib import VisitPhotoCalib, find, listed
+from .photocalib import VisitPhotoCalib
 
 __all__ = [
     "BadZeropointsError",
@@ -163,7 +165,7 @@ def _scaling_of(
         raise ValueError(
             f"visit {visit}: scaling is {values.shape} numbers for {ids.shape} detectors"
         )
-    places, found = find(ids, detectors)
+    places, found = find(ids, detectors, np.argsort(ids, kind="stable"))
     result = np.where(found, np.append(values, np.nan)[places], np.nan)
     problems["no scaling"] = ~found
     problems["a scaling that is not positive"] = found & ~((result > 0) & (result < np.inf))
@@ -180,14 +182,14 @@ def _area_of(
             f"visit {visit}: area has {len(ids)} detectors, {len(own)} boxes and "
             f"{len(coefficients)} stacks of coefficients"
         )
-    places, found = find(ids, detectors)
+    places, found = find(ids, detectors, np.argsort(ids, kind="stable"))
     others = found & (own[places] != boxes).any(axis=1) & ~np.any([*problems.values()], axis=0)
     if others.any():
         i = np.flatnonzero(others)[0]
+        area_box, box = (Box(*edges.tolist()) for edges in (own[places[i]], boxes[i]))
         raise ValueError(
-            f"visit {visit}: the pixel area of {listed(detectors[others])} is of another box than "
-            f"the zeropoint; of detector {detectors[i]}, {Box(*own[places[i]].tolist())} and not "
-            f"{Box(*boxes[i].tolist())}"
+            f"visit {visit}: the pixel area of {listed(detectors[others], noun='detector')} is of "
+            f"another box than the zeropoint; of detector {detectors[i]}, {area_box} and not {box}"
         )
     problems["no pixel area"] = ~found
     return coefficients[places]
@@ -196,7 +198,9 @@ def _area_of(
 def _left_out(visit: int, detectors: np.ndarray, problems: Mapping[str, np.ndarray]) -> str:
     """Say which detectors are left out, and why."""
     reasons = "; ".join(
-        f"{listed(detectors[rows])} ({problem})" for problem, rows in problems.items() if rows.any()
+        f"{listed(detectors[rows], noun='detector')} ({problem})"
+        for problem, rows in problems.items()
+        if rows.any()
     )
     if np.any([*problems.values()], axis=0).all():
         raise BadZeropointsError(
@@ -274,8 +278,8 @@ def usable_zeropoints(
     detectors, flag, columns = _read(visit, rows, delta_chrom)
     order = np.argsort(detectors)
     first = columns["fgcmfZptCheb"][:, 0, 0]
-    there = has_zeropoint(flag, columns["fgcmZptVar"], columns["fgcmZpt"], first)
-    order = order[there[order]]
+    usable = has_zeropoint(flag, columns["fgcmZptVar"], columns["fgcmZpt"], first)
+    order = order[usable[order]]
     if not len(order):
         raise NoZeropointError(
             f"visit {visit}: none of its {len(detectors)} zeropoints can be used (they have "
@@ -407,7 +411,8 @@ def _detectors(visit: int, rows: Mapping[str, ArrayLike]) -> np.ndarray:
     if not len(ids):
         raise NoZeropointError(f"visit {visit} has no zeropoints")
     if len(ids) < len(detectors):
-        raise ValueError(f"visit {visit} has several zeropoints of {listed(ids[counts > 1])}")
+        twice = listed(ids[counts > 1], noun="detector")
+        raise ValueError(f"visit {visit} has several zeropoints of {twice}")
     try:
         visits = np.asarray(rows["visit"])
     except (KeyError, ValueError):

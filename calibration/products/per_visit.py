@@ -15,6 +15,7 @@ from dask.delayed import Delayed
 from dask.task_spec import DataNode, Task, TaskRef
 
 from ..photocalib.zeropoints import CalibrationWarning
+from ..search import contains
 
 __all__ = ["PerVisit", "node", "task", "warned"]
 
@@ -55,10 +56,7 @@ class PerVisit(Mapping[int, Delayed]):
         return PerVisit(self.name, self.visits, self.make, *dask.persist(*self.shared))
 
     def __contains__(self, visit: object) -> bool:
-        if not isinstance(visit, int | np.integer):
-            return False
-        place = np.searchsorted(self.visits, visit)
-        return bool(place < len(self.visits) and self.visits[place] == visit)
+        return isinstance(visit, int | np.integer) and contains(self.visits, visit)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.visits.tolist())

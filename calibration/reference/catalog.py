@@ -22,7 +22,7 @@ from ..tables.catalog import Catalog
 from ..tables.files import open_tables
 from ..tables.reader import MemoryTable, TableReader
 from ..tables.schema import Column, Schema, bind
-from ..texts import listed
+from ..texts import listed, plural
 from .hats import HatsTable
 
 __all__ = [
@@ -196,8 +196,8 @@ class ReferenceCatalog:
         return len(self.catalog)
 
     def __repr__(self) -> str:
-        stars = f"{len(self)} star{'s'[: len(self) != 1]}"
-        return f"<ReferenceCatalog: {self.where}, {stars}, bands {', '.join(self.bands)}>"
+        stars, bands = plural(len(self), "star"), ", ".join(self.bands)
+        return f"<ReferenceCatalog: {self.where}, {stars}, bands {bands}>"
 
     def check(self, bands: Iterable[str]) -> None:
         """Check that there are stars, and magnitudes of these bands.

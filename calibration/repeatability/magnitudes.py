@@ -15,13 +15,14 @@ import numpy as np
 
 from ..config.config import ProductsConfig
 from ..photocalib.flux import AB_MAGNITUDE
-from ..photocalib.photocalib import VisitPhotoCalib, find
+from ..photocalib.photocalib import VisitPhotoCalib
 from ..photocalib.stack import PhotoCalibStack
 from ..photocalib.zeropoints import CalibrationWarning
 from ..products.build import FgcmProducts
 from ..products.store import Store
 from ..run.observations import Observed, StarObservations
 from ..run.run import FgcmRun
+from ..search import find
 
 __all__ = ["Magnitudes", "StarMagnitudes"]
 
@@ -98,7 +99,8 @@ class StarMagnitudes:
         # What was taken out of normalized fluxes is put back: photoCalibs take it out themselves.
         self._factor = exptime
         if "scaling" in rows:
-            detector, _ = find(run.detector_ids, stack.detectors)
+            ids = run.detector_ids
+            detector, _ = find(ids, stack.detectors, np.argsort(ids, kind="stable"))
             self._factor = exptime / rows["scaling"][place, detector]
         self._composed = config.compose_wcs_jacobian and run.jacobian_applied is not False
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..photocalib.zeropoints import has_zeropoint
+from ..search import find
 from ..tables.catalog import Catalog
 from ..texts import listed
 from .opened import OpenedRun
@@ -77,8 +78,8 @@ def _scan_zeropoints(run: OpenedRun) -> Iterator[str]:
         if "fgcmDeltaChrom" in block:
             bad = ~(_finite(block["fgcmDeltaChrom"]) & (block["fgcmDeltaChrom"] > -9999))
             faults.add("fgcmDeltaChrom is NaN, infinite or missing", visits[used & bad])
-        where = np.searchsorted(known, visits).clip(max=len(known) - 1)
-        other = (block["filtername"] != filters[where]) & (known[where] == visits)
+        places, found = find(known, visits)
+        other = found & (block["filtername"] != filters[places])
         faults.add("filtername is not that of the visit catalog", visits[other])
         boxes.add(block, used)
     yield from faults.lines(run.zeropoints)

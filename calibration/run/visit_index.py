@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..search import contains, find
 from ..tables.catalog import Catalog
 
 __all__ = ["VisitIndex"]
@@ -98,8 +99,7 @@ class VisitIndex:
         return len(self.visits)
 
     def __contains__(self, visit: int) -> bool:
-        where = np.searchsorted(self.visits, visit)
-        return bool(where < len(self.visits) and self.visits[where] == visit)
+        return contains(self.visits, visit)
 
     def rows(self, visits: Iterable[int]) -> slice | np.ndarray:
         """Return the rows of visits, in the order of the visits; a slice where they lie together.
@@ -110,16 +110,15 @@ class VisitIndex:
             If there are none of a visit.
         """
         wanted = np.fromiter(visits, np.int64)
-        where = np.minimum(np.searchsorted(self.visits, wanted), max(len(self.visits) - 1, 0))
-        found = self.visits[where] == wanted if len(self.visits) else np.zeros(len(wanted), bool)
+        places, found = find(self.visits, wanted)
         if not found.all():
             raise KeyError(int(wanted[~found][0]))
-        starts, counts = self.starts[where], self.counts[where]
+        starts, counts = self.starts[places], self.counts[places]
         if len(starts) and np.all(starts[1:] == (starts + counts)[:-1]):
             rows = slice(int(starts[0]), int(starts[-1] + counts[-1]))
             return rows if self.order is None else self.order[rows]
-        places = np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
-        return places if self.order is None else self.order[places]
+        rows = np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
+        return rows if self.order is None else self.order[rows]
 
 
 class _Runs:

@@ -11,6 +11,7 @@ from ..camera.camera import Camera
 from ..camera.focal_plane import Boresight
 from ..fields.chebyshev import evaluate, unit
 from ..photocalib.flux import AB_FLUX, AB_MAGNITUDE
+from ..search import find
 from .instrument import BANDS, GAIN, Instrument
 from .survey import Arrays, field_radius
 
@@ -75,10 +76,8 @@ class Observer:
         boresight = Boresight(visit["telra"], visit["teldec"], visit["telrot"])
         angles = boresight.from_sky(self._stars["ra"], self._stars["dec"])
         detector, x, y = self._camera.locate(*angles)
-        ids = self._camera.ids
-        order = np.argsort(ids)
-        place = order[np.searchsorted(ids[order], detector).clip(max=len(ids) - 1)]
-        (star,) = np.nonzero((ids[place] == detector) & ~visit["missing"][place])
+        place, found = find(self._camera.ids, detector, np.argsort(self._camera.ids))
+        (star,) = np.nonzero(found & ~visit["missing"][place])
         return star, place[star], x[star], y[star]
 
 

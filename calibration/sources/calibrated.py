@@ -22,6 +22,7 @@ from dask.delayed import Delayed, delayed
 
 from ..config import options
 from ..photocalib.zeropoints import CalibrationWarning
+from ..texts import plural
 from .apply import calibrated_partition
 from .calibrations import Calibrations, calibrations_of
 from .columns import SourceColumns
@@ -170,9 +171,8 @@ class CalibratedSources(Sequence[Delayed]):
         )
 
     def __repr__(self) -> str:
-        made = ", ".join(self.columns.made)
-        plural = "" if len(self) == 1 else "s"
-        return f"<CalibratedSources of {len(self)} partition{plural}: {made}>"
+        partitions, made = plural(len(self), "partition"), ", ".join(self.columns.made)
+        return f"<CalibratedSources of {partitions}: {made}>"
 
     def write(
         self,

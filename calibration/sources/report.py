@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..photocalib.photocalib import listed as listed_detectors
-from ..texts import listed
+from ..texts import listed, plural
 
 __all__ = ["SourcesReport", "Tally"]
 
-_LISTED = 10  # visits, detectors or partitions that are named
+_LISTED = 10  # visits or partitions that have a line each
 
 
 @dataclass
@@ -89,39 +88,38 @@ class Tally:
         >>> Tally.from_json(tally.to_json()) == tally, tally.calibrated
         (True, 2)
         """
-        said = json.loads(text)
-        visits = Counter(dict(said["visits"]))
-        detectors = Counter({(visit, number): count for visit, number, count in said["detectors"]})
-        return cls(said["rows"], visits, detectors, said["off"], said["nowhere"])
+        counts = json.loads(text)
+        visits = Counter(dict(counts["visits"]))
+        detectors = Counter({(visit, number): n for visit, number, n in counts["detectors"]})
+        return cls(counts["rows"], visits, detectors, counts["off"], counts["nowhere"])
 
     def reasons(self) -> Iterator[str]:
         """Yield why sources are not calibrated, with how many."""
+        for reason, count in self._reasons():
+            yield f"{reason}: {plural(count, 'source')}"
+
+    def _reasons(self) -> Iterator[tuple[str, int]]:
         if self.visits:
-            names = f"visit{'s'[: len(self.visits) != 1]} {listed(sorted(self.visits), _LISTED)}"
-            yield f"no calibration of {names}: {_rows(self.visits.total())}"
+            visits = listed(sorted(self.visits), noun="visit")
+            yield f"no calibration of {visits}", self.visits.total()
         by_visit: dict[int, list[int]] = {}
         for visit, detector in sorted(self.detectors):
             by_visit.setdefault(visit, []).append(detector)
         for visit, detectors in list(by_visit.items())[:_LISTED]:
-            names = listed_detectors(detectors, _LISTED)
             count = sum(self.detectors[visit, detector] for detector in detectors)
-            yield f"no calibration of visit {visit}, {names}: {_rows(count)}"
+            yield f"no calibration of visit {visit}, {listed(detectors, noun='detector')}", count
         if more := list(by_visit)[_LISTED:]:
             count = sum(n for (visit, _), n in self.detectors.items() if visit in more)
-            yield f"no calibration of detectors of {len(more)} more visits: {_rows(count)}"
+            yield f"no calibration of detectors of {len(more)} more visits", count
         if self.off:
-            yield f"off their detector: {_rows(self.off)}"
+            yield "off their detector", self.off
         if self.nowhere:
-            yield f"without a position: {_rows(self.nowhere)}"
+            yield "without a position", self.nowhere
 
 
 def _counted(values: np.ndarray) -> tuple[list, list]:
     values, counts = np.unique(values, axis=0, return_counts=True)
     return values.tolist(), counts.tolist()
-
-
-def _rows(count: int) -> str:
-    return f"{count} source{'s'[: count != 1]}"
 
 
 @dataclass
@@ -153,12 +151,12 @@ class SourcesReport:
         lines = [
             f"sources in {self.directory}",
             f"partitions: {n['written']} written, {n['kept']} there before, {n['failed']} failed",
-            f"{_rows(tally.rows)}, {tally.calibrated} calibrated",
+            f"{plural(tally.rows, 'source')}, {tally.calibrated} calibrated",
             *tally.reasons(),
         ]
         if self.left_out:
             names = [f"{name} ({why})" for name, why in self.left_out.items()]
-            lines.append(f"columns left out: {listed(names, _LISTED)}")
+            lines.append(f"columns left out: {listed(names)}")
         for name, why in list(self.failed.items())[:_LISTED]:
             lines.append(f"failed: {name}: {why}")
         if len(self.failed) > _LISTED:

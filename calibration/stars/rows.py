@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from astropy.table import Table
 
+from ..search import contains
 from ..sky.skymap import SkyMap
 from ..tables.catalog import Catalog
 from ..tables.fields import Field, as_table, row_dtype
@@ -100,8 +101,7 @@ class StarIndex:
         return cls(entries, tracts, totals, sum(map(len, lost)), np.concatenate(lost)[:8])
 
     def __contains__(self, tract: int | np.integer) -> bool:
-        place = np.searchsorted(self.tracts, tract)
-        return bool(place < len(self.tracts) and self.tracts[place] == tract)
+        return contains(self.tracts, tract)
 
     def entries_of(self, tract: int) -> np.ndarray:
         """Return the entries of a tract."""

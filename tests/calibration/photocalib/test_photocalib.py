@@ -12,7 +12,6 @@ from dask.base import tokenize
 
 from calibration import ChebyshevField, PhotoCalib, VisitPhotoCalib
 from calibration.photocalib.flux import AB_FLUX, AB_MAGNITUDE
-from calibration.photocalib.photocalib import find
 from mapreduce import Box
 
 BOX = Box(0, 0, 100, 50)
@@ -177,26 +176,6 @@ def test_wrong_stacks_are_named():
     for message, parts in wrong.items():
         with pytest.raises(ValueError, match=f"visit 42: .*{message}"):
             VisitPhotoCalib(42, **good | parts)
-
-
-@pytest.mark.parametrize("kind", ["i1", "i4", "i8", "u2", "u8"])
-@pytest.mark.parametrize("ids", [[7, 3, 120, 7], [3, -100], [5], [2**40, 3], []])
-def test_places_of_ids(ids, kind):
-    ids = np.array(ids, np.int64)
-    bounds = np.iinfo(kind)
-    values = [
-        v for v in [3, 120, 7, 8, -100, 2, 121, bounds.min, bounds.max] if v in bounds_of(kind)
-    ]
-    wanted = np.resize(np.array(values, kind), 1000)
-    for some in (wanted, wanted[:4]):  # by a table, and by a search
-        places, found = find(ids, some)
-        expected = [[*ids].index(v) if v in ids else -1 for v in some.tolist()]
-        np.testing.assert_array_equal(np.where(found, places, -1), expected)
-        assert (places[~found] == 0).all()
-
-
-def bounds_of(kind):
-    return range(np.iinfo(kind).min, np.iinfo(kind).max + 1)
 
 
 # Tables

@@ -16,7 +16,7 @@ from calibration.cli import main
 from calibration.config.config import ProductsConfig
 from calibration.fields.chebyshev import ChebyshevField, evaluate, product
 from calibration.photocalib.flux import AB_FLUX
-from calibration.photocalib.photocalib import VisitPhotoCalib, find
+from calibration.photocalib.photocalib import VisitPhotoCalib
 from calibration.photocalib.stack import PhotoCalibStack
 from calibration.products.build import build_products
 from calibration.reference.catalog import ReferenceWarning
@@ -26,6 +26,7 @@ from calibration.repeatability.scatter import Means, Scatter
 from calibration.run.observations import StarObservations
 from calibration.run.problems import RunWarning
 from calibration.run.run import FgcmRun
+from calibration.search import find
 from calibration.simulate.run import simulate_run
 from calibration.tables.files import read_table
 
