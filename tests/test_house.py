@@ -26,7 +26,7 @@ HOUSE = {
         cli.py
     """,
     "calibration": """
-        texts.py
+        texts.py search.py
         tables/
         config/ fields/ atmosphere/ camera/ photocalib/ sky/
         run/
