@@ -21,7 +21,7 @@ import numpy as np
 from numpy.polynomial.chebyshev import chebval2d
 
 import calibration as cal
-from calibration.fields.chebyshev import unit
+from calibration.fields.series import unit
 from calibration.tables.parquet import write_parquet
 
 from .helpers import (
