@@ -22,7 +22,7 @@ from astropy.table import Table
 from numpy.polynomial.chebyshev import chebval2d
 
 import calibration as cal
-from calibration.fields.chebyshev import unit
+from calibration.fields.series import unit
 from calibration.tables.files import write_table
 
 from .helpers import (

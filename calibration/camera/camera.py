@@ -22,7 +22,8 @@ from numpy.typing import ArrayLike
 from mapreduce import Box
 from mapreduce.io.stream import complete_first
 
-from ..fields.chebyshev import ChebyshevField, unit
+from ..fields.chebyshev import ChebyshevField
+from ..fields.series import unit
 from ..texts import plural
 from .detector import BaseDetector
 from .focal_plane import Boresight, Pair

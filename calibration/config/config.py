@@ -174,8 +174,8 @@ class ProductsConfig:
     seed: int = 0
     output_format: str = "fits"
 
-    def __new__(cls, **given: Any) -> ProductsConfig:  # noqa: D102
-        options.known(given, cls)
+    def __new__(cls, **values: Any) -> ProductsConfig:  # noqa: D102
+        options.known(values, cls)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:

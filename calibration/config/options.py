@@ -41,11 +41,11 @@ def known(names: Iterable[str], kind: type) -> None:
     TypeError
         If there is one.
     """
-    there = [field.name for field in fields(kind)]
+    own = [field.name for field in fields(kind)]
     for name in names:
-        if name not in there:
-            close = get_close_matches(name, there, 3)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"fields: {', '.join(there)}"
+        if name not in own:
+            close = get_close_matches(name, own, 3)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"fields: {', '.join(own)}"
             raise TypeError(f"there is no field {name}; {hint}")
 
 

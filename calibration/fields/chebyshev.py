@@ -19,7 +19,7 @@ from mapreduce import Box
 
 from .series import basis, checked_stack, evaluate, unit
 
-__all__ = ["ChebyshevField", "evaluate", "product", "unit"]
+__all__ = ["ChebyshevField", "product"]
 
 _STRIP = 2**17  # pixels, whose values stay in the cache
 # Multiplications in one matrix product, so few that OpenBLAS does not share them out to threads of

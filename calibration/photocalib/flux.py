@@ -13,7 +13,16 @@ from mapreduce import Box, Exposure, GridConfig, Patch, PixelReducer, map_reduce
 
 from ..fields.chebyshev import ChebyshevField
 
-__all__ = ["AB_FLUX", "AB_MAGNITUDE", "Calibrate", "calibrated", "magnitude", "nanojansky"]
+__all__ = [
+    "AB_FLUX",
+    "AB_MAGNITUDE",
+    "MAG",
+    "NO_MAGNITUDE",
+    "Calibrate",
+    "calibrated",
+    "magnitude",
+    "nanojansky",
+]
 
 AB_FLUX = 10**12.56
 """Flux of AB magnitude 0, in nJy: 10**(-48.6 / 2.5) erg / (s cm2 Hz)."""
@@ -21,7 +30,12 @@ AB_FLUX = 10**12.56
 AB_MAGNITUDE = 31.4
 """AB magnitude of 1 nJy."""
 
-_MAG = 2.5 / math.log(10)
+MAG = 2.5 / math.log(10)
+"""Error of a magnitude over the relative error of its flux."""
+
+NO_MAGNITUDE = 90.0
+"""From where on a magnitude in a catalog means that there is none."""
+
 _TILE = 2**22  # pixels of a task
 
 
@@ -78,7 +92,7 @@ def magnitude(
         if inst_flux_err is None:
             return mag
         noise = np.divide(inst_flux_err, inst_flux, dtype=np.float64)
-    return mag, _MAG * np.hypot(noise, relative_err)
+    return mag, MAG * np.hypot(noise, relative_err)
 
 
 def calibrated(

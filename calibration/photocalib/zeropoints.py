@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 
 from mapreduce import Box
 
-from ..fields.chebyshev import evaluate, product
+from ..fields.chebyshev import product
+from ..fields.series import evaluate
 from ..search import find
 from ..texts import listed
 from .flux import AB_FLUX

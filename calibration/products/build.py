@@ -131,10 +131,10 @@ class FgcmProducts:
             name: run.visit_ids if asked else run.visit_ids[:0] for name, asked in ids.items()
         }
         setup = task(f"photo-calib-setup-{token}", Setup.of, shared, config)
-        given = config.atmosphere_table
-        if given is not None and os.path.isfile(given):
-            given = os.path.abspath(given)  # workers may have another current folder
-        table = task(f"atmosphere-table-{token}", open_atmosphere, shared, given)
+        name = config.atmosphere_table
+        if name is not None and os.path.isfile(name):
+            name = os.path.abspath(name)  # workers may have another current folder
+        table = task(f"atmosphere-table-{token}", open_atmosphere, shared, name)
         self.photo_calibs = PerVisit(
             f"photo-calib-{token}", visits["photo_calibs"], make_photo_calib, setup, self.offsets
         )
@@ -320,9 +320,9 @@ def make_photo_calib(
     )
 
 
-def open_atmosphere(run: FgcmRun, given: str | None) -> AtmosphereTable:
-    """Read the given atmosphere table, or else the one that the look-up table names."""
-    name = given or run.lookup.get("tablename")
+def open_atmosphere(run: FgcmRun, name: str | None) -> AtmosphereTable:
+    """Read the atmosphere table of a name or path, or else the one that the look-up table names."""
+    name = name or run.lookup.get("tablename")
     if not name:
         raise ValueError("the look-up table names no atmosphere table; set atmosphere_table")
     folder = run.lookup_table and run.lookup_table.path

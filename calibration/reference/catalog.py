@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import re
 import warnings
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import KDTree
 
-from ..photocalib.flux import AB_MAGNITUDE
+from ..photocalib.flux import AB_MAGNITUDE, MAG, NO_MAGNITUDE
 from ..sky.matching import chord, unit_vectors
 from ..tables.catalog import Catalog
 from ..tables.files import open_tables
@@ -26,20 +25,12 @@ from ..texts import listed, plural
 from .hats import HatsTable
 
 __all__ = [
-    "MAG",
-    "NO_MAGNITUDE",
     "MissingBandError",
     "ReferenceCatalog",
     "ReferenceStars",
     "ReferenceWarning",
     "placed",
 ]
-
-MAG = 2.5 / math.log(10)
-"""Error of a magnitude over the relative error of its flux."""
-
-NO_MAGNITUDE = 90.0
-"""From where on a magnitude means that there is none."""
 
 _UNITS = {"nJy": "nJy", "AB": "mag"}
 
@@ -238,9 +229,9 @@ class ReferenceCatalog:
         columns = [*self.names[:2], *(_named(n, b) for b in bands for n in self.names[2:])]
         parts, lost = [self._stars(bands, {name: np.zeros(0) for name in columns})], 0
         for block in catalog.blocks(columns):
-            there = placed(block[columns[0]], block[columns[1]])
-            lost += np.count_nonzero(~there)
-            block = {name: values[there] for name, values in block.items()}
+            good = placed(block[columns[0]], block[columns[1]])
+            lost += np.count_nonzero(~good)
+            block = {name: values[good] for name, values in block.items()}
             vectors = unit_vectors(block[columns[0]], block[columns[1]])
             rows = np.flatnonzero(_near(vectors, centers, radius))
             parts.append(self._stars(bands, {name: v[rows] for name, v in block.items()}))
@@ -334,10 +325,10 @@ def _named(template: str, band: str) -> str:
 
 def _place_columns(source: TableReader, ra: str | None, dec: str | None) -> list[Column]:
     """Return the columns of right ascension and declination."""
-    said = source.meta if isinstance(source, HatsTable) else {}
+    properties = source.meta if isinstance(source, HatsTable) else {}
     columns = []
     for kind, name in (("ra", ra), ("dec", dec)):
-        name = name or said.get(f"hats_col_{kind}")
+        name = name or properties.get(f"hats_col_{kind}")
         other = {} if name else {"aliases": (f"coord_{kind}",), "assumed": "rad"}
         columns.append(Column(name or kind, unit="deg", **other))
     return columns

@@ -17,9 +17,10 @@ from dask.base import tokenize
 from dask.delayed import Delayed
 
 from ..config.config import ColorTerm, ProductsConfig
+from ..photocalib.flux import MAG, NO_MAGNITUDE
 from ..run.run import FgcmRun
 from ..sky.matching import match_vectors
-from .catalog import MAG, NO_MAGNITUDE, ReferenceCatalog, ReferenceStars, ReferenceWarning
+from .catalog import ReferenceCatalog, ReferenceStars, ReferenceWarning
 from .clipping import clipped_median, median_error
 from .comparison import EDGES, Comparison, PixelOffset
 from .offsets import combine

@@ -86,8 +86,8 @@ class ReferenceOffsets(Mapping):
         try:
             return self.offsets[band]
         except KeyError:
-            there = ", ".join(self.offsets)
-            raise KeyError(f"there is no offset of band {band!r}, but of {there}") from None
+            bands = ", ".join(self.offsets)
+            raise KeyError(f"there is no offset of band {band!r}, but of {bands}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.offsets)

@@ -129,9 +129,9 @@ def _blocks(stars: Catalog, nside: int, *columns: str) -> Iterator[dict[str, Any
     """
     for block in stars.blocks(["coord_ra", "coord_dec", "ngood", *columns]):
         ra, dec = (np.degrees(block.pop(name)) for name in ("coord_ra", "coord_dec"))
-        there = placed(ra, dec)
-        pixel = pixel_of(np.where(there, ra, np.nan), np.where(there, dec, np.nan), nside)
-        usable = there & (block["ngood"] > 0).all(axis=1)
+        good = placed(ra, dec)
+        pixel = pixel_of(np.where(good, ra, np.nan), np.where(good, dec, np.nan), nside)
+        usable = good & (block["ngood"] > 0).all(axis=1)
         yield block | {"ra": ra, "dec": dec, "pixel": pixel, "usable": usable}
 
 

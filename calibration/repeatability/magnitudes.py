@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..config.config import ProductsConfig
-from ..photocalib.flux import AB_MAGNITUDE
+from ..photocalib.flux import AB_MAGNITUDE, MAG
 from ..photocalib.photocalib import VisitPhotoCalib
 from ..photocalib.stack import PhotoCalibStack
 from ..photocalib.zeropoints import CalibrationWarning
@@ -26,7 +24,6 @@ from ..search import find
 
 __all__ = ["Magnitudes", "StarMagnitudes"]
 
-_MAG = 2.5 / math.log(10)
 _PHOTOMETRIC = 3  # bits of fgcmFlag
 _MADE_OF = ("visits", "zeropoints")
 
@@ -122,16 +119,16 @@ class StarMagnitudes:
         ValueError
             If they were made of another run.
         """
-        said = store.provenance()
+        provenance = store.provenance()
         visits = store.numbers("photo_calibs")
         if not visits:
             raise FileNotFoundError(f"{store.directory} holds no photo_calibs")
-        config = ProductsConfig.from_dict(said["config"], where=str(store.directory))
+        config = ProductsConfig.from_dict(provenance["config"], where=str(store.directory))
         if not isinstance(run, FgcmRun):
-            run = _open_run(store, run or said.get("run"), config)
+            run = _open_run(store, run or provenance.get("run"), config)
         for name in _MADE_OF:
             catalog = getattr(run, name)
-            if catalog is None or catalog.fingerprint() != said["inputs"].get(name):
+            if catalog is None or catalog.fingerprint() != provenance["inputs"].get(name):
                 raise ValueError(
                     f"the products in {store.directory} were not made of {run!r} in "
                     f"{run.directory}: the {name} differ"
@@ -159,7 +156,7 @@ class StarMagnitudes:
         return Magnitudes(
             block.star[positive] * len(self.bands) + self._band[rows],
             self._photometric[rows],
-            np.hypot(block.error[positive], _MAG * self._stack.relative_err[rows]),
+            np.hypot(block.error[positive], MAG * self._stack.relative_err[rows]),
             AB_MAGNITUDE - 2.5 * np.log10(flux * self._before[rows]),
             AB_MAGNITUDE - 2.5 * np.log10(flux * calibration[positive]),
         )
@@ -209,9 +206,9 @@ def _open_run(store: Store, path: Any, config: ProductsConfig) -> FgcmRun:
     return FgcmRun.open(path, cycle=config.cycle_number)
 
 
-def _open_observations(given: Any, run: FgcmRun) -> StarObservations:
-    if isinstance(given, StarObservations):
-        return given
-    if given is None and run.directory is None:
+def _open_observations(observations: Any, run: FgcmRun) -> StarObservations:
+    if isinstance(observations, StarObservations):
+        return observations
+    if observations is None and run.directory is None:
         raise ValueError(f"{run!r} is in memory; say where its star observations are")
-    return StarObservations.open(Path(run.directory) if given is None else given)
+    return StarObservations.open(run.directory if observations is None else observations)

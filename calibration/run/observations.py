@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..photocalib.flux import MAG
 from ..tables.catalog import Catalog
 from .columns import OBSERVATIONS, STAR_IDS
 from .find import OBSERVED, find_catalogs
@@ -18,7 +18,6 @@ from .problems import Problems
 
 __all__ = ["Observed", "StarObservations"]
 
-_MAG = 2.5 / math.log(10)
 _PLACE = ("visit", "detector", "x", "y")
 
 
@@ -193,6 +192,6 @@ def _flux_and_error(
         flux = 10 ** (-0.4 * flux)
     else:
         flux = np.where(flux > 0, flux, np.nan)
-        error = _MAG * error / flux
+        error = MAG * error / flux
     good = np.isfinite(flux) & (error > 0) & (error < np.inf)
     return np.where(good, flux, np.nan), np.where(good, error, np.nan)

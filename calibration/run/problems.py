@@ -78,9 +78,9 @@ class Problems:
 
     def of_visits(self, name: str, texts: Mapping[int, str]) -> None:
         """Take what is wrong with some visits of a catalog."""
-        mine = self.visits.setdefault(name, {})
+        known = self.visits.setdefault(name, {})
         for visit, text in texts.items():
-            mine[visit] = f"{mine[visit]}; {text}" if visit in mine else text
+            known[visit] = f"{known[visit]}; {text}" if visit in known else text
 
     def raise_errors(self, where: str) -> None:
         """Raise all errors as one, if there are any."""

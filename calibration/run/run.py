@@ -140,7 +140,7 @@ class FgcmRun:
 
     @classmethod
     def open(
-        cls, directory: str | os.PathLike[str], *, cycle: int | None = None, **given: Any
+        cls, directory: str | os.PathLike[str], *, cycle: int | None = None, **parts: Any
     ) -> FgcmRun:
         """Open the run whose files lie in a directory.
 
@@ -156,7 +156,7 @@ class FgcmRun:
         directory : path
         cycle : int, optional
             The fit cycle, where names have one; default the last there is.
-        **given
+        **parts
             Parameters of the constructor, instead of what is there; None for doing without.
 
         Raises
@@ -169,11 +169,11 @@ class FgcmRun:
         directory = Path(directory)
         if not directory.is_dir():
             raise FileNotFoundError(f"there is no directory {directory}")
-        found = find_catalogs(directory, [n for n in CATALOGS if n not in given], cycle)
+        found = find_catalogs(directory, [n for n in CATALOGS if n not in parts], cycle)
         missing = missing_files(
-            directory, [n for n in _NEEDED if n not in found and n not in given]
+            directory, [n for n in _NEEDED if n not in found and n not in parts]
         )
-        return cls(**missing, **found, **given)
+        return cls(**missing, **found, **parts)
 
     # What was found
 

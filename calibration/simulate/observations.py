@@ -9,7 +9,7 @@ import numpy as np
 
 from ..camera.camera import Camera
 from ..camera.focal_plane import Boresight
-from ..fields.chebyshev import evaluate, unit
+from ..fields.series import evaluate, unit
 from ..photocalib.flux import AB_FLUX, AB_MAGNITUDE
 from ..search import find
 from .instrument import BANDS, GAIN, Instrument

@@ -1,6 +1,6 @@
 """HEALPix pixels of the sky. Needs hpgeom: ``pip install 'skyfold[healpix]'``.
 
-Angles are in degrees everywhere, pixels are nested unless said otherwise.
+Angles are in degrees everywhere, pixels are nested.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["center", "corners", "hpgeom", "neighbors", "overlapping", "pixel_of", "radius"]
+from mapreduce.optional import require
+
+__all__ = ["center", "corners", "hpgeom", "overlapping", "pixel_of"]
 
 
 def hpgeom() -> ModuleType:
@@ -21,15 +23,12 @@ def hpgeom() -> ModuleType:
     ImportError
         If it is not installed.
     """
-    try:
-        import hpgeom
-    except ImportError as error:
-        message = "HEALPix pixels need the package hpgeom; pip install 'skyfold[healpix]'"
-        raise ImportError(message) from error
-    return hpgeom
+    return require(
+        "hpgeom", "HEALPix pixels need the package hpgeom; pip install 'skyfold[healpix]'"
+    )
 
 
-def pixel_of(ra: ArrayLike, dec: ArrayLike, nside: int, nested: bool = True) -> np.ndarray:
+def pixel_of(ra: ArrayLike, dec: ArrayLike, nside: int) -> np.ndarray:
     """Return the pixels that positions are in.
 
     Parameters
@@ -37,9 +36,7 @@ def pixel_of(ra: ArrayLike, dec: ArrayLike, nside: int, nested: bool = True) -> 
     ra, dec : array_like
         deg, of shapes that go together; any right ascension.
     nside : int
-        Resolution; a power of two where pixels are nested.
-    nested : bool, optional
-        Whether pixels are numbered in nested or in ring order.
+        Resolution; a power of two.
 
     Returns
     -------
@@ -62,12 +59,12 @@ def pixel_of(ra: ArrayLike, dec: ArrayLike, nside: int, nested: bool = True) -> 
     # Of what is not finite, hpgeom makes a pixel like any other.
     bad = ~(np.isfinite(ra) & np.isfinite(dec))
     if not bad.any():
-        return np.asarray(hpgeom().angle_to_pixel(nside, ra, dec, nest=nested))
+        return np.asarray(hpgeom().angle_to_pixel(nside, ra, dec, nest=True))
     ra, dec = np.where(bad, 0.0, ra), np.where(bad, 0.0, dec)
-    return np.where(bad, -1, hpgeom().angle_to_pixel(nside, ra, dec, nest=nested))
+    return np.where(bad, -1, hpgeom().angle_to_pixel(nside, ra, dec, nest=True))
 
 
-def center(pixels: ArrayLike, nside: int, nested: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def center(pixels: ArrayLike, nside: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the right ascensions and declinations of the centers of pixels, deg.
 
     Examples
@@ -75,12 +72,10 @@ def center(pixels: ArrayLike, nside: int, nested: bool = True) -> tuple[np.ndarr
     >>> center([4, 3], 1)
     (array([  0., 315.]), array([-0.       , 41.8103149]))
     """
-    return hpgeom().pixel_to_angle(nside, pixels, nest=nested)
+    return hpgeom().pixel_to_angle(nside, pixels, nest=True)
 
 
-def corners(
-    pixels: ArrayLike, nside: int, nested: bool = True, step: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
+def corners(pixels: ArrayLike, nside: int, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Return right ascensions and declinations along the edges of pixels, (..., 4 * step) deg.
 
     ``step`` points on each edge, counterclockwise from the north.
@@ -90,23 +85,10 @@ def corners(
     >>> corners(3, 1)[1].round(6)
     array([90.      , 41.810315, -0.      , 41.810315])
     """
-    return hpgeom().boundaries(nside, pixels, step=step, nest=nested)
+    return hpgeom().boundaries(nside, pixels, step=step, nest=True)
 
 
-def neighbors(pixels: ArrayLike, nside: int, nested: bool = True) -> np.ndarray:
-    """Return the eight pixels around pixels, (..., 8); -1 where there is none at a corner.
-
-    Examples
-    --------
-    >>> neighbors(4, 2)
-    array([21, 23,  6,  7,  5, 27, 26, 39])
-    """
-    return hpgeom().neighbors(nside, pixels, nest=nested)
-
-
-def overlapping(
-    ra: float, dec: float, radius: float, nside: int, nested: bool = True
-) -> np.ndarray:
+def overlapping(ra: float, dec: float, radius: float, nside: int) -> np.ndarray:
     """Return the pixels that overlap a circle on the sky, in ascending order, and maybe some more.
 
     Parameters
@@ -120,15 +102,4 @@ def overlapping(
     array([0])
     """
     circle = hpgeom().query_circle
-    return np.sort(circle(nside, ra, dec, radius, inclusive=True, nest=nested))
-
-
-def radius(nside: int) -> float:
-    """Return how far a corner of a pixel is from its center at most, deg.
-
-    Examples
-    --------
-    >>> round(radius(64), 6)
-    0.954148
-    """
-    return float(hpgeom().max_pixel_radius(nside))
+    return np.sort(circle(nside, ra, dec, radius, inclusive=True, nest=True))

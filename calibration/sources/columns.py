@@ -189,15 +189,15 @@ class SourceColumns:
         return kept, left_out
 
 
-def _fluxes(given: Any) -> tuple[Flux, ...]:
-    if isinstance(given, str):
-        given = {"": given}
-    if not isinstance(given, Mapping) or not given:
+def _fluxes(fluxes: Any) -> tuple[Flux, ...]:
+    if isinstance(fluxes, str):
+        fluxes = {"": fluxes}
+    if not isinstance(fluxes, Mapping) or not fluxes:
         raise TypeError(
-            f'fluxes is a column, or a mapping such as {{"psf": "psf_instFlux"}}, got {given!r}'
+            f'fluxes is a column, or a mapping such as {{"psf": "psf_instFlux"}}, got {fluxes!r}'
         )
     made = []
-    for prefix, columns in given.items():
+    for prefix, columns in fluxes.items():
         pair = (columns, f"{columns}Err") if isinstance(columns, str) else tuple(columns)
         good = len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], str | None)
         if not good or not isinstance(prefix, str):

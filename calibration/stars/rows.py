@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from astropy.table import Table
 
+from ..photocalib.flux import NO_MAGNITUDE
 from ..search import contains
 from ..sky.skymap import SkyMap
 from ..tables.catalog import Catalog
@@ -16,7 +17,6 @@ from ..tables.fields import Field, as_table, row_dtype
 
 __all__ = ["StarIndex", "StarReader", "Survey", "star_fields"]
 
-_NO_MAGNITUDE = 90.0  # mag: what is beyond stands for none
 _COORDINATES = ("coord_ra", "coord_dec")
 _COLUMNS = ("id", "isolated_star_id", *_COORDINATES, "mag_std_noabs", "magErr_std", "ngood")
 _ENTRY = np.dtype([(name, np.int64) for name in ("tract", "partition", "count", "first", "last")])
@@ -145,9 +145,9 @@ class StarReader:
         if not isinstance(offsets, Mapping):
             raise TypeError(f"offsets are a mapping from band to mag, got {offsets!r:.80}")
         if missing := [band for band in self.bands if band not in offsets]:
-            there = ", ".join(map(str, offsets)) or "none"
+            known = ", ".join(map(str, offsets)) or "none"
             raise ValueError(
-                f"bands without a reference offset: {', '.join(missing)}; with: {there}"
+                f"bands without a reference offset: {', '.join(missing)}; with: {known}"
             )
         return [float(offsets[band]) for band in self.bands]
 
@@ -180,8 +180,8 @@ class StarReader:
         shifts = self.shifts(offsets)
         parts = [np.empty(0, row_dtype(self.fields))]
         for first, last in entries[["first", "last"]].tolist():
-            mine = first + np.flatnonzero(self._tracts(first, last) == tract)
-            parts.append(self._rows(mine, shifts))
+            rows = first + np.flatnonzero(self._tracts(first, last) == tract)
+            parts.append(self._rows(rows, shifts))
         return as_table(np.concatenate(parts), self.fields, self.meta(tract, shifts))
 
     def partition(
@@ -214,9 +214,9 @@ class StarReader:
         out["ra"], out["dec"] = (np.rad2deg(columns[name]) for name in _COORDINATES)
         for i, (band, shift) in enumerate(zip(self.bands, shifts, strict=True)):
             magnitude, error = columns["mag_std_noabs"][:, i], columns["magErr_std"][:, i]
-            known = (np.abs(magnitude) < _NO_MAGNITUDE) & np.isfinite(shift)
+            known = (np.abs(magnitude) < NO_MAGNITUDE) & np.isfinite(shift)
             out[f"mag_{band}"] = np.where(known, magnitude + shift, np.nan)
-            known &= np.abs(error) < _NO_MAGNITUDE
+            known &= np.abs(error) < NO_MAGNITUDE
             out[f"magErr_{band}"] = np.where(known, error, np.nan)
             out[f"ngood_{band}"] = columns["ngood"][:, i]
         return out

@@ -20,6 +20,8 @@ import numpy as np
 import yaml
 from astropy.table import meta as table_meta
 
+from mapreduce.optional import require
+
 from .fields import Field, masked
 from .reader import Rows, file_fingerprint, numbered
 
@@ -43,14 +45,10 @@ def pyarrow() -> ModuleType:
     ImportError
         If it is not installed.
     """
-    try:
-        import pyarrow
-        import pyarrow.compute
-        import pyarrow.parquet
-    except ImportError as error:
-        message = "Parquet files need the package pyarrow; pip install 'skyfold[parquet]'"
-        raise ImportError(message) from error
-    return pyarrow
+    needed = "Parquet files need the package pyarrow; pip install 'skyfold[parquet]'"
+    for part in ("pyarrow.compute", "pyarrow.parquet"):
+        require(part, needed)
+    return require("pyarrow", needed)
 
 
 class ParquetTable:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.polynomial.chebyshev import chebgrid2d, chebval2d
 
-from calibration.fields.chebyshev import ChebyshevField, evaluate, product, unit
+from calibration.fields.chebyshev import ChebyshevField, product
+from calibration.fields.series import evaluate, unit
 from mapreduce import Box
 
 BOX = Box(100, -20, 40, 30)

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from calibration.atmosphere.table import AtmosphereTable
 from calibration.cli import main
 from calibration.config.config import ProductsConfig
-from calibration.fields.chebyshev import ChebyshevField, evaluate, product
+from calibration.fields.chebyshev import ChebyshevField, product
+from calibration.fields.series import evaluate
 from calibration.photocalib.flux import AB_FLUX
 from calibration.photocalib.photocalib import VisitPhotoCalib
 from calibration.photocalib.stack import PhotoCalibStack
