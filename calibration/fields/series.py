@@ -124,13 +124,7 @@ def evaluate_mixed(
 
 
 def checked_stack(coefficients: ArrayLike) -> np.ndarray:
-    """Return coefficients as float64.
-
-    Raises
-    ------
-    ValueError
-        If they are not (..., ny, nx).
-    """
+    """Return coefficients as float64."""
     stack = np.asarray(coefficients, np.float64)
     if stack.ndim < 2 or 0 in stack.shape[-2:]:
         raise ValueError(f"coefficients must have the shape (..., ny, nx), got {stack.shape}")
