@@ -260,15 +260,7 @@ class WcsDetector(BaseDetector):
 
 
 def check_celestial(detector_id: int, wcs: WCS) -> None:
-    """Check that a WCS leads from pixels to the sky.
-
-    Raises
-    ------
-    TypeError
-        If it is no WCS.
-    ValueError
-        If it is not of two celestial axes.
-    """
+    """Check that a WCS leads from pixels to the sky."""
     if not isinstance(wcs, WCS):
         raise TypeError(
             f"detector {detector_id} needs a WCS or a FITS header, got {type(wcs).__name__}"

@@ -273,11 +273,6 @@ def product(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     -------
     (..., ny + my - 1, nx + mx - 1) float64 array
 
-    Raises
-    ------
-    ValueError
-        If an array has fewer than two axes, or the leading axes do not fit.
-
     Examples
     --------
     >>> product([[0.0, 1.0]], [[0.0, 0.0, 1.0]])  # T_1 T_2 = (T_3 + T_1) / 2

@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["basis", "checked_stack", "evaluate", "evaluate_mixed", "unit"]
+__all__ = ["BLOCK", "basis", "checked_stack", "evaluate", "evaluate_mixed", "unit"]
 
-_BLOCK = 2**13  # positions whose terms stay in the cache
+BLOCK = 2**13
+"""Positions that are evaluated at once: their terms stay in the cache."""
 
 
 def unit(position: ArrayLike, start: ArrayLike, size: ArrayLike) -> np.ndarray:
@@ -72,9 +73,9 @@ def evaluate(coefficients: ArrayLike, x: ArrayLike, y: ArrayLike) -> np.ndarray:
     if not single:
         stack = np.broadcast_to(stack, (*shape, *stack.shape[-2:])).reshape(-1, *stack.shape[-2:])
     result = np.empty(len(x))
-    series = _Series(*stack.shape[-2:], min(_BLOCK, len(x)))
-    for start in range(0, len(x), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    series = _Series(*stack.shape[-2:], min(BLOCK, len(x)))
+    for start in range(0, len(x), BLOCK):
+        block = slice(start, start + BLOCK)
         terms = stack[:, :, None] if single else np.moveaxis(stack[block], 0, -1)
         series(terms, np.stack([x[block], y[block]]), out=result[block])
     return result.reshape(shape)
@@ -111,10 +112,10 @@ def evaluate_mixed(
     result = np.empty(which.shape)
     flat, which, x, y = (a.reshape(-1) for a in (result, which, x, y))
     stack, edges = checked_stack(coefficients), np.asarray(boxes, np.float64)
-    size = min(_BLOCK, flat.size)
+    size = min(BLOCK, flat.size)
     series, gathered = _Series(*stack.shape[1:], size), np.empty((size, *stack.shape[1:]))
-    for start in range(0, flat.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for start in range(0, flat.size, BLOCK):
+        block = slice(start, start + BLOCK)
         # "clip", as numpy would otherwise gather into an array of its own first.
         terms = np.take(stack, which[block], axis=0, out=gathered[: len(x[block])], mode="clip")
         box = np.take(edges, which[block], axis=0, mode="clip").T
@@ -124,13 +125,7 @@ def evaluate_mixed(
 
 
 def checked_stack(coefficients: ArrayLike) -> np.ndarray:
-    """Return coefficients as float64.
-
-    Raises
-    ------
-    ValueError
-        If they are not (..., ny, nx).
-    """
+    """Return coefficients as float64."""
     stack = np.asarray(coefficients, np.float64)
     if stack.ndim < 2 or 0 in stack.shape[-2:]:
         raise ValueError(f"coefficients must have the shape (..., ny, nx), got {stack.shape}")

@@ -31,22 +31,10 @@ class StoredPhotoCalib(NamedTuple):
 
 
 def read_photo_calib(path: str | os.PathLike[str]) -> StoredPhotoCalib:
-    """Read the PhotoCalib of a file: one of its own, or that of an exposure.
+    """Read the PhotoCalib of a file: one of its own, or that of an exposure; see `PhotoCalib.open`.
 
     A calibration that is the same everywhere, and has no box, gets one of 2**31 pixels about the
     origin.
-
-    Raises
-    ------
-    OSError
-        If the file is missing, not FITS, or truncated.
-    ValueError
-        If it holds no PhotoCalib, or one of a kind that cannot be read.
-
-    Examples
-    --------
-    >>> read_photo_calib("calexp-849375-12.fits.fz").mean  # doctest: +SKIP
-    0.5432242058849329
     """
     archive = _Archive(path)
     primary = archive.hdus[0].header()
@@ -59,29 +47,10 @@ def read_photo_calib(path: str | os.PathLike[str]) -> StoredPhotoCalib:
 def read_exposure_catalog(
     path: str | os.PathLike[str],
 ) -> tuple[int, dict[int, StoredPhotoCalib]]:
-    """Read the PhotoCalibs of an exposure catalog, such as a visit summary: one row per detector.
+    """Read the visit and, by detector, the PhotoCalibs of an exposure catalog.
 
-    A calibration that is the same everywhere, and has no box, gets that of the detector. Detectors
-    without one are left out.
-
-    Returns
-    -------
-    visit : int
-    photo_calibs : dict of int to StoredPhotoCalib
-        By detector.
-
-    Raises
-    ------
-    OSError
-        If the file is missing, not FITS, or truncated.
-    ValueError
-        If it is no such catalog, is of several visits, or holds what cannot be read.
-
-    Examples
-    --------
-    >>> visit, photo_calibs = read_exposure_catalog("visitSummary-849375.fits")  # doctest: +SKIP
-    >>> visit, list(photo_calibs)  # doctest: +SKIP
-    (849375, [12])
+    See `VisitPhotoCalib.open`. A calibration that is the same everywhere, and has no box, gets
+    that of the detector. Detectors without one are left out.
     """
     archive = _Archive(path)
     catalog = read_table(archive.hdus[1])

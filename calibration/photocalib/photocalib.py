@@ -408,10 +408,15 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
             If there is no calibration of a detector; it names them. Leave out their sources with
             ``np.isin(detector, visit_photo_calib.detectors)``.
         """
-        return self._calibration(self._rows(detector), x, y)
+        return self._factors(detector, x, y)[0]
 
-    def _calibration(self, rows: np.ndarray, x: ArrayLike, y: ArrayLike) -> np.ndarray:
-        return evaluate_mixed(self.boxes, self.coefficients, rows, x, y)
+    def _factors(
+        self, detector: ArrayLike, x: ArrayLike, y: ArrayLike
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return nJy per unit of instrumental flux, and its relative error."""
+        rows = self._rows(detector)
+        calibration = evaluate_mixed(self.boxes, self.coefficients, rows, x, y)
+        return calibration, (self.err / self.mean)[rows]
 
     def to_nanojansky(
         self,
@@ -423,9 +428,7 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
         y: ArrayLike,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Return fluxes in nJy; as `PhotoCalib.to_nanojansky`, for sources on any detectors."""
-        rows = self._rows(detector)
-        relative_err = (self.err / self.mean)[rows]
-        return nanojansky(inst_flux, inst_flux_err, self._calibration(rows, x, y), relative_err)
+        return nanojansky(inst_flux, inst_flux_err, *self._factors(detector, x, y))
 
     def to_magnitude(
         self,
@@ -437,9 +440,7 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
         y: ArrayLike,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Return AB magnitudes; as `PhotoCalib.to_magnitude`, for sources on any detectors."""
-        rows = self._rows(detector)
-        relative_err = (self.err / self.mean)[rows]
-        return magnitude(inst_flux, inst_flux_err, self._calibration(rows, x, y), relative_err)
+        return magnitude(inst_flux, inst_flux_err, *self._factors(detector, x, y))
 
 
 def _values(table: Table, name: str) -> np.ndarray:

@@ -245,23 +245,6 @@ def usable_zeropoints(
     Used are rows with ``fgcmFlag & 16 == 0``, ``fgcmZptVar > 0``, ``fgcmZpt > -9999`` and
     ``fgcmfZptCheb[0] > 0``. One of these that is NaN does not pass for unusable; it is a problem.
 
-    Parameters
-    ----------
-    visit : int
-        Named in messages.
-    rows : mapping of str to arrays
-        The visit's rows, with the column names of the LSST catalogs.
-    delta_chrom : bool, optional
-        Whether ``fgcmDeltaChrom`` is needed.
-
-    Raises
-    ------
-    NoZeropointError
-        If no row can be used.
-    ValueError
-        If a column is missing or of the wrong shape, the number of coefficients is not a square,
-        or a detector has two rows.
-
     Examples
     --------
     >>> rows = {

@@ -259,16 +259,6 @@ def check_jacobian(run: FgcmRun, config: ProductsConfig) -> None:
     """Check that the WCS Jacobian is composed if, and only if, the stars were built with it.
 
     Nothing is known, and nothing checked, where ``run.jacobian_applied`` is None.
-
-    Raises
-    ------
-    ValueError
-        If it is to be composed, but the stars were built without it.
-
-    Warns
-    -----
-    RunWarning
-        If the stars were built with it, but it is not to be composed.
     """
     stars = "the run" if run.tract is None else f"tract {run.tract}"
     if config.compose_wcs_jacobian and run.jacobian_applied is False:

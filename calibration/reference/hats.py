@@ -80,19 +80,7 @@ class HatsTable:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> HatsTable:
-        """Open a catalog, or the main catalog of a collection.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such directory, or it is no catalog.
-        ImportError
-            Without the package pyarrow.
-        OSError
-            If a file can't be read.
-        ValueError
-            If it has no partitions.
-        """
+        """Open a catalog, or the main catalog of a collection."""
         folder = Path(path).absolute()
         if (folder / _COLLECTION).is_file():
             main = _properties(folder / _COLLECTION).get("hats_primary_table_url", "")
@@ -152,15 +140,7 @@ class HatsTable:
         return dataclasses.replace(self, partitions=kept, rows=None)
 
     def blocks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-        """Yield columns of all rows, some at a time.
-
-        Raises
-        ------
-        OSError
-            If a partition is gone, or can't be read.
-        ValueError
-            If it lacks a column, or has it in another form than the first.
-        """
+        """Yield columns of all rows, some at a time."""
         for partition in self.partitions:
             table = ParquetTable(partition.path)
             for name in names:

@@ -26,9 +26,10 @@ from .comparison import EDGES, Comparison, PixelOffset
 from .offsets import combine
 from .sample import PixelSample, sample_pixels
 
-__all__ = ["compare_pixels", "reference_offsets"]
+__all__ = ["GROUPS", "compare_pixels", "reference_offsets"]
 
-_GROUPS = 16  # of pixels, one task each: comparing takes milliseconds a pixel, reading a second
+GROUPS = 16
+"""Of pixels, one task each: comparing takes milliseconds a pixel, reading a second."""
 
 
 def reference_offsets(run: FgcmRun, config: ProductsConfig, reference: Any = None) -> Delayed:
@@ -100,7 +101,7 @@ def reference_offsets(run: FgcmRun, config: ProductsConfig, reference: Any = Non
     bands = tuple(dict.fromkeys(b for t in terms.values() for b in (t.primary, t.secondary)))
     reference.check(bands)
     token = tokenize(run.standard_stars, reference, run.bands, config.to_dict())
-    groups = min(_GROUPS, config.reference_pixelization_n_pixels)
+    groups = min(GROUPS, config.reference_pixelization_n_pixels)
 
     def task(function: Callable, *arguments: Any, number: int | None = None) -> Delayed:
         name = function.__name__.strip("_").replace("_", "-")

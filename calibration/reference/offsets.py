@@ -168,18 +168,7 @@ class ReferenceOffsets(Mapping):
 def combine(
     compared: Sequence[Comparison], bands: Sequence[str], config: ProductsConfig
 ) -> ReferenceOffsets:
-    """Make offsets of what was found in pixels.
-
-    Raises
-    ------
-    ValueError
-        If there is a band in which no pixel has enough matches.
-
-    Warns
-    -----
-    ReferenceWarning
-        For each note.
-    """
+    """Make offsets of what was found in pixels."""
     notes = tuple(sorted(set().union(*(part.notes for part in compared))))
     for note in notes:
         warnings.warn(note, ReferenceWarning, stacklevel=2)

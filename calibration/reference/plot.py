@@ -40,18 +40,6 @@ def plot_offsets(
     A pixel's color is how far its zero point is from the offset of the band; gray are pixels that
     have too few matches. The histogram counts, on a logarithmic scale, how far the differences
     (reference minus star) are from the zero point of their pixel, of all pixels together.
-
-    Parameters
-    ----------
-    offsets, errors, pixels, residuals
-        As of `calibration.ReferenceOffsets`.
-    path : path, optional
-        Where to save the figure, too; the suffix says the format.
-
-    Raises
-    ------
-    ImportError
-        Without the package matplotlib.
     """
     figure = new_figure((3.4 * len(offsets) + 0.6, 6.4))
     figure.set_layout_engine("constrained")

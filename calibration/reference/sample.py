@@ -70,13 +70,6 @@ def sample_pixels(stars: Catalog, bands: tuple[str, ...], config: ProductsConfig
     Stars count that have at least one good observation in every band. The catalog is read twice, a
     few megabytes at a time: once for the number of stars in each pixel, once for the stars of the
     pixels that are chosen.
-
-    Raises
-    ------
-    OSError
-        If the file can't be read.
-    ValueError
-        If no pixel holds enough stars.
     """
     nside, least = config.reference_pixelization_nside, config.reference_pixelization_min_stars
     census = _Census(stars, bands, nside)

@@ -66,11 +66,6 @@ class StarMagnitudes:
     bands : tuple of str
         A physical filter that ``physical_filter_map`` does not have is a band of its own.
     n_stars, n_observations : int
-
-    Raises
-    ------
-    ValueError
-        If the visit catalog has no exposure times.
     """
 
     def __init__(
@@ -110,15 +105,7 @@ class StarMagnitudes:
 
     @classmethod
     def of_store(cls, store: Store, run: Any = None, observations: Any = None) -> StarMagnitudes:
-        """Take the photoCalibs of a store, and the run they were made of.
-
-        Raises
-        ------
-        FileNotFoundError
-            If it holds no photoCalibs, or the run is not where it was.
-        ValueError
-            If they were made of another run.
-        """
+        """Take the photoCalibs of a store, and the run they were made of."""
         provenance = store.provenance()
         visits = store.numbers("photo_calibs")
         if not visits:

@@ -33,18 +33,6 @@ def plot_repeatability(
     Filled and with a line: photometric visits; open: all. Dashed: root mean square, of photometric
     visits. The black line is the scatter that is expected of the errors. Bins with less than 20
     observations are left out.
-
-    Parameters
-    ----------
-    bands, bins : astropy Table
-        As of `calibration.Repeatability`.
-    path : path, optional
-        Where to save the figure, too; the suffix says the format.
-
-    Raises
-    ------
-    ImportError
-        Without the package matplotlib.
     """
     names = list(dict.fromkeys(bands["band"]))
     n_columns = len(names) if len(names) <= _COLUMNS + 1 else _COLUMNS

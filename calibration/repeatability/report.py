@@ -20,7 +20,7 @@ from .scatter import SELECTIONS, Means, Scatter
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Repeatability", "measure_repeatability"]
+__all__ = ["Repeatability", "measure_magnitudes", "measure_repeatability"]
 
 _STEP = 0.5  # mag
 _BRIGHT = 0.005  # mag, scatter expected of the faintest of the bright stars
@@ -169,10 +169,11 @@ def measure_repeatability(
         magnitudes = StarMagnitudes.of_products(products, observations)
     else:
         magnitudes = StarMagnitudes.of_store(Store.reopen(products), run, observations)
-    return _measured(magnitudes)
+    return measure_magnitudes(magnitudes)
 
 
-def _measured(magnitudes: StarMagnitudes) -> Repeatability:
+def measure_magnitudes(magnitudes: StarMagnitudes) -> Repeatability:
+    """Measure the scatter of magnitudes that can be read twice."""
     bands = magnitudes.bands
     means = Means(magnitudes.n_stars * len(bands))
     for block in magnitudes.blocks():

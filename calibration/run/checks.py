@@ -56,13 +56,6 @@ def check_keys(
 ) -> tuple[dict[str, VisitIndex], tuple[str, ...]]:
     """Read the columns that say what each row is of, and check them against each other.
 
-    Parameters
-    ----------
-    run : OpenedRun
-    detector_ids : (n,) int array or None
-        As `check_layout` returns them.
-    problems : Problems
-
     Returns
     -------
     dict of str to VisitIndex

@@ -58,18 +58,6 @@ def find_catalogs(
         Of `CATALOGS` and `OBSERVED`.
     cycle : int, optional
         The fit cycle, where names have one; default the last of which there are zeropoints.
-
-    Returns
-    -------
-    dict of str to Path
-        Those of them that there are.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such directory.
-    ValueError
-        If several files could be the same catalog.
     """
     directory = Path(directory)
     files = sorted(path for path in directory.iterdir() if path.is_file())

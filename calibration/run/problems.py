@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..camera.camera import Camera
 from ..tables.catalog import Catalog
-from ..tables.schema import Findings, Schema
+from ..tables.schema import Schema
 
 __all__ = ["Problems", "RunWarning"]
 
@@ -39,42 +40,31 @@ class Problems:
 
     def open(self, data: Any, schema: Schema) -> Catalog | None:
         """Open a catalog; None if that fails, or there is none. An OSError fails, too."""
+        if (opened := self._opened(data, partial(Catalog.of, schema=schema))) is None:
+            return None
+        catalog, findings = opened
+        self.errors += [f"{catalog.where}: {text}" for text in findings.errors]
+        self.warnings += [f"{catalog.where}: {text}" for text in findings.warnings]
+        return catalog
+
+    def open_camera(self, camera: Any) -> Camera | None:
+        """Open a camera; None if that fails, or there is none. An OSError fails, too."""
+        return camera if isinstance(camera, Camera) else self._opened(camera, Camera.open)
+
+    def _opened(self, data: Any, opener: Callable[[Any], Any]) -> Any:
         if data is None:
             return None
         try:
             if isinstance(data, OSError):
                 raise data
-            catalog, findings = Catalog.of(data, schema)
+            return opener(data)
         except (OSError, ValueError) as error:
-            self.failed(error)
+            self.errors.append(str(error))
+            for kind in (FileNotFoundError, OSError):
+                if isinstance(error, kind) and not issubclass(self.kind, kind):
+                    self.kind = kind
+                    break
             return None
-        self.add(catalog.where, findings)
-        return catalog
-
-    def open_camera(self, camera: Any) -> Camera | None:
-        """Open a camera; None if that fails, or there is none."""
-        if camera is None or isinstance(camera, Camera):
-            return camera
-        try:
-            if isinstance(camera, OSError):
-                raise camera
-            return Camera.open(camera)
-        except (OSError, ValueError) as error:
-            self.failed(error)
-            return None
-
-    def failed(self, error: Exception) -> None:
-        """Take an exception as an error, and make that of the run one of its kind."""
-        self.errors.append(str(error))
-        for kind in (FileNotFoundError, OSError):
-            if isinstance(error, kind) and not issubclass(self.kind, kind):
-                self.kind = kind
-                return
-
-    def add(self, where: str, findings: Findings) -> None:
-        """Take what is wrong with the columns of a table."""
-        self.errors += [f"{where}: {text}" for text in findings.errors]
-        self.warnings += [f"{where}: {text}" for text in findings.warnings]
 
     def of_visits(self, name: str, texts: Mapping[int, str]) -> None:
         """Take what is wrong with some visits of a catalog."""

@@ -2,6 +2,9 @@
 
 Smooth curves with the right bands in the right places, of roughly the right depth. They serve to
 make up runs whose truth is known; for data, use a table that was computed line by line.
+
+The transmissions are functions of wavelengths in Angstrom, airmass, and the pressure (mbar), ozone
+(Dobson units) or precipitable water (mm), all broadcast against each other.
 """
 
 from __future__ import annotations
@@ -99,14 +102,6 @@ def rayleigh_transmission(
     The optical depth of Hansen & Travis (1974, Space Sci. Rev. 16, 527), which goes nearly as
     wavelength**-4, in proportion to the pressure.
 
-    Parameters
-    ----------
-    wavelengths : array
-        Angstrom; all arguments are broadcast against each other.
-    airmass : array
-    pressure : array
-        mbar.
-
     Examples
     --------
     >>> rayleigh_transmission([4000.0, 8000.0], 1.0, 1013.25).round(3)
@@ -122,14 +117,6 @@ def ozone_transmission(wavelengths: ArrayLike, airmass: ArrayLike, ozone: ArrayL
 
     Approximate cross-sections: Gaussians about 5900 Angstrom, and an exponential rise to the blue
     of 3400 Angstrom.
-
-    Parameters
-    ----------
-    wavelengths : array
-        Angstrom; all arguments are broadcast against each other.
-    airmass : array
-    ozone : array
-        Dobson units.
 
     Examples
     --------
@@ -148,12 +135,6 @@ def oxygen_transmission(wavelengths: ArrayLike, airmass: ArrayLike) -> np.ndarra
 
     Saturated, so that the depth grows with airmass**0.55.
 
-    Parameters
-    ----------
-    wavelengths : array
-        Angstrom; both arguments are broadcast against each other.
-    airmass : array
-
     Examples
     --------
     >>> oxygen_transmission([6873.0, 7300.0, 7603.0], 1.0).round(3)
@@ -167,14 +148,6 @@ def water_transmission(wavelengths: ArrayLike, airmass: ArrayLike, pwv: ArrayLik
     """Return what water vapor lets through: bands at 7200, 8200, 9400 Angstrom and others.
 
     Their lines are saturated: the depth grows with (airmass * pwv)**0.6.
-
-    Parameters
-    ----------
-    wavelengths : array
-        Angstrom; all arguments are broadcast against each other.
-    airmass : array
-    pwv : array
-        Precipitable water, mm.
 
     Examples
     --------

@@ -29,26 +29,7 @@ def hpgeom() -> ModuleType:
 
 
 def pixel_of(ra: ArrayLike, dec: ArrayLike, nside: int) -> np.ndarray:
-    """Return the pixels that positions are in.
-
-    Parameters
-    ----------
-    ra, dec : array_like
-        deg, of shapes that go together; any right ascension.
-    nside : int
-        Resolution; a power of two.
-
-    Returns
-    -------
-    array of int64
-        -1 where a position is not finite.
-
-    Raises
-    ------
-    ImportError
-        Without the package hpgeom.
-    ValueError
-        If a declination is beyond the poles, or there is no such resolution.
+    """Return the pixels that positions (deg) are in, int64; -1 where a position is not finite.
 
     Examples
     --------
@@ -89,12 +70,7 @@ def corners(pixels: ArrayLike, nside: int, step: int = 1) -> tuple[np.ndarray, n
 
 
 def overlapping(ra: float, dec: float, radius: float, nside: int) -> np.ndarray:
-    """Return the pixels that overlap a circle on the sky, in ascending order, and maybe some more.
-
-    Parameters
-    ----------
-    ra, dec, radius : float
-        deg.
+    """Return the pixels that overlap a circle (deg) on the sky, ascending, and maybe some more.
 
     Examples
     --------

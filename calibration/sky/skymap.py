@@ -165,12 +165,7 @@ class RingsSkyMap(SkyMap):
     def center(self, tract: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Return right ascension (0 to 360) and declination of the centers of tracts, deg.
 
-        A cap's is the pole, at ``ra_start``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If there is no such tract.
+        A cap's is the pole, at ``ra_start``. See `SkyMap`.
 
         Examples
         --------
@@ -282,15 +277,7 @@ class HealpixSkyMap(SkyMap):
         return 12 * self.nside**2
 
     def center(self, tract: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """Return right ascension and declination of the centers of tracts, deg.
-
-        Raises
-        ------
-        ImportError
-            Without the package hpgeom.
-        TypeError, ValueError
-            If there is no such tract.
-        """
+        """Return right ascension and declination of the centers of tracts, deg; see `SkyMap`."""
         return healpix.center(self._checked(tract), self.nside)
 
     def _tracts(self, ra: np.ndarray, dec: np.ndarray, out: np.ndarray) -> None:

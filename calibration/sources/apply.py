@@ -15,9 +15,11 @@ from .columns import Bound, SourceColumns
 from .partitions import FilePartition, TablePartition
 from .report import Tally
 
-__all__ = ["calibrated_partition"]
+__all__ = ["BLOCK", "calibrated_partition"]
 
-_BLOCK = 2**16  # rows that are calibrated at once
+BLOCK = 2**16
+"""Rows that are calibrated at once."""
+
 _FAR = 1e300  # pixels; beyond are only positions that are not finite
 
 
@@ -80,8 +82,8 @@ def _made(
         tally.add_missing(values["visit"], values["detector"], np.empty(0, np.int64))
         return {name: np.full(count, np.nan) for name in columns.made}, tally
     made = {name: np.empty(count) for name in columns.made}
-    for start in range(0, count, _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for start in range(0, count, BLOCK):
+        block = slice(start, start + BLOCK)
         place = (values[name][block] for name in ("visit", "detector", "x", "y"))
         factor, relative_err = _factors(stack, *place, margin, tally)
         for flux in columns.fluxes:

@@ -47,17 +47,7 @@ class Calibrations(Protocol):
 
 
 def calibrations_of(photo_calibs: Any) -> Delayed:
-    """Return, as a Delayed, the calibrations of what users give; see `calibrate_sources`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a directory holds no products.
-    TypeError
-        If it is something else.
-    ValueError
-        If the products are without photoCalibs.
-    """
+    """Return, as a Delayed, the calibrations of what users give; see `calibrate_sources`."""
     if isinstance(photo_calibs, str | os.PathLike):
         return _shared(InFiles(Store.reopen(photo_calibs)))
     if isinstance(photo_calibs, FgcmProducts):
@@ -86,13 +76,7 @@ def _shared(calibrations: Calibrations) -> Delayed:
 
 
 def stack_of(calibrations: Calibrations, visits: np.ndarray) -> PhotoCalibStack | None:
-    """Return the calibrations of those visits that have one; None if none has.
-
-    Raises
-    ------
-    OSError, ValueError
-        If one is damaged.
-    """
+    """Return the calibrations of those visits that have one; None if none has."""
     found = []
     for visit in visits.tolist():
         stamp = calibrations.stamp(visit)

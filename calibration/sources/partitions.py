@@ -113,17 +113,7 @@ Partition = FilePartition | TablePartition | LaterPartition
 
 
 def partitions_of(sources: Any, schema: Schema, rows: int | None = None) -> list[Partition]:
-    """Return the partitions of what users give; see `calibrate_sources`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file, or no table in a directory.
-    TypeError
-        If it is no table.
-    ValueError
-        If results of two files would have the same name, or there is no partition.
-    """
+    """Return the partitions of what users give; see `calibrate_sources`."""
     found = list(_flat(sources))
     base = _common([folder for folder, _ in found if folder is not None])
     parts: list[Partition] = []

@@ -131,15 +131,7 @@ class StarReader:
         return star_fields(self.bands, isolated="isolated_star_id" in self.catalog.columns)
 
     def shifts(self, offsets: Mapping[str, float] | None) -> list[float]:
-        """Return the offsets of the bands, in their order; zeros for None.
-
-        Raises
-        ------
-        TypeError
-            If they are no mapping.
-        ValueError
-            If a band has none.
-        """
+        """Return the offsets of the bands, in their order; zeros for None."""
         if offsets is None:
             return [0.0] * len(self.bands)
         if not isinstance(offsets, Mapping):

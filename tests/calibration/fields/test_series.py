@@ -41,7 +41,7 @@ def test_the_same_bits_in_any_company(block, monkeypatch):
     single = [evaluate_mixed(BOXES, coefficients, *row) for row in zip(which, x, y, strict=True)]
     np.testing.assert_array_equal(single, expected)
     order = np.random.default_rng(1).permutation(len(x))
-    monkeypatch.setattr(series, "_BLOCK", block)
+    monkeypatch.setattr(series, "BLOCK", block)
     shuffled = evaluate_mixed(BOXES, coefficients, which[order], x[order], y[order])
     np.testing.assert_array_equal(shuffled, expected[order])
     more = np.pad(coefficients, [(0, 0), (0, 2), (0, 1)])  # as in a stack with higher orders

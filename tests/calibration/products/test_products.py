@@ -16,6 +16,7 @@ from dask.callbacks import Callback
 from dask.delayed import Delayed
 
 from calibration import AtmosphereTable, VisitPhotoCalib
+from calibration.camera.detector import BaseDetector
 from calibration.config.config import ProductsConfig
 from calibration.photocalib.zeropoints import CalibrationWarning
 from calibration.products.build import (
@@ -110,11 +111,12 @@ def test_one_visit_alone_reads_no_rows_of_others(product, monkeypatch):
 
 
 def test_what_visits_share_is_computed_once(monkeypatch):
-    tables, areas = count(monkeypatch, "open_atmosphere"), []
+    run, tables, areas = FgcmRun.open(RUN), count(monkeypatch, "open_atmosphere"), []
+    pixel_area = BaseDetector.pixel_area
     monkeypatch.setattr(
-        "calibration.camera.camera._fit_area", lambda detector: areas.append(detector) or np.eye(3)
+        BaseDetector, "pixel_area", lambda self, *at: areas.append(self) or pixel_area(self, *at)
     )
-    products = make_products(FgcmRun.open(RUN))
+    products = make_products(run)
     lazy = [(products.photo_calibs[visit], products.atmospheres[visit]) for visit in GOOD]
     assert (tables, areas) == ([], [])
     dask.compute(lazy, scheduler="threads")
@@ -545,12 +547,10 @@ def test_a_relative_path_is_that_of_whoever_builds(tmp_path, monkeypatch):
 
 
 def test_a_camera_without_areas(tmp_path, monkeypatch):
-    def no_area(detector):
-        raise ValueError(f"detector {detector.id} has pixels without an area on the sky")
-
-    monkeypatch.setattr("calibration.camera.camera._fit_area", no_area)
+    run = FgcmRun.open(RUN)
+    monkeypatch.setattr(BaseDetector, "pixel_area", lambda self, x, y: np.zeros((100, 100)))
     with pytest.raises(ValueError, match="detector 0 has pixels without an area"):
-        make_products(FgcmRun.open(RUN)).write(tmp_path / "out")
+        make_products(run).write(tmp_path / "out")
     assert list(files(tmp_path)) == ["out/provenance.json"]
 
 

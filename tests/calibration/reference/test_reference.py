@@ -361,7 +361,7 @@ def test_the_grouping_of_pixels_does_not_matter(groups, kind, monkeypatch, tmp_p
         table = write_hats(tmp_path / "cat", TABLE, (5, 6))
     config = fine(reference_pixelization_n_pixels=10)
     expected = compute(table=table, config=config)
-    monkeypatch.setattr(reference_module, "_GROUPS", groups)
+    monkeypatch.setattr(reference_module, "GROUPS", groups)
     delayed = reference_offsets(make_run(STARS), config, table)
     assert len(dict(delayed.dask)) < 10 + 4 * min(groups, 10)
     assert_same(delayed.compute(scheduler="sync"), expected)

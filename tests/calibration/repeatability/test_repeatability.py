@@ -22,7 +22,11 @@ from calibration.photocalib.stack import PhotoCalibStack
 from calibration.products.build import build_products
 from calibration.reference.catalog import ReferenceWarning
 from calibration.repeatability.magnitudes import Magnitudes, StarMagnitudes
-from calibration.repeatability.report import Repeatability, _measured, measure_repeatability
+from calibration.repeatability.report import (
+    Repeatability,
+    measure_magnitudes,
+    measure_repeatability,
+)
 from calibration.repeatability.scatter import Means, Scatter
 from calibration.run.observations import StarObservations
 from calibration.run.problems import RunWarning
@@ -244,7 +248,7 @@ def test_a_real_fit_is_as_good_as_its_truth(shared):
     folder = shared / "data" / "fgcm_run"
     run = FgcmRun.open(folder)
     found = measure_repeatability(build_products(run, CONFIG))
-    true = _measured(true_magnitudes(folder, run))
+    true = measure_magnitudes(true_magnitudes(folder, run))
     assert found.bands["band", "visits", "mag_max"].as_array().tolist() == [
         (band, visits, limit)
         for band, limit in {"g": 19.0, "r": 19.5, "i": 19.0, "z": 18.5}.items()

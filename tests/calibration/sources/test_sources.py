@@ -26,7 +26,7 @@ from calibration import (
     simulate_run,
 )
 from calibration.cli import main
-from calibration.sources import apply, calibrations
+from calibration.sources import apply
 from calibration.sources import write as writing
 from calibration.sources.calibrations import InFiles
 from calibration.tables.files import read_table
@@ -155,7 +155,7 @@ def assert_same_bits(one, other):
 def test_blocks_make_no_difference(monkeypatch):
     table, photo_calib = make_table(), make_visit()
     expected = one(table, photo_calib)
-    monkeypatch.setattr(apply, "_BLOCK", 7)
+    monkeypatch.setattr(apply, "BLOCK", 7)
     assert_same_bits(one(table, photo_calib), expected)
 
 
@@ -397,21 +397,23 @@ def test_columns_of_all_kinds_are_kept(tmp_path):
 # Lazily
 
 
-def test_a_task_for_each_partition_that_loads_its_visits_only(sources, survey, monkeypatch):
-    loaded = []
+def test_a_task_for_each_partition_that_loads_its_visits_only(
+    sources, survey, tmp_path, monkeypatch
+):
+    loaded, products = [], tmp_path / "products"
+    shutil.copytree(survey.folder, products)  # of which nothing is kept from other tests
     load = InFiles.load
     monkeypatch.setattr(InFiles, "load", lambda self, v: loaded.append(v) or load(self, v))
-    calibrations._loaded.cache_clear()
-    lazy = calibrate_sources(sources, survey.folder)
+    lazy = calibrate_sources(sources, products)
     assert not loaded
     assert [len(part.__dask_graph__()) for part in lazy] == [2] * len(lazy)
     lazy[1].compute()
     assert loaded == [int(lazy.names[1].split("/")[1])]
     dask.compute(*lazy)
     assert sorted(loaded) == sorted(survey.by_visit)  # each once, as it is kept
-    again = calibrate_sources(sources, survey.folder)
+    again = calibrate_sources(sources, products)
     assert [part.key for part in again] == [part.key for part in lazy]
-    other = calibrate_sources(sources, survey.folder, margin=1)
+    other = calibrate_sources(sources, products, margin=1)
     assert not {part.key for part in other} & {part.key for part in lazy}
     assert lazy[1:3][0].key == lazy[1].key
 
