@@ -11,7 +11,7 @@ from ..exposure.exposure import Exposure
 from ..exposure.formats import FORMATS, Format
 from ..report import Report
 from . import ccddata, decam, fits, lsst, zarr
-from .stream import check_free
+from .stream import check_free, is_store
 
 __all__ = ["check_target", "read_exposure", "write_exposure"]
 
@@ -153,5 +153,5 @@ def check_target(
     'fits'
     """
     format = formats.format_of(path) if format is None else format
-    check_free(Path(path), overwrite, folder=format == "zarr")
+    check_free(Path(path), overwrite, folder=is_store if format == "zarr" else None)
     return format

@@ -11,7 +11,7 @@ from astropy.io import fits
 from dask.callbacks import Callback
 
 from mapreduce import Box, Exposure, GaussianPsf, GridConfig, Psf, map_reduce, read_exposure
-from mapreduce.io.stream import _aligned, _snapped, check_free, complete_first
+from mapreduce.io.stream import _aligned, _snapped, check_free, complete_first, is_store
 from mapreduce.run.tile import FinishedTile, MappedTile
 from tests.support import (
     ArraySource,
@@ -319,9 +319,9 @@ def test_what_is_of_another_kind_is_never_replaced(tmp_path):
     folder, file = tmp_path / "folder", tmp_path / "file"
     folder.mkdir()
     file.touch()
-    for path, store in ((folder, False), (folder, True), (file, True)):
+    for path, kind in ((folder, None), (folder, is_store), (file, is_store)):
         with pytest.raises(FileExistsError, match="exists and is not"):
-            check_free(path, overwrite=True, folder=store)
+            check_free(path, overwrite=True, folder=kind)
     check_free(file, overwrite=True)
 
 
