@@ -42,7 +42,7 @@ __all__ = [
 TEMPORARY = ".*.tmp"
 """How `complete_first` names what is not complete yet."""
 
-_SIDE = 2048  # pixels, of the blocks in which a source is copied
+_SIDE = 2048  # pixels, of the blocks in which an unread plane is copied
 _AHEAD = 4  # tiles in work for each thread: enough that none is idle, be some slow
 _ABANDONED = 3600  # seconds after which nobody goes on writing to a temporary file
 _STORE_FILES = ("zarr.json", ".zgroup", ".zarray")

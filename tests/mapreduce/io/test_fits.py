@@ -1,4 +1,4 @@
-"""Reading FITS files of any origin, and the sources that read them by block."""
+"""Reading FITS files of any origin, and the planes that are read by block."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mapreduce import Box, MaskPlanes, read_exposure
 from mapreduce.exposure.mask import as_int32
 from mapreduce.exposure.plane import Derived
 from mapreduce.io import hdu as io_hdu
+from mapreduce.io.fits_plane import FitsPlane
 from mapreduce.io.hdu import read_table, scan
-from mapreduce.io.source import FitsPlane
 
 IMAGE = np.arange(40 * 30, dtype="f4").reshape(40, 30)
 FLAGS = np.zeros((40, 30), np.int16)
@@ -46,7 +46,7 @@ def tan_wcs():
     return wcs
 
 
-# One HDU: planes as sources
+# One HDU: planes, unread
 
 
 @pytest.mark.parametrize("compressed", [False, True])

@@ -14,7 +14,7 @@ from mapreduce import Box, Exposure, GaussianPsf, GridConfig, Psf, map_reduce, r
 from mapreduce.io.stream import _aligned, _snapped, check_free, complete_first, is_store
 from mapreduce.run.tile import FinishedTile, MappedTile
 from tests.support import (
-    ArraySource,
+    ArrayPlane,
     assert_read_back,
     assert_same,
     count_calls,
@@ -49,10 +49,10 @@ def open_bytes(path):
         return file.read()
 
 
-def lazy_result(source=None, mapper=everything, **options):
-    source = make_exposure(60, 50) if source is None else source
+def lazy_result(exposure=None, mapper=everything, **options):
+    exposure = make_exposure(60, 50) if exposure is None else exposure
     options = {"grid": GRID, "tile": (17, 13)} | options
-    return map_reduce(source, mapper, **options)
+    return map_reduce(exposure, mapper, **options)
 
 
 def counted(sub, expanded, full_bbox, folder):
@@ -95,14 +95,14 @@ def test_a_cluster_writes_the_same(tmp_path, name, client):
     assert_read_back(read_exposure(tmp_path / name), result.compute(scheduler="synchronous"))
 
 
-@pytest.mark.parametrize("kind", ["chunks", "sources", "mixed", "delayed psf", "file"])
+@pytest.mark.parametrize("kind", ["chunks", "unread", "mixed", "delayed psf", "file"])
 @pytest.mark.parametrize("name", NAMES)
 def test_any_lazy_exposure_is_written(tmp_path, name, kind):
     exposure = make_full()
     lazy = {
         "chunks": exposure.chunk((13, 29)),
-        "sources": with_planes(exposure, ArraySource),
-        "mixed": exposure.replace(image=exposure.chunk(20).image, mask=ArraySource(exposure.mask)),
+        "unread": with_planes(exposure, ArrayPlane),
+        "mixed": exposure.replace(image=exposure.chunk(20).image, mask=ArrayPlane(exposure.mask)),
         "delayed psf": exposure.replace(psf=dask.delayed(exposure.psf)),
         "file": exposure,
     }[kind]
@@ -214,8 +214,8 @@ def test_few_tiles_are_held_at_once(tmp_path, name, shape):
             tiles = (MappedTile, FinishedTile)
             held.append(sum(isinstance(value, tiles) for value in state["cache"].values()))
 
-    source = unread(make_exposure(*shape))
-    result = map_reduce(source, identity, grid=GridConfig(10, border=3), tile=10)
+    opened = unread(make_exposure(*shape))
+    result = map_reduce(opened, identity, grid=GridConfig(10, border=3), tile=10)
     with Watch(), dask.config.set(scheduler="threads", num_workers=2):
         report = result.write(tmp_path / name, **({"chunks": 16} if name == "a.zarr" else {}))
     lines = min(shape) // 10
@@ -272,14 +272,14 @@ def test_an_unreadable_source_leaves_the_old_file(tmp_path, name):
 def test_the_file_that_is_read_can_be_replaced(tmp_path, name):
     path = tmp_path / name
     make_exposure(60, 50).write(path)
-    source = read_exposure(path)
-    result = lazy_result(source)
+    opened = read_exposure(path)
+    result = lazy_result(opened)
     expected = result.compute()
     result.write(path, overwrite=True)
     assert_same(read_exposure(path).compute(), expected)
     assert os.listdir(tmp_path) == [name]
     with pytest.raises(OSError, match="changed since it was opened"):
-        source.compute()
+        opened.compute()
 
 
 @pytest.mark.parametrize("name", NAMES)
