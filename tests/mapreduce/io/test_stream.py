@@ -11,7 +11,7 @@ from astropy.io import fits
 from dask.callbacks import Callback
 
 from mapreduce import Box, Exposure, GaussianPsf, GridConfig, Psf, map_reduce, read_exposure
-from mapreduce.io.stream import _aligned, _snapped, check_free, complete_first, is_store
+from mapreduce.io.stream import aligned, check_free, complete_first, is_store
 from mapreduce.run.tile import FinishedTile, MappedTile
 from tests.support import (
     ArrayPlane,
@@ -145,7 +145,8 @@ def test_chunks_may_lie_across_tiles(tmp_path, tile, chunks):
 
 @pytest.mark.parametrize("sizes", [(1000,) * 3, (1,) * 50, (3, 90, 4, 60, 1), (128, 22), (7,)])
 def test_blocks_end_where_chunks_end(sizes):
-    edges = np.cumsum(_snapped(sizes, 64))
+    plane = da.zeros((sum(sizes), 1), chunks=(sizes, 1))
+    edges = np.cumsum(aligned(plane, (64, 1)).chunks[0])
     assert edges[-1] == sum(sizes)
     assert (edges[:-1] % 64 == 0).all()
     assert (np.diff(edges) > 0).all()
@@ -153,9 +154,9 @@ def test_blocks_end_where_chunks_end(sizes):
 
 def test_blocks_that_fit_are_left_alone():
     plane = da.zeros((40, 60), chunks=(20, 30))
-    assert _aligned(plane, (10, 15)) is plane
-    assert _aligned(plane, (1, 1)) is plane
-    assert _aligned(plane, (16, 30)).chunks == ((16, 24), (30, 30))
+    assert aligned(plane, (10, 15)) is plane
+    assert aligned(plane, (1, 1)) is plane
+    assert aligned(plane, (16, 30)).chunks == ((16, 24), (30, 30))
 
 
 def test_no_two_tasks_write_to_one_chunk(tmp_path, monkeypatch):

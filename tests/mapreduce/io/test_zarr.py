@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 
+import dask.array as da
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -21,7 +22,6 @@ from mapreduce import (
     read_exposure,
     write_exposure,
 )
-from mapreduce.io.zarr import _default_chunk
 from tests.support import assert_read_back, make_exposure, make_full, make_wcs
 
 zarr = pytest.importorskip("zarr")
@@ -244,8 +244,10 @@ def test_options(path):
         ((1021, 1021, 1021), 3063, 512),
     ],
 )
-def test_chunks_divide_blocks_of_one_size(sizes, length, chunk):
-    assert _default_chunk(sizes, length) == chunk
+def test_chunks_divide_blocks_of_one_size(path, sizes, length, chunk):
+    assert sum(sizes) == length
+    Exposure(da.zeros((length, 2), chunks=(sizes, 2))).to_zarr(path)
+    assert zarr.open_group(path, mode="r")["image"].chunks == (chunk, 2)
 
 
 # Planes
