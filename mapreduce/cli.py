@@ -172,8 +172,8 @@ def _list_mappers(context: click.Context, _: Any, value: bool) -> None:
 
 
 @main.command("map")
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
-@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("in_path", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("out_path", metavar="OUT", type=click.Path(path_type=Path))
 @click.option(
     "--mapper",
     "mapper_name",
@@ -213,8 +213,8 @@ def _list_mappers(context: click.Context, _: Any, value: bool) -> None:
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
 @_read_options
 def map_command(
-    source: Path,
-    target: Path,
+    in_path: Path,
+    out_path: Path,
     mapper_name: str,
     settings: tuple,
     reducer: str,
@@ -243,10 +243,10 @@ def map_command(
       skyfold map c4d_..._ooi_z_ls9.fits.fz out.fits --option ccd=N2 --mapper background
       skyfold map in.fits out.fits --mapper mycode.filters:denoise --scheduler tcp://head:8786
     """  # noqa: D301
-    check_target(target, overwrite=overwrite)
+    check_target(out_path, overwrite=overwrite)
     mapper = _mapper(mapper_name)
     combine = _pixel_reducer(reducer, variance)
-    exposure = read_exposure(source, format=format_, **dict(options))
+    exposure = read_exposure(in_path, format=format_, **dict(options))
     result = map_reduce(
         exposure,
         mapper,
@@ -260,33 +260,33 @@ def map_command(
     )
     click.echo(f"about {result.predicted_bytes / 2**20:.0f} MiB a task", err=True)
     with computed_on(scheduler, progress):
-        report = write_exposure(result, target, overwrite=overwrite)
+        report = write_exposure(result, out_path, overwrite=overwrite)
     if picture is not None:
-        titles = _short(source.name), _short(mapper_name)
-        before_after(exposure, read_exposure(target), picture, titles=titles)
-    click.echo(f"wrote {target}\n{report}")
+        titles = _short(in_path.name), _short(mapper_name)
+        before_after(exposure, read_exposure(out_path), picture, titles=titles)
+    click.echo(f"wrote {out_path}\n{report}")
     if report.failures:
         click.get_current_context().exit(SOME_FAILED)
 
 
 @main.command("grid")
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("in_path", metavar="IN", type=click.Path(path_type=Path))
 @_grid_options
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the boxes.")
 @click.option("--skip", type=int, default=1, show_default=True, help="Draw every n-th cell.")
 @_read_options
 def grid_command(
-    source: Path, plot: Path | None, skip: int, format_: str | None, options: tuple, **grid: Any
+    in_path: Path, plot: Path | None, skip: int, format_: str | None, options: tuple, **grid: Any
 ) -> None:
     """Show how IN would be cut into cells.
 
     A SIZE is a number of pixels, or WIDTHxHEIGHT.
     """
-    exposure = read_exposure(source, format=format_, **dict(options))
+    exposure = read_exposure(in_path, format=format_, **dict(options))
     cells = _grid_config(**grid).build(exposure)
     widths, heights = ([cell.core[n] for cell in cells] for n in (2, 3))
     click.echo(
-        f"{source}: {exposure.bbox.width} x {exposure.bbox.height} pixels\n"
+        f"{in_path}: {exposure.bbox.width} x {exposure.bbox.height} pixels\n"
         f"{len(cells)} cells, {min(widths)} to {max(widths)} pixels wide "
         f"and {min(heights)} to {max(heights)} high"
     )
@@ -297,21 +297,21 @@ def grid_command(
 
 
 @main.command("simulate")
-@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("out_path", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--size", type=_Size(), default=1024, show_default=True, help="Size in pixels.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same sky.")
 @click.option("--truth", type=click.Path(path_type=Path), help="Write the sources (ECSV).")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 def simulate_command(
-    target: Path, size: Any, seed: int, truth: Path | None, overwrite: bool
+    out_path: Path, size: Any, seed: int, truth: Path | None, overwrite: bool
 ) -> None:
     """Write a simulated exposure to OUT (FITS)."""
-    check_target(target, overwrite=overwrite)
+    check_target(out_path, overwrite=overwrite)
     if truth is not None:
         check_free(truth, overwrite)
     simulated = simulate_exposure(_whole(size), seed=seed)
-    write_exposure(simulated.exposure, target, overwrite=overwrite)
-    click.echo(f"wrote {target}: {len(simulated.truth.sources)} sources")
+    write_exposure(simulated.exposure, out_path, overwrite=overwrite)
+    click.echo(f"wrote {out_path}: {len(simulated.truth.sources)} sources")
     if truth is not None:
         simulated.truth.sources.write(truth, format="ascii.ecsv", overwrite=overwrite)
         click.echo(f"wrote {truth}")

@@ -22,23 +22,40 @@ from .exposure.exposure import Exposure
 from .exposure.mask import MaskPlanes
 from .exposure.psf import GaussianPsf, Psf
 
-__all__ = ["SimulatedExposure", "Truth", "simulate_exposure"]
+__all__ = [
+    "PROFILES",
+    "Profile",
+    "SimulatedExposure",
+    "Truth",
+    "draw_galaxy",
+    "simulate_exposure",
+]
 
 _STRIP = 256  # rows of noise drawn at a time, in float64
 
 
-class _Profile(NamedTuple):
-    """A galaxy profile of Spergel (2010): its index, half-light radius in scale lengths, reach."""
+class Profile(NamedTuple):
+    """A galaxy profile of Spergel (2010).
+
+    Attributes
+    ----------
+    nu : float
+        Index.
+    half_light : float
+        Half-light radius in scale lengths.
+    reach : float
+        Half-light radii that are drawn: 98 to 99 % of the light.
+    """
 
     nu: float
     half_light: float
-    reach: float  # half-light radii to draw: 98 to 99 % of the light
+    reach: float
 
 
 # Index 1/2 is exactly an exponential disk; -0.6 is near de Vaucouleurs' r^(1/4) law.
-_PROFILES = {
-    "exponential": _Profile(0.5, 1.6783470, 5.0),
-    "de_vaucouleurs": _Profile(-0.6, 0.5477140, 8.0),
+PROFILES = {
+    "exponential": Profile(0.5, 1.6783470, 5.0),
+    "de_vaucouleurs": Profile(-0.6, 0.5477140, 8.0),
 }
 
 
@@ -280,7 +297,7 @@ def _add_sources(image: np.ndarray, box: Box, sources: Table, psf: Psf) -> None:
         if kind == "star":
             stamp = psf.compute_image(x, y)
         else:
-            stamp = _galaxy(psf, x, y, _PROFILES[kind], *shape)
+            stamp = draw_galaxy(psf, x, y, PROFILES[kind], *shape)
         ny, nx = stamp.shape
         place = Box(round(x) - nx // 2, round(y) - ny // 2, nx, ny)
         inside = place.clip(box)
@@ -288,13 +305,28 @@ def _add_sources(image: np.ndarray, box: Box, sources: Table, psf: Psf) -> None:
             image[inside.slices(box)] += (flux * stamp)[inside.slices(place)]
 
 
-def _galaxy(
-    psf: Psf, x: float, y: float, profile: _Profile, radius: float, ellipticity: float, angle: float
+def draw_galaxy(
+    psf: Psf, x: float, y: float, profile: Profile, radius: float, ellipticity: float, angle: float
 ) -> np.ndarray:
     """Draw a galaxy of flux 1 behind the PSF of its place; the middle pixel is (rint x, rint y).
 
     The profiles have Fourier transforms in closed form, ``(1 + (2 pi k h)**2)**(-1 - nu)`` for
     scale length h (Spergel 2010, eq. 2), so the convolution is exact for any PSF.
+
+    Parameters
+    ----------
+    psf : Psf
+    x, y : float
+        Place, in the coordinates of the PSF.
+    profile : Profile
+        One of `PROFILES`.
+    radius, ellipticity, angle : float
+        See `Truth`.
+
+    Examples
+    --------
+    >>> draw_galaxy(GaussianPsf(1.0), 0, 0, PROFILES["exponential"], 2.0, 0.0, 0.0).shape
+    (45, 45)
     """
     kernel = psf.compute_kernel_image(x, y)
     ratio = 1 - ellipticity

@@ -1,4 +1,4 @@
-"""What several test files share: exposures, a lazy source, mappers, and a serial map-reduce."""
+"""What several test files share: exposures, an unread plane, mappers, and a serial map-reduce."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PSF = GaussianPsf(1.5)
 
 
 @dataclass
-class ArraySource:
-    """A source that is read by block; it can be made to fail on the blocks that touch a pixel."""
+class ArrayPlane:
+    """A plane that is read by block; it can be made to fail on the blocks that touch a pixel."""
 
     array: np.ndarray
     broken: tuple[int, int] | None = None  # y, x
@@ -37,7 +37,7 @@ class ArraySource:
         return self.array[slices].copy()
 
     def __dask_tokenize__(self):
-        return "ArraySource", tokenize(self.array), self.broken
+        return "ArrayPlane", tokenize(self.array), self.broken
 
 
 def make_exposure(width=40, height=27, *, origin=(5, -8), dtype="f4", variance=True, mask=True):
@@ -61,7 +61,7 @@ def with_planes(exposure, change):
 
 def unread(exposure, broken=None):
     """Return the exposure with planes that are read by block."""
-    return with_planes(exposure, lambda plane: ArraySource(plane, broken))
+    return with_planes(exposure, lambda plane: ArrayPlane(plane, broken))
 
 
 def assert_same(result, expected):

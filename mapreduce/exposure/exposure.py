@@ -39,7 +39,7 @@ class Exposure(DaskMethodsMixin):
     Parameters
     ----------
     image : (ny, nx) array of float or int
-        NumPy array, dask array, or a source that is read by block. NaN means no value.
+        NumPy array, dask array, or a `PlaneSource`, which is read by block. NaN means no value.
     variance : (ny, nx) array of float, optional
         Variance of each pixel, in the square of the image's unit. NaN means unknown.
     mask : (ny, nx) array of int or bool, optional
@@ -196,7 +196,7 @@ class Exposure(DaskMethodsMixin):
 
     @property
     def planes(self) -> dict[str, Plane]:
-        """The planes that exist, by name, as they are held: sources unread."""
+        """The planes that exist, by name, as they are held: what is in files is not read."""
         planes = {"image": self._image}
         if self._variance is not None:
             planes["variance"] = self._variance
@@ -482,8 +482,8 @@ def _persisted(
     # Persisting gives the parts' keys alone, each its own; optimizing gives a graph, for all.
     only_keys = set(graph) == {key for keys, *_ in rebuild.values() for key in keys}
     for name, (keys, function, args) in rebuild.items():
-        own = {key: graph[key] for key in keys} if only_keys else graph
-        setattr(exposure, name, function(own, *args, **options))
+        part = {key: graph[key] for key in keys} if only_keys else graph
+        setattr(exposure, name, function(part, *args, **options))
     return exposure
 
 

@@ -1,8 +1,8 @@
-"""A plane of pixels: a NumPy array, a dask array, or a source that is read by block.
+"""A plane of pixels: a NumPy array, a dask array, or what is read by block.
 
-A *source* is anything with ``shape``, ``dtype`` and ``__getitem__`` that returns NumPy arrays: a
-section of a FITS file, a zarr array. It is opened where the work is, and only the block that is
-needed is read.
+A *plane source* is anything with ``shape``, ``dtype`` and ``__getitem__`` that returns NumPy
+arrays: a section of a FITS file, a zarr array. It is opened where the work is, and only the block
+that is needed is read.
 """
 
 from __future__ import annotations
@@ -17,13 +17,23 @@ import dask.array as da
 import numpy as np
 from dask.base import tokenize
 
-__all__ = ["Array", "Derived", "Plane", "Section", "Source", "cut", "lazy", "plane_token", "read"]
+__all__ = [
+    "Array",
+    "Derived",
+    "Plane",
+    "PlaneSource",
+    "Section",
+    "cut",
+    "lazy",
+    "plane_token",
+    "read",
+]
 
 _CHUNK_BYTES = 16 * 2**20
 
 
 @runtime_checkable
-class Source(Protocol):
+class PlaneSource(Protocol):
     """An array on disk or elsewhere, read by block."""
 
     shape: tuple[int, ...]
@@ -34,24 +44,24 @@ class Source(Protocol):
 
 
 Array = np.ndarray | da.Array
-Plane = Array | Source
+Plane = Array | PlaneSource
 
 
 class Section:
-    """A rectangle of a source, still unread."""
+    """A rectangle of a plane source, still unread."""
 
-    def __init__(self, source: Source, slices: tuple[slice, slice]) -> None:
-        self.source = source
+    def __init__(self, whole: PlaneSource, slices: tuple[slice, slice]) -> None:
+        self.whole = whole
         self.slices = tuple(
-            slice(*s.indices(n)[:2]) for s, n in zip(slices, source.shape, strict=True)
+            slice(*s.indices(n)[:2]) for s, n in zip(slices, whole.shape, strict=True)
         )
         self.shape = tuple(s.stop - s.start for s in self.slices)
-        self.dtype = np.dtype(source.dtype)
+        self.dtype = np.dtype(whole.dtype)
         self.ndim = 2
 
     def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
         ranges = (s.indices(n) for s, n in zip(slices, self.shape, strict=True))
-        return self.source[
+        return self.whole[
             tuple(
                 slice(outer.start + start, outer.start + stop, step)
                 for outer, (start, stop, step) in zip(self.slices, ranges, strict=True)
@@ -59,19 +69,19 @@ class Section:
         ]
 
     def __dask_tokenize__(self) -> tuple:
-        return "Section", tokenize(self.source), str(self.slices)
+        return "Section", tokenize(self.whole), str(self.slices)
 
 
 @dataclass(frozen=True)
 class Derived:
-    """A source that is computed block by block from others of the same shape.
+    """A plane source that is computed block by block from others of the same shape.
 
     Attributes
     ----------
     function : callable
-        From one block of each source to the block; importable, or a `functools.partial` of one
+        From one block of each plane to the block; importable, or a `functools.partial` of one
         that is.
-    sources : tuple of sources
+    planes : tuple of PlaneSource
         What it is computed from.
     dtype : numpy.dtype
         Of what the function returns.
@@ -79,30 +89,30 @@ class Derived:
     Raises
     ------
     ValueError
-        If the sources differ in shape.
+        If the planes differ in shape.
     """
 
     function: Callable[..., np.ndarray]
-    sources: tuple[Source, ...]
+    planes: tuple[PlaneSource, ...]
     dtype: np.dtype
 
     ndim = 2
 
     def __post_init__(self) -> None:
-        shapes = {tuple(source.shape) for source in self.sources}
+        shapes = {tuple(plane.shape) for plane in self.planes}
         if len(shapes) > 1:
             raise ValueError(f"the planes differ in shape: {sorted(shapes)} (rows, columns)")
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        return self.sources[0].shape
+        return self.planes[0].shape
 
     def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
-        return self.function(*(source[slices] for source in self.sources))
+        return self.function(*(plane[slices] for plane in self.planes))
 
     def __dask_tokenize__(self) -> tuple:
-        return "Derived", tokenize(self.function), [tokenize(s) for s in self.sources]
+        return "Derived", tokenize(self.function), [tokenize(p) for p in self.planes]
 
 
 def cut(plane: Plane, slices: tuple[slice, slice]) -> Plane:
@@ -114,14 +124,14 @@ def cut(plane: Plane, slices: tuple[slice, slice]) -> Plane:
         slices = tuple(
             slice(o.start + s.start, o.start + s.stop) for o, s in zip(outer, slices, strict=True)
         )
-        plane = plane.source
+        plane = plane.whole
     return Section(plane, slices)
 
 
 def read(
-    plane: np.ndarray | Source, slices: tuple[slice, slice] = (slice(None), slice(None))
+    plane: np.ndarray | PlaneSource, slices: tuple[slice, slice] = (slice(None), slice(None))
 ) -> np.ndarray:
-    """Return a rectangle of an in-memory plane (a view) or of a source (read now), native order."""
+    """Return a rectangle of a plane in memory (a view) or of a source (read now), native order."""
     block = np.asanyarray(plane[slices])
     return block if block.dtype.isnative else block.astype(block.dtype.newbyteorder("="))
 
@@ -129,7 +139,7 @@ def read(
 def lazy(plane: Plane, name: str, chunks: Any = None) -> da.Array:
     """Return the plane as a dask array; rechunked if it is one already and ``chunks`` is given.
 
-    Without ``chunks`` a source gets square chunks of about 16 MiB.
+    Without ``chunks`` a plane source gets square chunks of about 16 MiB.
     """
     if isinstance(plane, da.Array):
         return plane if chunks is None else plane.rechunk(chunks)

@@ -43,6 +43,6 @@ def _same_sip(one: Sip | None, other: Sip | None) -> bool:
     if one is None or other is None:
         return one is other
     return all(
-        (mine is None) == (theirs is None) and (mine is None or np.allclose(mine, theirs, 1e-9, 0))
-        for mine, theirs in ((getattr(one, n), getattr(other, n)) for n in _SIP)
+        (a is None) == (b is None) and (a is None or np.allclose(a, b, 1e-9, 0))
+        for a, b in ((getattr(one, n), getattr(other, n)) for n in _SIP)
     )

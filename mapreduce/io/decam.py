@@ -18,7 +18,7 @@ STREAK          8              long streak
 INTRP                       4  interpolated
 ===========  ====  ==========  ============================================================
 
-Sources: the NOIRLab Data Handbook and the data quality documentation of the Legacy Surveys.
+References: the NOIRLab Data Handbook and the data quality documentation of the Legacy Surveys.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from astropy.io import fits
 
 from ..exposure.exposure import Exposure
 from ..exposure.mask import MaskPlanes
-from ..exposure.plane import Derived, Source
+from ..exposure.plane import Derived, PlaneSource
+from .fits_plane import FitsPlane
 from .hdu import Hdu, listed, scan
 from .header import merged, wcs_of
 from .psf import read_psfex
-from .source import FitsPlane
 from .values import flagged, variance_from
 
 __all__ = ["read", "recognizes"]
@@ -139,7 +139,7 @@ def read(
         "wcs": wcs_of(hdu, header),
         "meta": merged(primary, header) if hdu.index else merged(None, header),
     }
-    mask: Source | None = None
+    mask: PlaneSource | None = None
     weights = _sibling(path, hdu, "weight", weight, "oow")
     flags = _sibling(path, hdu, "quality", quality, "ood")
     if flags is not None:
@@ -226,7 +226,7 @@ def _kind(hdus: Sequence[Hdu], flags: Hdu) -> str:
     return "codes" if tuple(map(int, numbers.groups())) >= (3, 5) else "bits"
 
 
-def _mask(flags: Hdu, table: dict[int, str]) -> Source:
+def _mask(flags: Hdu, table: dict[int, str]) -> PlaneSource:
     plane = FitsPlane(flags)
     if plane.dtype.kind not in "iu":
         raise TypeError(f"{flags.where} holds {plane.dtype}; data quality is of integers")

@@ -42,7 +42,7 @@ def read_exposure(
         `write_exposure` wrote, NOIRLab Community Pipeline exposures, any other FITS file.
     chunks : int or (int, int), optional
         Make the planes dask arrays in chunks of this size, a number or an (x, y) pair. By default
-        they are sources, of which every user reads the blocks it needs.
+        they stay in the file, of which every user reads the blocks it needs.
     **options
         The options of the format: see `mapreduce.io.lsst.read`, `mapreduce.io.decam.read` (such as
         ``ccd=``), `mapreduce.io.fits.read` (such as ``image=``, ``error=``, ``mask_planes=``) and

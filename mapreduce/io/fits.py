@@ -12,10 +12,10 @@ from astropy.io import fits
 
 from ..exposure.exposure import Exposure
 from ..exposure.mask import MaskPlanes
-from ..exposure.plane import Derived, Source
+from ..exposure.plane import Derived, PlaneSource
+from .fits_plane import FitsPlane
 from .hdu import Hdu, listed, scan
 from .header import mask_planes_of, merged, wcs_of
-from .source import FitsPlane
 from .values import flagged, mask_of, undo_asinh, variance_from
 from .write import write
 
@@ -126,7 +126,7 @@ def read(
         "meta": merged(_primary(science), header),
     }
     planes = None if mask_planes is None else MaskPlanes(mask_planes)
-    bits: Source | None = None
+    bits: PlaneSource | None = None
     if mask == "auto":
         mask = _only(rest, "mask", _MASK, "mask=")
     elif mask is not None:
@@ -147,7 +147,7 @@ def _primary(hdu: Hdu) -> fits.Header | None:
     return scan(hdu.path)[0].header() if hdu.index else None
 
 
-def _plane(hdu: Hdu, header: fits.Header) -> Source:
+def _plane(hdu: Hdu, header: fits.Header) -> PlaneSource:
     """Return the image of an HDU, Pan-STARRS' scaling undone."""
     plane = FitsPlane(hdu)
     if "BSOFTEN" not in header or "BOFFSET" not in header:
@@ -223,12 +223,12 @@ def _noise(
     weight: HduChoice | None,
 ) -> tuple[str, Hdu] | None:
     """Return the kind and the HDU of the noise plane."""
-    given = {"error": error, "weight": weight}
-    given |= {"variance": None if variance == "auto" else variance}
-    given = {kind: choice for kind, choice in given.items() if choice is not None}
-    if len(given) > 1:
-        raise ValueError(f"choose one of variance, error and weight, got {', '.join(given)}")
-    for kind, choice in given.items():
+    choices = {"error": error, "weight": weight}
+    choices |= {"variance": None if variance == "auto" else variance}
+    choices = {kind: choice for kind, choice in choices.items() if choice is not None}
+    if len(choices) > 1:
+        raise ValueError(f"choose one of variance, error and weight, got {', '.join(choices)}")
+    for kind, choice in choices.items():
         return kind, _chosen(choice, hdus)
     if variance is None:
         return None

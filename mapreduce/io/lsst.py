@@ -13,12 +13,12 @@ from astropy.io import fits
 
 from ..exposure.exposure import Exposure
 from ..exposure.mask import MaskPlanes
-from ..exposure.plane import Derived, Source
+from ..exposure.plane import Derived, PlaneSource
 from ..exposure.psf import Psf, PsfexPsf
+from .fits_plane import FitsPlane
 from .hdu import Hdu, listed, open_hdu, read_table, scan
 from .header import mask_planes_of, merged, origin_of, wcs_of
 from .psf import psf_from_hdus
-from .source import FitsPlane
 from .values import mask_of
 
 __all__ = ["read", "recognizes"]
@@ -137,7 +137,7 @@ def _roles(hdus: Sequence[Hdu]) -> dict[str, list[Hdu]]:
     return roles
 
 
-def _mask(hdus: Sequence[Hdu], keep: Sequence[str] | None) -> tuple[Source, MaskPlanes]:
+def _mask(hdus: Sequence[Hdu], keep: Sequence[str] | None) -> tuple[PlaneSource, MaskPlanes]:
     """Return the mask and its planes, of several HDUs as one int32."""
     hdus = sorted(hdus, key=lambda hdu: hdu.facts.get("EXTVER", 1))
     found: dict[str, tuple[int, int]] = {}
@@ -158,8 +158,8 @@ def _mask(hdus: Sequence[Hdu], keep: Sequence[str] | None) -> tuple[Source, Mask
             f"mask; choose with keep_planes= among {', '.join(found)}"
         )
     moves = tuple((number, bit, new) for new, (number, bit) in enumerate(found.values()))
-    sources = tuple(mask_of(hdu, {})[0] for hdu in hdus)
-    gathered = Derived(partial(_gather, moves=moves), sources, np.dtype("i4"))
+    masks = tuple(mask_of(hdu, {})[0] for hdu in hdus)
+    gathered = Derived(partial(_gather, moves=moves), masks, np.dtype("i4"))
     return gathered, MaskPlanes({name: bit for bit, name in enumerate(found)})
 
 

@@ -31,6 +31,7 @@ from ..run.lazy import MappedExposure
 __all__ = [
     "TEMPORARY",
     "Target",
+    "aligned",
     "check_free",
     "complete_first",
     "final_meta",
@@ -42,7 +43,7 @@ __all__ = [
 TEMPORARY = ".*.tmp"
 """How `complete_first` names what is not complete yet."""
 
-_SIDE = 2048  # pixels, of the blocks in which a source is copied
+_SIDE = 2048  # pixels, of the blocks in which an unread plane is copied
 _AHEAD = 4  # tiles in work for each thread: enough that none is idle, be some slow
 _ABANDONED = 3600  # seconds after which nobody goes on writing to a temporary file
 _STORE_FILES = ("zarr.json", ".zgroup", ".zarray")
@@ -125,7 +126,7 @@ def _write_lazily(name: str, plane: Plane, target: Target) -> da.Array:
     if not isinstance(plane, da.Array):
         sides = (max(1, _SIDE // chunk) * chunk for chunk in target.chunks)
         plane = lazy(plane, name, tuple(map(min, sides, plane.shape)))
-    plane = _aligned(plane, target.chunks)
+    plane = aligned(plane, target.chunks)
     return plane.map_blocks(
         _put,
         target=target,
@@ -145,19 +146,21 @@ def _put(block: np.ndarray, target: Target, block_info: Any = None) -> np.ndarra
     return np.ones((1, 1), bool)
 
 
-def _aligned(plane: da.Array, chunks: tuple[int, int]) -> da.Array:
-    """Move the edges between blocks to edges between chunks, so that no two write to the same."""
+def aligned(plane: da.Array, chunks: tuple[int, int]) -> da.Array:
+    """Move the edges between blocks to edges between chunks, so that no two write to the same.
+
+    Examples
+    --------
+    >>> aligned(da.zeros((2500, 10), chunks=1000), (256, 10)).chunks
+    ((1024, 1024, 452), (10,))
+    """
     wanted = tuple(map(_snapped, plane.chunks, chunks))
     # Not by way of distributed's shuffle, which holds everything before it gives out anything.
     return plane if wanted == plane.chunks else plane.rechunk(wanted, method="tasks")
 
 
 def _snapped(sizes: tuple[int, ...], chunk: int) -> tuple[int, ...]:
-    """Return sizes whose edges are multiples of ``chunk``.
-
-    >>> _snapped((1000, 1000, 1000), 256)
-    (1024, 1024, 952)
-    """
+    """Return sizes whose edges are multiples of ``chunk``."""
     *inner, end = np.cumsum(sizes).tolist()
     snapped = {(edge + chunk // 2) // chunk * chunk for edge in inner}
     return tuple(b - a for a, b in pairwise([0, *sorted(e for e in snapped if 0 < e < end), end]))

@@ -1,6 +1,6 @@
 """From what files hold to what an exposure holds: variances, and int32 masks.
 
-Each function takes blocks of pixels and is importable, so that a source that uses it (see
+Each function takes blocks of pixels and is importable, so that a plane that uses it (see
 `mapreduce.exposure.plane.Derived`) can travel to a worker.
 """
 
@@ -13,9 +13,9 @@ from functools import partial
 import numpy as np
 
 from ..exposure.mask import MaskPlanes, as_int32
-from ..exposure.plane import Derived, Source
+from ..exposure.plane import Derived, PlaneSource
+from .fits_plane import FitsPlane
 from .hdu import Hdu
-from .source import FitsPlane
 
 __all__ = [
     "flag_bad",
@@ -91,7 +91,7 @@ def undo_asinh(image: np.ndarray, *, offset: float, softening: float) -> np.ndar
     return (offset + softening * 2 * np.sinh(np.divide(image, unit, dtype=float))).astype("f4")
 
 
-def variance_from(kind: str, plane: Source) -> Source:
+def variance_from(kind: str, plane: PlaneSource) -> PlaneSource:
     """Return the variance for a plane that is a "variance", "error" or "weight"."""
     if kind == "variance":
         return plane
@@ -99,7 +99,9 @@ def variance_from(kind: str, plane: Source) -> Source:
     return Derived(function, (plane,), _float(plane.dtype))
 
 
-def flagged(mask: Source | None, planes: MaskPlanes, noise: Source) -> tuple[Source, MaskPlanes]:
+def flagged(
+    mask: PlaneSource | None, planes: MaskPlanes, noise: PlaneSource
+) -> tuple[PlaneSource, MaskPlanes]:
     """Return the mask with BAD where an error or weight says nothing, and its planes.
 
     Without a mask, one is made that has no other bits. Either way whoever reads a block of the
@@ -110,8 +112,8 @@ def flagged(mask: Source | None, planes: MaskPlanes, noise: Source) -> tuple[Sou
     return Derived(function, (noise,) if mask is None else (noise, mask), np.dtype("i4")), planes
 
 
-def mask_of(hdu: Hdu, planes: Mapping[str, int] | None) -> tuple[Source, MaskPlanes]:
-    """Return the mask of an HDU as an int32 source, with its planes.
+def mask_of(hdu: Hdu, planes: Mapping[str, int] | None) -> tuple[PlaneSource, MaskPlanes]:
+    """Return the mask of an HDU as an int32 plane, with its planes.
 
     Without named planes an 8-bit mask is taken for a bad-pixel map (not zero: BAD), and the bits
     of a wider one are called BIT0, BIT1, ...
@@ -125,9 +127,9 @@ def mask_of(hdu: Hdu, planes: Mapping[str, int] | None) -> tuple[Source, MaskPla
 
 
 def named_mask(
-    plane: Source, planes: Mapping[str, int] | None, where: str
-) -> tuple[Source, MaskPlanes]:
-    """Return a mask from any file as an int32 source, with its planes; see `mask_of`.
+    plane: PlaneSource, planes: Mapping[str, int] | None, where: str
+) -> tuple[PlaneSource, MaskPlanes]:
+    """Return a mask from any file as an int32 plane, with its planes; see `mask_of`.
 
     ``where`` is how error messages name it.
     """

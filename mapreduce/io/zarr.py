@@ -35,7 +35,7 @@ from dask.base import is_dask_collection
 
 from ..exposure.box import size_pair
 from ..exposure.exposure import Exposure
-from ..exposure.plane import Source
+from ..exposure.plane import PlaneSource
 from ..exposure.wcs import shift_wcs
 from ..optional import require
 from ..report import Report
@@ -77,7 +77,7 @@ def read(
     Returns
     -------
     Exposure
-        With `ZarrPlane` sources as planes. A mask that does not name its planes is taken as in
+        With a `ZarrPlane` as every plane. A mask that does not name its planes is taken as in
         `mapreduce.io.fits.read`: 8 bits or less are BAD where not zero, other bits BIT0, BIT1, ...
 
     Raises
@@ -104,8 +104,8 @@ def read(
     if None in arrays:
         arrays = {image: arrays[None]}
     if image not in arrays:
-        there = ", ".join(arrays) or "no arrays"
-        raise ValueError(f"{path} has no array {image!r}; there are {there}; choose with image=")
+        names = ", ".join(arrays) or "no arrays"
+        raise ValueError(f"{path} has no array {image!r}; there are {names}; choose with image=")
     parts: dict[str, Any] = {"image": _plane(path, arrays[image])}
     if variance in arrays:
         parts["variance"] = _plane(path, arrays[variance])
@@ -203,7 +203,7 @@ def write(
 
 @dataclass(frozen=True)
 class ZarrPlane:
-    """An array of a zarr store as a source: a handle that opens it when a block is read.
+    """An array of a zarr store as a plane: a handle that opens it when a block is read.
 
     Examples
     --------
@@ -281,7 +281,7 @@ def _opened_store(path: str) -> tuple[dict[str | None, Any], Mapping[str, Any]]:
         raise OSError(f"{path} is not a zarr store that can be read: {error}") from error
 
 
-def _plane(path: str, array: Any) -> Source:
+def _plane(path: str, array: Any) -> PlaneSource:
     folder = os.path.join(path, array.path)
     dtype = np.dtype(array.dtype).newbyteorder("=")
     return ZarrPlane(folder, _stamp(folder), tuple(array.shape), dtype)

@@ -125,7 +125,7 @@ def map_reduce(
     if exposure.psf is not None and not isinstance(exposure.psf, Psf | Delayed):
         raise TypeError(f"the exposure's psf is a {type(exposure.psf).__name__}, not a Psf")
     named = extras(mapper)
-    sources = {MAIN: exposure, **_checked_aligned(aligned, exposure)}
+    exposures = {MAIN: exposure, **_checked_aligned(aligned, exposure)}
     kwargs = _checked_kwargs(mapper_kwargs, aligned)
     check_arguments(mapper, [*kwargs, *(aligned or {}), *named])
     cells = _built(grid, exposure)
@@ -147,20 +147,20 @@ def map_reduce(
         mask_planes=planes,
         shells={
             name: {
-                "mask_planes": planes if name == MAIN else source.mask_planes,
-                "wcs": _own(source.wcs),
-                "psf": None if isinstance(source.psf, Delayed) else source.psf,
-                "meta": source.meta,
+                "mask_planes": planes if name == MAIN else each.mask_planes,
+                "wcs": _initialized(each.wcs),
+                "psf": None if isinstance(each.psf, Delayed) else each.psf,
+                "meta": each.meta,
             }
-            for name, source in sources.items()
+            for name, each in exposures.items()
         },
         return_sub_exposures=return_sub_exposures,
     )
-    token = _token(job, plan, sources)
+    token = _token(job, plan, exposures)
     if isinstance(reducer, Collector):
-        return graph.collected(job, plan, sources, token)
-    result = graph.mapped(job, plan, sources, token, _shell(exposure, job))
-    result.replayable = runs.setdefault(token, _Replay(job, cells, sources))
+        return graph.collected(job, plan, exposures, token)
+    result = graph.mapped(job, plan, exposures, token, _shell(exposure, job))
+    result.replayable = runs.setdefault(token, _Replay(job, cells, exposures))
     return result
 
 
@@ -197,17 +197,17 @@ def split(exposure: Exposure, grid: GridConfig | Grid | None = None) -> dict[int
 class _Replay:
     """What it takes to run a cell again."""
 
-    def __init__(self, job: Job, grid: Grid, sources: Mapping[str, Exposure]) -> None:
+    def __init__(self, job: Job, grid: Grid, exposures: Mapping[str, Exposure]) -> None:
         self.job = job
         self.grid = grid
-        self.sources = sources
+        self.exposures = exposures
 
     def replay(self, index: int) -> Any:
         table = self.grid.table
         cell = next(cells_of(table[table["index"] == index]), None)
         if cell is None:
             raise IndexError(f"there is no cell {index}; the run had {len(self.grid)}")
-        cutouts = {name: source.cutout(cell.expanded) for name, source in self.sources.items()}
+        cutouts = {name: each.cutout(cell.expanded) for name, each in self.exposures.items()}
         loaded = {name: c.compute(scheduler="synchronous") for name, c in cutouts.items()}
         shells = {name: {**self.job.shells[name], "psf": e.psf} for name, e in loaded.items()}
         planes = {name: exposure.planes for name, exposure in loaded.items()}
@@ -230,8 +230,8 @@ def _checked_kwargs(kwargs: Mapping | None, aligned: Mapping | None) -> dict[str
     if not isinstance(kwargs, Mapping | None):
         raise TypeError(f"mapper_kwargs must be a mapping, got {type(kwargs).__name__}")
     kwargs = dict(kwargs or {})
-    if odd := [name for name in kwargs if not isinstance(name, str)]:
-        raise TypeError(f"mapper_kwargs has names that are not strings: {odd}")
+    if others := [name for name in kwargs if not isinstance(name, str)]:
+        raise TypeError(f"mapper_kwargs has names that are not strings: {others}")
     for name, value in kwargs.items():
         if is_dask_collection(value):
             raise TypeError(
@@ -280,7 +280,7 @@ def _dtypes(exposure: Exposure) -> dict[str, np.dtype]:
     return {**dtypes, "mask": np.dtype(np.int32)}
 
 
-def _own(wcs: WCS | None) -> WCS | None:
+def _initialized(wcs: WCS | None) -> WCS | None:
     """Return a copy that is initialized, so that copying it again is safe in threads."""
     if wcs is None:
         return None
@@ -300,9 +300,9 @@ def _shell(exposure: Exposure, job: Job) -> Exposure:
     return shell
 
 
-def _token(job: Job, plan: Any, sources: Mapping[str, Exposure]) -> str:
+def _token(job: Job, plan: Any, exposures: Mapping[str, Exposure]) -> str:
     """Return the run's name: the same for the same work, unless planes are in memory."""
-    if any(isinstance(p, np.ndarray) for s in sources.values() for p in s.planes.values()):
+    if any(isinstance(p, np.ndarray) for e in exposures.values() for p in e.planes.values()):
         return uuid.uuid4().hex  # as `plane_token` for each of them
     return tokenize(
         job.mapper,
@@ -311,5 +311,5 @@ def _token(job: Job, plan: Any, sources: Mapping[str, Exposure]) -> str:
         (job.on_error, job.seed, job.reach, job.return_sub_exposures),
         plan.grid.table,
         (plan.grid.box, plan.x_edges, plan.y_edges),
-        dict(sources),
+        dict(exposures),
     )

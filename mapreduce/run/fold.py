@@ -27,7 +27,7 @@ class Piece(NamedTuple):
         Box of the arrays here.
     planes : dict of arrays or None
         None where the cell failed. Without a mask whose bits are in the output already.
-    given : tuple of str
+    unchanged : tuple of str
         The planes that the mapper left as they were.
     members : (n,) array or None
         Of several results put together: their cells, rows of `Grid.table`; each is on its core.
@@ -37,7 +37,7 @@ class Piece(NamedTuple):
     box: Box
     part: Box
     planes: Planes | None
-    given: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
     members: np.ndarray | None = None
 
     def cut(self, box: Box) -> Piece:

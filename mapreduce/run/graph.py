@@ -65,18 +65,18 @@ def _overlaps(sizes: tuple[int, ...], wanted: slice) -> list[tuple[int, tuple[sl
     for number, (first, end) in enumerate(pairwise(edges)):
         low, high = max(first, wanted.start), min(end, wanted.stop)
         if low < high:
-            source = slice(low - first, high - first)
-            found.append((number, (source, slice(low - wanted.start, high - wanted.start))))
+            inside = slice(low - first, high - first)
+            found.append((number, (inside, slice(low - wanted.start, high - wanted.start))))
     return found
 
 
 def _input(
-    tile: Tile, sources: Mapping[str, Exposure], whole_mask: bool
+    tile: Tile, exposures: Mapping[str, Exposure], whole_mask: bool
 ) -> tuple[Layout, list[Any]]:
     """Return the blocks that a tile's map task reads, one of each plane."""
     layout: Layout = []
     arrays = []
-    for name, exposure in sources.items():
+    for name, exposure in exposures.items():
         for plane_name, plane in exposure.planes.items():
             box, key = tile.reads, name
             if whole_mask and name == MAIN and plane_name == "mask":
@@ -89,24 +89,27 @@ def _input(
     return layout, arrays
 
 
-def _run_layer(job: Job, token: str, sources: Mapping[str, Exposure]) -> tuple[str, dict]:
+def _run_layer(job: Job, token: str, exposures: Mapping[str, Exposure]) -> tuple[str, dict]:
     name = f"run-{token}"
-    psf = sources[MAIN].psf
+    psf = exposures[MAIN].psf
     lazy_psf = TaskRef(psf.key) if isinstance(psf, Delayed) else None
     return name, {name: SharedTask(name, start_run, Sealed(job), False, lazy_psf)}
 
 
 def _graph(
-    layers: dict[str, dict], depends: dict[str, set[str]], sources: Mapping[str, Exposure], on: str
+    layers: dict[str, dict],
+    depends: dict[str, set[str]],
+    exposures: Mapping[str, Exposure],
+    on: str,
 ) -> HighLevelGraph:
-    """Return the layers and the graphs of lazy sources, which the layer ``on`` depends on."""
-    lazy = [part for source in sources.values() for part in _dask_parts(source)]
+    """Return the layers and the graphs of lazy exposures, which the layer ``on`` depends on."""
+    lazy = [part for exposure in exposures.values() for part in _dask_parts(exposure)]
     graph = HighLevelGraph.merge(*(part.__dask_graph__() for part in lazy))
     upstream = {layer for part in lazy for layer in part.__dask_layers__()}
     depends = {**depends, on: depends[on] | upstream}
     run = next(name for name in layers if name.startswith("run-"))
-    if isinstance(sources[MAIN].psf, Delayed):
-        depends[run] = set(sources[MAIN].psf.__dask_layers__())
+    if isinstance(exposures[MAIN].psf, Delayed):
+        depends[run] = set(exposures[MAIN].psf.__dask_layers__())
     return HighLevelGraph(
         {**graph.layers, **{name: MaterializedLayer(tasks) for name, tasks in layers.items()}},
         {**graph.dependencies, **depends},
@@ -120,15 +123,15 @@ def _dask_parts(exposure: Exposure) -> list[Any]:
 
 
 def mapped(
-    job: Job, plan: Plan, sources: Mapping[str, Exposure], token: str, shell: Exposure
+    job: Job, plan: Plan, exposures: Mapping[str, Exposure], token: str, shell: Exposure
 ) -> MappedExposure:
     """Return the lazy result of a run with a `PixelReducer`."""
-    run, run_layer = _run_layer(job, token, sources)
+    run, run_layer = _run_layer(job, token, exposures)
     names = {step: f"{step}-{token}" for step in ("map", "spill", "reduce")}
     maps, spills, reduces = {}, {}, {}
     for tile in plan.tiles:
         map_key, spill_key, key = ((name, *tile.index) for name in names.values())
-        layout, arrays = _input(tile, sources, whole_mask=True)
+        layout, arrays = _input(tile, exposures, whole_mask=True)
         maps[map_key] = SharedTask(map_key, map_cells, TaskRef(run), tile, layout, *arrays)
         if tile.sends:
             spills[spill_key] = SharedTask(spill_key, send_spill, TaskRef(map_key), TaskRef(run))
@@ -144,44 +147,44 @@ def mapped(
             names["spill"]: {run, names["map"]},
             names["reduce"]: {run, names["map"], names["spill"]},
         },
-        sources,
+        exposures,
         on=names["map"],
     )
     facts = {
         "token": token,
-        "input_psf": None if isinstance(sources[MAIN].psf, Delayed) else sources[MAIN].psf,
+        "input_psf": None if isinstance(exposures[MAIN].psf, Delayed) else exposures[MAIN].psf,
         "keeps_psf": job.reducer.keeps_psf,
-        "predicted_bytes": _predicted_bytes(job, plan, sources),
+        "predicted_bytes": _predicted_bytes(job, plan, exposures),
     }
     return MappedExposure(shell, graph, names["reduce"], run, plan.chunks, job.dtypes, facts)
 
 
-def collected(job: Job, plan: Plan, sources: Mapping[str, Exposure], token: str) -> Delayed:
+def collected(job: Job, plan: Plan, exposures: Mapping[str, Exposure], token: str) -> Delayed:
     """Return the lazy result of a run with a `Collector`."""
-    run, run_layer = _run_layer(job, token, sources)
+    run, run_layer = _run_layer(job, token, exposures)
     name, result = f"map-{token}", f"{job.reducer.name or 'collect'}-{token}"
     maps = {}
     for tile in plan.tiles:
         if len(tile.table):
             key = (name, *tile.index)
-            layout, arrays = _input(tile, sources, whole_mask=False)
+            layout, arrays = _input(tile, exposures, whole_mask=False)
             maps[key] = SharedTask(key, collect_cells, TaskRef(run), tile, layout, *arrays)
     gathered = SharedTask(result, gather, TaskRef(run), List(*(TaskRef(key) for key in maps)))
     graph = _graph(
         {run: run_layer, name: maps, result: {result: gathered}},
         {run: set(), name: {run}, result: {run, name}},
-        sources,
+        exposures,
         on=name,
     )
     return Delayed(result, graph)
 
 
-def _predicted_bytes(job: Job, plan: Plan, sources: Mapping[str, Exposure]) -> int:
+def _predicted_bytes(job: Job, plan: Plan, exposures: Mapping[str, Exposure]) -> int:
     """Return the memory that the largest task holds: blocks read and planes written."""
     reads = sum(
         np.dtype(plane.dtype).itemsize
-        for source in sources.values()
-        for plane in source.planes.values()
+        for exposure in exposures.values()
+        for plane in exposure.planes.values()
     )
     writes = sum(dtype.itemsize for dtype in job.dtypes.values())
     return max(tile.reads.area * reads + tile.box.area * writes for tile in plan.tiles)

@@ -89,8 +89,8 @@ def cell_input(
         if job.on_error == "raise":
             error.add_note(f"while reading {tile.reads} for tile {tile.index}")
             raise
-        own = CellInput(None, lambda cell: _read_for(job, cell, blocks, mask))
-        return own, _mask_or_zero(mask, tile)
+        by_cell = CellInput(None, lambda cell: _read_for(job, cell, blocks, mask))
+        return by_cell, _mask_or_zero(mask, tile)
     start = 0 if start is None else start[tile.box.slices(mask.box)]
     return CellInput(exposures), start
 
@@ -130,9 +130,9 @@ def _read(
 def _read_for(
     job: Job, cell: Cell, blocks: Mapping[str, Blocks], mask: Blocks | None
 ) -> dict[str, Exposure]:
-    own = {name: _part(block, cell.expanded) for name, block in blocks.items()}
-    own_mask = None if mask is None else _part(mask, cell.expanded)
-    return _read(job, own, own_mask, table_of([cell]))[0]
+    parts = {name: _part(block, cell.expanded) for name, block in blocks.items()}
+    mask_part = None if mask is None else _part(mask, cell.expanded)
+    return _read(job, parts, mask_part, table_of([cell]))[0]
 
 
 def _mask_or_zero(mask: Blocks | None, tile: Tile) -> np.ndarray | int:

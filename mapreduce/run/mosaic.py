@@ -23,14 +23,14 @@ class Mosaic:
     lost in handing it from thread to thread: one large piece is folded in less time than many small
     ones. Where the reducer keeps single values and the cores tile the output, results are written
     there at once, and need no folding if all fit and are valid. What the mapper left as it was is
-    taken from the ``source`` of all cells at the end.
+    taken from the ``parent`` of all cells at the end.
     """
 
-    def __init__(self, job: Job, tile: Tile, source: Exposure | None, output: Planes) -> None:
+    def __init__(self, job: Job, tile: Tile, parent: Exposure | None, output: Planes) -> None:
         self._tile = tile
-        self._source = source
+        self._parent = parent
         self._output = output
-        joins = source is not None and job.reducer.joins
+        joins = parent is not None and job.reducer.joins
         self._box = _tiled(tile.table["core"]) if joins else None
         self._in_place = job.reducer.keeps_single and self._box == tile.box
         self._first: Piece | None = None
@@ -47,7 +47,7 @@ class Mosaic:
     def _write(self, piece: Piece) -> bool:
         if self._first is None:
             self._begin(piece)
-        if piece.given != self._first.given or len(piece.planes) != len(self._first.planes):
+        if piece.unchanged != self._first.unchanged or len(piece.planes) != len(self._first.planes):
             return False
         where = piece.box.slices(self._box)
         for name, plane in self._canvas.items():
@@ -62,16 +62,16 @@ class Mosaic:
         self._first = first._replace(planes=kinds)
         pixels = kinds.keys() - {"mask"}
         self._in_place &= all(kinds[name] == self._output[name].dtype for name in pixels)
-        for name in kinds.keys() - set(first.given):
+        for name in kinds.keys() - set(first.unchanged):
             in_place = self._in_place and name != "mask"
             plane = self._output[name] if in_place else np.empty(self._box.shape, kinds[name])
             self._canvas[name] = plane
 
     def _planes(self) -> Planes:
-        """Return the planes over the box, with what was given."""
-        where = self._box.slices(self._source.bbox)
-        given = {name: self._source.planes[name][where] for name in self._first.given}
-        return {**self._canvas, **given}
+        """Return the planes over the box, with those that the mapper left unchanged."""
+        where = self._box.slices(self._parent.bbox)
+        unchanged = {name: self._parent.planes[name][where] for name in self._first.unchanged}
+        return {**self._canvas, **unchanged}
 
     def settle(self) -> Piece | None:
         """Make the results the output, if they are, but for the mask: return them as one piece."""
@@ -80,7 +80,7 @@ class Mosaic:
         planes = self._planes()
         if valid_pixels(planes["image"], planes.get("variance")) is not None:
             return None
-        for name in self._first.given:
+        for name in self._first.unchanged:
             np.copyto(self._output[name], planes[name])
             planes[name] = self._output[name]
         return self._piece(planes)

@@ -147,13 +147,13 @@ def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int 
         Tile(
             index,
             boxes[index],
-            table[mine],
-            _union(table[mine]),
+            table[rows],
+            _union(table[rows]),
             interior,
             sends[index],
             tuple(receives[index]),
         )
-        for index, mine, interior in zip(indices, owned, interiors, strict=True)
+        for index, rows, interior in zip(indices, owned, interiors, strict=True)
     )
     return Plan(grid, x_edges, y_edges, tuple(tiles))
 
@@ -233,9 +233,9 @@ def _exchange(
     spans = [(b - a).max(initial=0) + 1 for a, b in zip(places.first, places.last, strict=True)]
     for down, right in np.ndindex(*spans):
         row, column = first_row + down, first_column + right
-        there = (row <= places.last[0]) & (column <= places.last[1])
-        there &= (row != rows) | (column != columns)
-        cells = np.flatnonzero(there)
+        reached = (row <= places.last[0]) & (column <= places.last[1])
+        reached &= (row != rows) | (column != columns)
+        cells = np.flatnonzero(reached)
         if not len(cells):
             continue
         row, column, own_row, own_column = (a[cells] for a in (row, column, rows, columns))

@@ -206,9 +206,9 @@ def assemble(chunks: list[list[np.ndarray]], rows: list, columns: list) -> np.nd
         return chunks[0][0][rows[0][0], columns[0][0]]
     shape = rows[-1][1].stop, columns[-1][1].stop
     block = np.empty(shape, chunks[0][0].dtype)
-    for line, (source_y, target_y) in zip(chunks, rows, strict=True):
-        for chunk, (source_x, target_x) in zip(line, columns, strict=True):
-            block[target_y, target_x] = chunk[source_y, source_x]
+    for line, (from_y, to_y) in zip(chunks, rows, strict=True):
+        for chunk, (from_x, to_x) in zip(line, columns, strict=True):
+            block[to_y, to_x] = chunk[from_y, from_x]
     return block
 
 

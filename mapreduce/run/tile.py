@@ -45,7 +45,7 @@ class MappedTile:
 
     planes: Planes  # over the tile, as they are if no other tile reaches in
     masks: list[np.ndarray]  # the input's, over the strips; may be views of the plane
-    own: list[Piece]  # what lies in the strips; may be views of the planes
+    pieces: list[Piece]  # what lies in the strips; may be views of the planes
     spill: dict[TileIndex, list[Piece]]
     records: CellRecords
     peak_bytes: int
@@ -100,12 +100,12 @@ def map_tile(
             masks = [mask.copy() for mask in masks]  # before the plane changes under them
         if done:
             _settle_mask(job, planes["mask"], done)
-            own = [done.cut(strip) for strip in tile.strips]
-            return MappedTile(planes, masks, own, {}, records, _peak_bytes())
+            pieces = [done.cut(strip) for strip in tile.strips]
+            return MappedTile(planes, masks, pieces, {}, records, _peak_bytes())
         pieces = sorted([*mosaic.pieces(), *pieces], key=lambda piece: piece.index)
         _fold(job, tile.box, tile.box, pieces, planes)
-    own, spill = _shared(pieces, tile)
-    return MappedTile(planes, masks, own, spill, records, _peak_bytes())
+    pieces, spill = _shared(pieces, tile)
+    return MappedTile(planes, masks, pieces, spill, records, _peak_bytes())
 
 
 def reduce_tile(
@@ -117,9 +117,10 @@ def reduce_tile(
     """
     planes = {name: _writeable(plane) for name, plane in mapped.planes.items()}
     if any(received):
-        mapped.own = [piece.copy() for piece in mapped.own]  # before the planes change under them
+        # Before the planes change under them.
+        mapped.pieces = [piece.copy() for piece in mapped.pieces]
         mapped.masks = [mask.copy() for mask in mapped.masks]
-        pieces = [*mapped.own, *(piece for spill in received for piece in spill)]
+        pieces = [*mapped.pieces, *(piece for spill in received for piece in spill)]
         pieces = [single for piece in pieces for single in piece.taken_apart()]
         pieces.sort(key=lambda piece: piece.index)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -150,8 +151,8 @@ def collect_tile(
 def replay_cell(job: Job, cell: Cell, planes: Mapping[str, Planes]) -> Any:
     """Run the mapper on one cell, given the planes over its expanded box; errors are raised."""
     exposures = {
-        name: exposure_over(job, name, cell.expanded, own, table_of([cell]))
-        for name, own in planes.items()
+        name: exposure_over(job, name, cell.expanded, arrays, table_of([cell]))
+        for name, arrays in planes.items()
     }
     check = _check if isinstance(job.reducer, PixelReducer) else _check_collected
     return _call(replace(job, on_error="raise"), cell, CellInput(exposures), check)[0]
@@ -167,15 +168,15 @@ def _run_cell(job: Job, cell: Cell, exposures: CellInput, records: CellRecords) 
         records.add_failure(value, seconds)
         return Piece(cell.index, cell.core, cell.core, None)
     sub, expanded = inputs
-    box, planes, given = value._bbox, value.planes, ()
+    box, planes, unchanged = value._bbox, value.planes, ()
     if value._mask is sub._mask or value._mask is expanded._mask:
         if job.reducer.mask != "replace":
             planes.pop("mask", None)  # these bits are in the output already
     if "variance" in planes:
         if value._variance is sub._variance or value._variance is expanded._variance:
-            given = ("variance",)
+            unchanged = ("variance",)
     records.add(cell, seconds, box, INPUT_PSF if value.psf is sub.psf else value.psf)
-    return Piece(cell.index, box, box, planes, given)
+    return Piece(cell.index, box, box, planes, unchanged)
 
 
 def _call(job: Job, cell: Cell, exposures: CellInput, check: Callable) -> tuple[Any, float, tuple]:
@@ -183,12 +184,12 @@ def _call(job: Job, cell: Cell, exposures: CellInput, check: Callable) -> tuple[
     start = time.perf_counter()
     inputs: tuple = (None, None)
     try:
-        sources = exposures.of(cell)
-        main = sources[MAIN]
+        parents = exposures.of(cell)
+        main = parents[MAIN]
         inputs = main.cutout(cell.core), main.cutout(cell.expanded)
         kwargs = job.kwargs
-        if job.extras or len(sources) > 1:
-            kwargs = {**kwargs, **_extras(job, cell, sources)}
+        if job.extras or len(parents) > 1:
+            kwargs = {**kwargs, **_extras(job, cell, parents)}
         value = check(job, cell, main, job.mapper(*inputs, job.box, **kwargs))
     except Exception as error:
         if job.on_error == "raise":
@@ -198,9 +199,9 @@ def _call(job: Job, cell: Cell, exposures: CellInput, check: Callable) -> tuple[
     return value, time.perf_counter() - start, inputs
 
 
-def _extras(job: Job, cell: Cell, sources: Mapping[str, Exposure]) -> dict[str, Any]:
+def _extras(job: Job, cell: Cell, parents: Mapping[str, Exposure]) -> dict[str, Any]:
     """Return what the engine adds to the mapper's keyword arguments."""
-    extras = {n: source.cutout(cell.expanded) for n, source in sources.items() if n != MAIN}
+    extras = {n: parent.cutout(cell.expanded) for n, parent in parents.items() if n != MAIN}
     if "cell" in job.extras:
         extras["cell"] = cell
     if "rng" in job.extras:
@@ -267,10 +268,10 @@ def _translated(job: Job, value: Exposure) -> np.ndarray:
         return value.mask
     mask = value.mask & ~np.int32(theirs.bitmask(*moved))
     for name, bit in moved.items():
-        here = (value.mask >> bit) & 1
+        bits = (value.mask >> bit) & 1
         if name in ours:
-            mask |= here << ours[name]
-        elif here.any():
+            mask |= bits << ours[name]
+        elif bits.any():
             raise ValueError(
                 f"the mapper set mask plane {name!r}, which the exposure does not have; add it "
                 f"before the run: exposure.replace(mask_planes=exposure.mask_planes.add({name!r}))"
@@ -296,17 +297,17 @@ def _fold(job: Job, box: Box, parent: Box, pieces: list[Piece], planes: Planes) 
 
 def _shared(pieces: list[Piece], tile: Tile) -> tuple[list[Piece], dict[TileIndex, list[Piece]]]:
     """Return what lies where others may reach, and every other tile's part of the pieces."""
-    own: list[Piece] = []
+    kept: list[Piece] = []
     spill: dict[TileIndex, list[Piece]] = {}
     for piece in pieces:
         if tile.interior.contains(piece.box):
             continue
-        own += [piece.cut(strip).copy() for strip in tile.strips if piece.box.overlaps(strip)]
+        kept += [piece.cut(strip).copy() for strip in tile.strips if piece.box.overlaps(strip)]
         if not tile.box.contains(piece.box):
             for index, box in tile.sends.items():
                 if piece.box.overlaps(box):
                     spill.setdefault(index, []).append(piece.cut(box).copy())
-    return own, spill
+    return kept, spill
 
 
 def _writeable(plane: np.ndarray) -> np.ndarray:

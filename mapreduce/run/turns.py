@@ -45,11 +45,11 @@ class Turns:
         """
         core = table["core"]
         small = (core["width"] * core["height"]).sum() < _SMALL * len(table)
-        mine = small and self._quickest < _QUICK and _turn.acquire(timeout=_PATIENCE)
+        turn = small and self._quickest < _QUICK and _turn.acquire(timeout=_PATIENCE)
         try:
-            yield mine
+            yield turn
         finally:
-            if mine:
+            if turn:
                 _turn.release()
         if seconds:
             mean = sum(seconds) / len(seconds)

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 import mapreduce as mr
 from mapreduce.cli import main
+from mapreduce.run.lazy import MappedExposure
 
 MAPPERS = """
 import numpy as np
@@ -92,7 +93,7 @@ def test_map_on_every_local_scheduler_gives_the_same_file_contents(folder):
 @pytest.mark.parametrize("name", ["out.zarr", "out.fits"])
 def test_map_never_holds_the_whole_result(folder, name, scheduler, cluster, monkeypatch):
     pytest.importorskip("zarr")
-    monkeypatch.setattr("mapreduce.run.lazy._finish", None)
+    monkeypatch.setattr(MappedExposure, "__dask_postcompute__", None)
     where = cluster.scheduler_address if scheduler == "cluster" else scheduler
     words = ("--cell", 20, "--tile", 20, "--picture", "picture.png", "--scheduler", where)
     result = skyfold("map", "in.fits", name, "--mapper", "usermappers:brighten", *words)

@@ -3,7 +3,7 @@ import pytest
 
 from mapreduce.exposure.box import Box
 from mapreduce.exposure.psf import DoubleGaussianPsf, GaussianPsf
-from mapreduce.simulate import _PROFILES, _galaxy, simulate_exposure
+from mapreduce.simulate import PROFILES, draw_galaxy, simulate_exposure
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_psf_is_that_of_the_stars():
 
 def test_galaxy_moments():
     # An exponential disk has <x**2> = 3 h**2, and the PSF adds its own.
-    stamp = _galaxy(GaussianPsf(1.5), 10.3, 20.4, _PROFILES["exponential"], 6.0, 0.5, 30.0)
+    stamp = draw_galaxy(GaussianPsf(1.5), 10.3, 20.4, PROFILES["exponential"], 6.0, 0.5, 30.0)
     y, x = np.indices(stamp.shape) - np.array(stamp.shape)[:, None, None] // 2
     x, y = x - 0.3, y - 0.4
     along = x * np.cos(np.pi / 6) + y * np.sin(np.pi / 6)
@@ -134,7 +134,7 @@ def test_galaxy_moments():
 
 @pytest.mark.parametrize("kind", ["exponential", "de_vaucouleurs"])
 def test_half_of_the_light_is_within_the_half_light_radius(kind):
-    stamp = _galaxy(GaussianPsf(1.0), 0, 0, _PROFILES[kind], 12.0, 0.0, 0.0)
+    stamp = draw_galaxy(GaussianPsf(1.0), 0, 0, PROFILES[kind], 12.0, 0.0, 0.0)
     y, x = np.indices(stamp.shape) - np.array(stamp.shape)[:, None, None] // 2
     assert stamp[np.hypot(x, y) < 12].sum() == pytest.approx(0.5, abs=0.02)
 

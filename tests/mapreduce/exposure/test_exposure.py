@@ -10,9 +10,9 @@ from astropy.wcs import WCS
 from dask.base import is_dask_collection, tokenize
 
 from mapreduce import Box, Exposure, GaussianPsf, MaskPlanes
-from tests.support import ArraySource, assert_same, make_exposure, unread
+from tests.support import ArrayPlane, assert_same, make_exposure, unread
 
-SOURCES = {"dask": lambda exposure: exposure.chunk(7), "source": unread}
+KINDS = {"dask": lambda exposure: exposure.chunk(7), "unread": unread}
 
 
 @pytest.fixture
@@ -99,19 +99,19 @@ def test_setting_planes_is_checked_too(exposure):
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "u4", "i4", "i8", "u8", ">i2", ">i4"])
-@pytest.mark.parametrize("kind", ["numpy", "dask", "source"])
+@pytest.mark.parametrize("kind", ["numpy", "dask", "unread"])
 def test_masks_become_int32(dtype, kind):
     bits = np.array([[0, 1, 64], [127, 5, 3]], dtype)
-    mask = {"numpy": bits, "dask": da.from_array(bits, chunks=2), "source": ArraySource(bits)}[kind]
+    mask = {"numpy": bits, "dask": da.from_array(bits, chunks=2), "unread": ArrayPlane(bits)}[kind]
     exposure = Exposure(np.ones((2, 3)), mask=mask)
     assert exposure.compute().mask.dtype == "i4"
     np.testing.assert_array_equal(exposure.compute().mask, bits)
-    if kind != "source":
+    if kind != "unread":
         assert exposure.mask.dtype == "i4"
 
 
 def test_a_mask_read_by_block_is_int32_too():
-    exposure = Exposure(np.ones((1, 2)), mask=ArraySource(np.array([[1, 2]], "u1")))
+    exposure = Exposure(np.ones((1, 2)), mask=ArrayPlane(np.array([[1, 2]], "u1")))
     assert exposure.mask.dtype == "i4"
     assert (exposure.mask & exposure.mask_planes.bitmask("NO_DATA")).compute().tolist() == [[0, 0]]
 
@@ -131,7 +131,7 @@ def test_the_highest_bit_is_kept(dtype):
 def test_true_in_a_mask_is_bad():
     mask = np.array([[True, False]])
     planes = {"SAT": 0, "BAD": 3}
-    for given in (mask, da.from_array(mask), ArraySource(mask)):
+    for given in (mask, da.from_array(mask), ArrayPlane(mask)):
         assert np.asarray(Exposure([[1.0, 2.0]], mask=given).mask).tolist() == [[1, 0]]
         exposure = Exposure([[1.0, 2.0]], mask=given, mask_planes=planes)
         assert np.asarray(exposure.mask).tolist() == [[8, 0]]
@@ -144,10 +144,10 @@ def test_true_in_a_mask_without_such_a_plane():
     assert (exposure.mask & bad).tolist() == [[bad, 0]]
 
 
-@pytest.mark.parametrize("kind", ["numpy", "dask", "source"])
+@pytest.mark.parametrize("kind", ["numpy", "dask", "unread"])
 def test_big_endian_planes(kind):
     image, variance = (np.array([[1.5, 2.5]], dtype) for dtype in (">f4", ">f8"))
-    wrap = {"numpy": np.array, "dask": da.from_array, "source": ArraySource}[kind]
+    wrap = {"numpy": np.array, "dask": da.from_array, "unread": ArrayPlane}[kind]
     exposure = Exposure(wrap(image), wrap(variance)).compute()
     assert exposure.image.dtype == np.dtype("f4")
     assert exposure.variance.dtype == np.dtype("f8")
@@ -168,10 +168,10 @@ def test_cutout_is_a_view(exposure):
     assert exposure.cutout(exposure.bbox).shape == exposure.shape
 
 
-@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_cutout_of_lazy_planes(kind, exposure):
     box = Box(103, 201, 5, 2)
-    part = SOURCES[kind](exposure).cutout(box)
+    part = KINDS[kind](exposure).cutout(box)
     assert is_dask_collection(part)
     assert_same(part.compute(), exposure.cutout(box))
     inner = Box(104, 202, 2, 1)
@@ -245,9 +245,9 @@ def test_astype(exposure):
     ("size", "chunks"),
     [(5, ((5, 4), (5, 5, 2))), ((6, 4), ((4, 4, 1), (6, 6))), (100, ((9,), (12,)))],
 )
-@pytest.mark.parametrize("kind", ["numpy", *SOURCES])
+@pytest.mark.parametrize("kind", ["numpy", *KINDS])
 def test_chunk(kind, size, chunks, exposure):
-    lazy = SOURCES.get(kind, lambda e: e)(exposure).chunk(size)
+    lazy = KINDS.get(kind, lambda e: e)(exposure).chunk(size)
     assert {plane.chunks for plane in lazy.planes.values()} == {chunks}
     assert_same(lazy.compute(), exposure)
 
@@ -338,9 +338,9 @@ def test_in_memory_is_not_a_collection(exposure):
     assert dask.delayed(lambda e: e.bbox)(exposure).compute() == exposure.bbox
 
 
-@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_compute(kind, exposure):
-    lazy = SOURCES[kind](exposure)
+    lazy = KINDS[kind](exposure)
     assert is_dask_collection(lazy)
     for computed in (lazy.compute(), dask.compute([lazy])[0][0]):
         assert not is_dask_collection(computed)
@@ -365,9 +365,9 @@ def test_a_lazy_psf(exposure):
     assert lazy.persist().psf.compute() == GaussianPsf(3.0)
 
 
-@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_persist(kind, exposure):
-    kept = SOURCES[kind](exposure).persist()
+    kept = KINDS[kind](exposure).persist()
     assert is_dask_collection(kept)
     assert_same(kept.compute(), exposure)
     np.testing.assert_array_equal(kept.image.max().compute(), exposure.image.max())
@@ -379,15 +379,15 @@ def test_persist_on_a_cluster(exposure, client):
     assert_same(client.gather(client.compute(unread(exposure))), exposure)
 
 
-@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_optimize(kind, exposure):
-    (optimized,) = dask.optimize(SOURCES[kind](exposure))
+    (optimized,) = dask.optimize(KINDS[kind](exposure))
     assert_same(optimized.compute(), exposure)
 
 
-@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_delayed_functions_get_the_pixels(kind, exposure):
-    total = dask.delayed(lambda e: e.image.sum())(SOURCES[kind](exposure))
+    total = dask.delayed(lambda e: e.image.sum())(KINDS[kind](exposure))
     assert total.compute() == exposure.image.sum()
 
 
@@ -397,12 +397,12 @@ def test_computing_does_not_share_the_header(exposure):
     assert "KEY" not in lazy.meta
 
 
-@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_names_follow_the_content(kind, exposure):
-    make = SOURCES[kind]
+    make = KINDS[kind]
     lazy = make(exposure)
     assert tokenize(lazy) == tokenize(lazy.replace())
-    if kind == "source":
+    if kind == "unread":
         assert tokenize(lazy) == tokenize(make(exposure))
     others = [
         lazy.replace(psf=None),
@@ -417,7 +417,7 @@ def test_names_follow_the_content(kind, exposure):
     assert len(names) == len(others) + 1
 
 
-class Unpicklable(ArraySource):
+class Unpicklable(ArrayPlane):
     """As an open file: it has no name that stays the same."""
 
     __dask_tokenize__ = None

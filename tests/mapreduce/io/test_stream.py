@@ -11,10 +11,10 @@ from astropy.io import fits
 from dask.callbacks import Callback
 
 from mapreduce import Box, Exposure, GaussianPsf, GridConfig, Psf, map_reduce, read_exposure
-from mapreduce.io.stream import _aligned, _snapped, check_free, complete_first, is_store
+from mapreduce.io.stream import aligned, check_free, complete_first, is_store
 from mapreduce.run.tile import FinishedTile, MappedTile
 from tests.support import (
-    ArraySource,
+    ArrayPlane,
     assert_read_back,
     assert_same,
     count_calls,
@@ -49,10 +49,10 @@ def open_bytes(path):
         return file.read()
 
 
-def lazy_result(source=None, mapper=everything, **options):
-    source = make_exposure(60, 50) if source is None else source
+def lazy_result(exposure=None, mapper=everything, **options):
+    exposure = make_exposure(60, 50) if exposure is None else exposure
     options = {"grid": GRID, "tile": (17, 13)} | options
-    return map_reduce(source, mapper, **options)
+    return map_reduce(exposure, mapper, **options)
 
 
 def counted(sub, expanded, full_bbox, folder):
@@ -95,14 +95,14 @@ def test_a_cluster_writes_the_same(tmp_path, name, client):
     assert_read_back(read_exposure(tmp_path / name), result.compute(scheduler="synchronous"))
 
 
-@pytest.mark.parametrize("kind", ["chunks", "sources", "mixed", "delayed psf", "file"])
+@pytest.mark.parametrize("kind", ["chunks", "unread", "mixed", "delayed psf", "file"])
 @pytest.mark.parametrize("name", NAMES)
 def test_any_lazy_exposure_is_written(tmp_path, name, kind):
     exposure = make_full()
     lazy = {
         "chunks": exposure.chunk((13, 29)),
-        "sources": with_planes(exposure, ArraySource),
-        "mixed": exposure.replace(image=exposure.chunk(20).image, mask=ArraySource(exposure.mask)),
+        "unread": with_planes(exposure, ArrayPlane),
+        "mixed": exposure.replace(image=exposure.chunk(20).image, mask=ArrayPlane(exposure.mask)),
         "delayed psf": exposure.replace(psf=dask.delayed(exposure.psf)),
         "file": exposure,
     }[kind]
@@ -145,7 +145,8 @@ def test_chunks_may_lie_across_tiles(tmp_path, tile, chunks):
 
 @pytest.mark.parametrize("sizes", [(1000,) * 3, (1,) * 50, (3, 90, 4, 60, 1), (128, 22), (7,)])
 def test_blocks_end_where_chunks_end(sizes):
-    edges = np.cumsum(_snapped(sizes, 64))
+    plane = da.zeros((sum(sizes), 1), chunks=(sizes, 1))
+    edges = np.cumsum(aligned(plane, (64, 1)).chunks[0])
     assert edges[-1] == sum(sizes)
     assert (edges[:-1] % 64 == 0).all()
     assert (np.diff(edges) > 0).all()
@@ -153,9 +154,9 @@ def test_blocks_end_where_chunks_end(sizes):
 
 def test_blocks_that_fit_are_left_alone():
     plane = da.zeros((40, 60), chunks=(20, 30))
-    assert _aligned(plane, (10, 15)) is plane
-    assert _aligned(plane, (1, 1)) is plane
-    assert _aligned(plane, (16, 30)).chunks == ((16, 24), (30, 30))
+    assert aligned(plane, (10, 15)) is plane
+    assert aligned(plane, (1, 1)) is plane
+    assert aligned(plane, (16, 30)).chunks == ((16, 24), (30, 30))
 
 
 def test_no_two_tasks_write_to_one_chunk(tmp_path, monkeypatch):
@@ -214,8 +215,8 @@ def test_few_tiles_are_held_at_once(tmp_path, name, shape):
             tiles = (MappedTile, FinishedTile)
             held.append(sum(isinstance(value, tiles) for value in state["cache"].values()))
 
-    source = unread(make_exposure(*shape))
-    result = map_reduce(source, identity, grid=GridConfig(10, border=3), tile=10)
+    opened = unread(make_exposure(*shape))
+    result = map_reduce(opened, identity, grid=GridConfig(10, border=3), tile=10)
     with Watch(), dask.config.set(scheduler="threads", num_workers=2):
         report = result.write(tmp_path / name, **({"chunks": 16} if name == "a.zarr" else {}))
     lines = min(shape) // 10
@@ -272,14 +273,14 @@ def test_an_unreadable_source_leaves_the_old_file(tmp_path, name):
 def test_the_file_that_is_read_can_be_replaced(tmp_path, name):
     path = tmp_path / name
     make_exposure(60, 50).write(path)
-    source = read_exposure(path)
-    result = lazy_result(source)
+    opened = read_exposure(path)
+    result = lazy_result(opened)
     expected = result.compute()
     result.write(path, overwrite=True)
     assert_same(read_exposure(path).compute(), expected)
     assert os.listdir(tmp_path) == [name]
     with pytest.raises(OSError, match="changed since it was opened"):
-        source.compute()
+        opened.compute()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -319,9 +320,9 @@ def test_what_is_of_another_kind_is_never_replaced(tmp_path):
     folder, file = tmp_path / "folder", tmp_path / "file"
     folder.mkdir()
     file.touch()
-    for path, store in ((folder, False), (folder, True), (file, True)):
+    for path, kind in ((folder, None), (folder, is_store), (file, is_store)):
         with pytest.raises(FileExistsError, match="exists and is not"):
-            check_free(path, overwrite=True, folder=is_store if store else None)
+            check_free(path, overwrite=True, folder=kind)
     check_free(file, overwrite=True)
 
 

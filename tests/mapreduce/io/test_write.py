@@ -245,9 +245,9 @@ def test_wcs_with_pc_and_cdelt(tmp_path):
 def test_lazy_exposures_are_computed_once(tmp_path):
     exposure = make_full()
     write_exposure(exposure.chunk(16), tmp_path / "a.fits")
-    source = read_exposure(tmp_path / "a.fits")
-    write_exposure(source, tmp_path / "b.fits")
-    write_exposure(source, tmp_path / "a.fits", overwrite=True)  # the file that it is read from
+    opened = read_exposure(tmp_path / "a.fits")
+    write_exposure(opened, tmp_path / "b.fits")
+    write_exposure(opened, tmp_path / "a.fits", overwrite=True)  # the file that it is read from
     for name in ("a.fits", "b.fits"):
         assert_read_back(read_exposure(tmp_path / name), exposure)
 

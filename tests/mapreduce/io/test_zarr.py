@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 
+import dask.array as da
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -21,7 +22,6 @@ from mapreduce import (
     read_exposure,
     write_exposure,
 )
-from mapreduce.io.zarr import _default_chunk
 from tests.support import assert_read_back, make_exposure, make_full, make_wcs
 
 zarr = pytest.importorskip("zarr")
@@ -131,9 +131,9 @@ def test_wcs_with_lookup_tables(path):
 
 def test_a_copy_of_a_fits_file_has_the_same_header(tmp_path):
     make_full().write(tmp_path / "a.fits")
-    source = read_exposure(tmp_path / "a.fits")
-    source.write(tmp_path / "b.fits")
-    source.write(tmp_path / "c.zarr")
+    opened = read_exposure(tmp_path / "a.fits")
+    opened.write(tmp_path / "b.fits")
+    opened.write(tmp_path / "c.zarr")
     read_exposure(tmp_path / "c.zarr").write(tmp_path / "d.fits")
     assert (tmp_path / "d.fits").read_bytes() == (tmp_path / "b.fits").read_bytes()
 
@@ -244,11 +244,13 @@ def test_options(path):
         ((1021, 1021, 1021), 3063, 512),
     ],
 )
-def test_chunks_divide_blocks_of_one_size(sizes, length, chunk):
-    assert _default_chunk(sizes, length) == chunk
+def test_chunks_divide_blocks_of_one_size(path, sizes, length, chunk):
+    assert sum(sizes) == length
+    Exposure(da.zeros((length, 2), chunks=(sizes, 2))).to_zarr(path)
+    assert zarr.open_group(path, mode="r")["image"].chunks == (chunk, 2)
 
 
-# Sources
+# Planes
 
 
 def test_sources_are_handles(path):
@@ -277,10 +279,10 @@ def test_a_changed_array_is_another_and_refused(path):
 
 def test_what_is_damaged_is_named(path):
     make_exposure(50, 40).to_zarr(path, chunks=16)
-    source = read_exposure(path)
+    opened = read_exposure(path)
     (path / "image" / "c" / "1" / "1").write_bytes(b"junk")
     with pytest.raises(OSError, match=r"image (cannot be read|has changed)"):
-        source.compute()
+        opened.compute()
     with pytest.raises(OSError, match="image cannot be read"):
         read_exposure(path).compute()
     (path / "image" / "zarr.json").write_text("{}")
@@ -297,10 +299,10 @@ def test_damaged_attributes(path):
 
 def test_what_has_vanished(tmp_path, path):
     make_exposure(50, 40).to_zarr(path)
-    source = read_exposure(path)
+    opened = read_exposure(path)
     path.rename(tmp_path / "b.zarr")
     with pytest.raises(FileNotFoundError, match="vanished"):
-        source.compute()
+        opened.compute()
     with pytest.raises(FileNotFoundError, match="no file"):
         read_exposure(path)
 

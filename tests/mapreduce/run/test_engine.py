@@ -31,7 +31,7 @@ from mapreduce import (
 )
 from tests.support import (
     PSF,
-    ArraySource,
+    ArrayPlane,
     assert_same,
     fails_at,
     identity,
@@ -306,8 +306,8 @@ INPUTS = {
     "numpy": lambda plane: plane,
     "dask": as_dask(),
     "big-endian dask": as_dask(">"),
-    "source": ArraySource,
-    "narrow source": lambda plane: ArraySource(plane.astype("u1" if plane.dtype == "i4" else "f4")),
+    "unread": ArrayPlane,
+    "narrow unread": lambda plane: ArrayPlane(plane.astype("u1" if plane.dtype == "i4" else "f4")),
 }
 
 
@@ -952,7 +952,7 @@ def test_interrupts_are_not_swallowed(error, exposure):
             lazy.compute(scheduler=scheduler)
 
 
-# Sources that cannot be read
+# Planes that cannot be read
 
 
 def test_a_block_that_cannot_be_read(exposure):

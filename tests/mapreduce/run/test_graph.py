@@ -19,7 +19,7 @@ from tests.support import assert_same, count_calls, log_call, make_exposure, unr
 
 GRID = GridConfig(16, border=4)
 CELLS = 16  # of a 64 x 64 exposure
-SOURCES = {"numpy": lambda e: e, "dask": lambda e: e.chunk(25), "source": unread}
+KINDS = {"numpy": lambda e: e, "dask": lambda e: e.chunk(25), "unread": unread}
 
 
 def logged(sub, expanded, full_bbox, folder):
@@ -31,9 +31,9 @@ def forbidden(sub, expanded, full_bbox):
     raise AssertionError("the mapper was called")
 
 
-def lazy_result(folder, source="numpy", tile=20, reducer="average"):
+def lazy_result(folder, kind="numpy", tile=20, reducer="average"):
     return map_reduce(
-        SOURCES[source](make_exposure(64, 64)),
+        KINDS[kind](make_exposure(64, 64)),
         logged,
         grid=GRID,
         reducer=reducer,
@@ -90,12 +90,12 @@ MIXES = {  # what a user may ask for in one go
 
 
 @pytest.mark.parametrize(
-    ("source", "tile"),
-    [("numpy", None), ("numpy", 32), ("numpy", 20), ("dask", 20), ("source", 20)],
+    ("kind", "tile"),
+    [("numpy", None), ("numpy", 32), ("numpy", 20), ("dask", 20), ("unread", 20)],
 )
 @pytest.mark.parametrize("mix", MIXES)
-def test_the_mapper_runs_once_per_cell(mix, source, tile, tmp_path):
-    MIXES[mix](lazy_result(tmp_path, source, tile))
+def test_the_mapper_runs_once_per_cell(mix, kind, tile, tmp_path):
+    MIXES[mix](lazy_result(tmp_path, kind, tile))
     assert count_calls(tmp_path) == CELLS
 
 
@@ -172,7 +172,7 @@ def test_number_of_tasks_of_a_collector():
     assert len(lazy.__dask_graph__()) <= CELLS + 2
 
 
-def test_pixels_are_not_in_the_graph_of_a_lazy_source():
+def test_pixels_are_not_in_the_graph_of_unread_planes():
     exposure = Exposure(da.zeros((4000, 4000), chunks=1000, dtype="f4"))
     lazy = map_reduce(exposure, whole, grid=GridConfig(500, border=20))
     assert len(pickle.dumps(dict(lazy.__dask_graph__()))) < 100_000
@@ -181,10 +181,10 @@ def test_pixels_are_not_in_the_graph_of_a_lazy_source():
 # What is known before the run
 
 
-@pytest.mark.parametrize("source", ["dask", "source"])
-def test_nothing_is_computed_when_building(source):
+@pytest.mark.parametrize("kind", ["dask", "unread"])
+def test_nothing_is_computed_when_building(kind):
     exposure = make_exposure(64, 64)
-    if source == "source":
+    if kind == "unread":
         exposure = unread(exposure, broken=(40, 40))
     else:
         exposure = exposure.replace(image=exposure.chunk(25).image.map_blocks(fail, dtype="f4"))
@@ -210,9 +210,9 @@ def test_dtype_and_chunks_are_known():
     assert lazy.bbox == make_exposure(64, 48).bbox
 
 
-@pytest.mark.parametrize("source", ["dask", "source"])
-def test_same_input_same_names(source, tmp_path):
-    exposure = SOURCES[source](make_exposure(64, 64))
+@pytest.mark.parametrize("kind", ["dask", "unread"])
+def test_same_input_same_names(kind, tmp_path):
+    exposure = KINDS[kind](make_exposure(64, 64))
     one, other = (map_reduce(exposure, forbidden, grid=GRID) for _ in range(2))
     assert one.__dask_keys__() == other.__dask_keys__()
     assert one.image.name == other.image.name

@@ -142,9 +142,9 @@ def mosaic_of(cells, reducer="average"):
     """A mosaic over one tile, its output, and the pieces of its cells."""
     job = dataclasses.replace(make_job(reducer), box=BOX)
     (tile,) = make_plan(cells, tile=1000).tiles
-    source = Exposure(np.ones(BOX.shape, "f4"), np.ones(BOX.shape, "f4"), origin=BOX[:2])
+    parent = Exposure(np.ones(BOX.shape, "f4"), np.ones(BOX.shape, "f4"), origin=BOX[:2])
     output = {name: np.zeros(BOX.shape, dtype) for name, dtype in job.dtypes.items()}
-    return Mosaic(job, tile, source, output), output
+    return Mosaic(job, tile, parent, output), output
 
 
 def piece_of(cell, value=5.0, dtype="f4"):
@@ -168,7 +168,7 @@ def test_results_that_fit_are_the_output(monkeypatch):
     [
         lambda cell: piece_of(cell, dtype="f8"),
         lambda cell: piece_of(cell)._replace(planes=None),
-        lambda cell: piece_of(cell)._replace(given=("variance",)),
+        lambda cell: piece_of(cell)._replace(unchanged=("variance",)),
         lambda cell: piece_of(cell)._replace(box=cell.core.grow(1)),
     ],
 )

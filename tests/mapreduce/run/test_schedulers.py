@@ -54,10 +54,10 @@ GRIDS = {
         (9, 11), border=40, centroids=[(7, -6), (30, 10), (30, 10), (33.6, 12.4), (44, 18), (8, 2)]
     ),
 }
-SOURCES = {
+KINDS = {
     "numpy": lambda exposure: exposure,
     "dask": lambda exposure: exposure.chunk((13, 11)),
-    "source": unread,
+    "unread": unread,
 }
 
 
@@ -91,13 +91,13 @@ def test_reducers_with_every_rule(reducer):
         assert other.psf == first.psf
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mapper", MAPPERS, ids=lambda mapper: mapper.__name__)
 @pytest.mark.parametrize("operation", ["copy", "sum", "average"])
-def test_mappers_and_sources(operation, mapper, source):
+def test_mappers_and_kinds_of_planes(operation, mapper, kind):
     exposure = make_exposure()
     expected = serial(exposure, mapper, GRIDS["spacing"].build(exposure), operation)
-    given = SOURCES[source](exposure)
+    given = KINDS[kind](exposure)
     for result in everywhere(
         lambda tile: run(given, mapper, reducer=operation, tile=tile), [None, (7, 5)]
     ):
@@ -146,9 +146,9 @@ def test_sum_of_integers():
         assert_same(other, first)
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_collectors(source):
-    exposure = SOURCES[source](make_exposure())
+@pytest.mark.parametrize("kind", KINDS)
+def test_collectors(kind):
+    exposure = KINDS[kind](make_exposure())
     for reducer, mapper in (("none", summary), ("concatenate", table), ("coadd_psf", identity)):
         first, *others = everywhere(
             lambda tile, r=reducer, m=mapper: run(exposure, m, reducer=r, tile=tile)
@@ -244,16 +244,16 @@ def large_runs(exposure):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("source", SOURCES)
-def test_memory_layout(layout, source):
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_layout(layout, kind):
     """The order in which numpy adds must not depend on how the input lies in memory."""
     exposure, expected = large_exposure(layout)
-    if source == "dask":  # which does not keep the layout when it cuts an array into chunks
+    if kind == "dask":  # which does not keep the layout when it cuts an array into chunks
         given = exposure.chunk((110, 70))
         if layout is not equal_rows:
             given = with_planes(given, lambda plane: plane.map_blocks(layout))
     else:
-        given = SOURCES[source](exposure)
+        given = KINDS[kind](exposure)
     for result in dask.compute(*large_runs(given)):
         assert_same(result, expected)
 
@@ -280,11 +280,11 @@ def test_reducers_on_a_cluster(kind, client):
         assert ours.psf == theirs.psf
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_mappers_on_a_cluster(source, client):
+@pytest.mark.parametrize("kind", KINDS)
+def test_mappers_on_a_cluster(kind, client):
     exposure = make_exposure()
     grid = GRIDS["spacing"].build(exposure)
-    lazy = [run(SOURCES[source](exposure), mapper, tile=(20, 9)) for mapper in MAPPERS]
+    lazy = [run(KINDS[kind](exposure), mapper, tile=(20, 9)) for mapper in MAPPERS]
     for mapper, result in zip(MAPPERS, dask.compute(*lazy), strict=True):
         assert_same(result, serial(exposure, mapper, grid, "average"))
 

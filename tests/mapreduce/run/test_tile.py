@@ -15,7 +15,7 @@ from mapreduce.run.plan import make_plan
 from mapreduce.run.tile import collect_tile, map_tile, reduce_tile, replay_cell
 from mapreduce.run.turns import Turns
 from tests.support import (
-    ArraySource,
+    ArrayPlane,
     assert_same,
     everything,
     fails_at,
@@ -51,7 +51,7 @@ def blocks_of(exposure, box, names, broken=None):
     planes = {name: exposure.planes[name] for name in names}
     if broken is not None:
         return Blocks(
-            box, {name: Section(ArraySource(p, broken), slices) for name, p in planes.items()}
+            box, {name: Section(ArrayPlane(p, broken), slices) for name, p in planes.items()}
         )
     return Blocks(box, {name: plane[slices] for name, plane in planes.items()})
 
@@ -83,7 +83,7 @@ def test_a_tile_with_all_cells_is_done_at_once():
     plan = make_plan(GRID.build(exposure), tile=1000)
     job = make_job(exposure, identity)
     mapped = map_one(job, plan.tiles[0], exposure)
-    assert (mapped.own, mapped.spill) == ([], {})
+    assert (mapped.pieces, mapped.spill) == ([], {})
     np.testing.assert_array_equal(mapped.planes["image"], exposure.image)
     assert mapped.records.index.tolist() == list(range(len(plan.grid)))
     assert mapped.peak_bytes > 1e6

@@ -21,8 +21,8 @@ def is_taken():
 
     def look():
         turns = Turns()
-        with turns.take(three_cells(64), []) as mine:
-            found.append(mine)
+        with turns.take(three_cells(64), []) as turn:
+            found.append(turn)
 
     thread = threading.Thread(target=look)
     thread.start()

@@ -1,4 +1,4 @@
-"""Planes of FITS files as sources: handles that open the file when a block is read."""
+"""Planes of FITS files: handles that open the file when a block is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["FitsPlane"]
 
 @dataclass(frozen=True)
 class FitsPlane:
-    """The image of an HDU as a source: a handle that opens the file whenever a block is read.
+    """The image of an HDU as a plane: a handle that opens the file whenever a block is read.
 
     It holds no file and no pixels, so it is small, picklable, and safe to share between threads
     and workers (which must see the file under the same path). Blocks are new arrays in native byte
