@@ -114,7 +114,7 @@ def reference_offsets(run: FgcmRun, config: ProductsConfig, reference: Any = Non
     everything = None if reference.partitioned else task(_read, catalog, bands, sample, config)
     compared = []
     for n in range(groups):
-        part = task(_part, sample, n, groups, number=n)
+        part = task(PixelSample.part, sample, n, groups, number=n)
         if reference.partitioned:
             near = task(_read, catalog, bands, part, config, number=n)
         else:
@@ -201,10 +201,6 @@ def _zero_point(
 def _reach(sample: PixelSample, config: ProductsConfig) -> np.ndarray:
     """Return how far from the center of each pixel there can be a match, deg."""
     return sample.reach + 1.01 * config.reference_match_radius / 3600
-
-
-def _part(sample: PixelSample, number: int, of: int) -> PixelSample:
-    return sample.part(number, of)
 
 
 def _read(

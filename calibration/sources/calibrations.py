@@ -6,9 +6,9 @@ A visit's is loaded when sources of it are met, and kept for a while.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,7 +57,7 @@ def calibrations_of(photo_calibs: Any) -> Delayed:
     if isinstance(photo_calibs, PerVisit):
         name, shared = photo_calibs.name, photo_calibs.shared
         key = f"calibrations-{tokenize(name, [part.key for part in shared])}"
-        return delayed(ToBeMade.of)(
+        return delayed(to_be_made)(
             name, photo_calibs.visits, photo_calibs.make, *shared, dask_key_name=key
         )
     if isinstance(photo_calibs, VisitPhotoCalib):
@@ -67,7 +67,7 @@ def calibrations_of(photo_calibs: Any) -> Delayed:
             "photo_calibs are FgcmProducts, a directory of products, or a mapping from visits to "
             f"VisitPhotoCalibs, got {type(photo_calibs).__name__}"
         )
-    return _shared(InMemory(dict(photo_calibs)))
+    return _shared(in_memory(dict(photo_calibs)))
 
 
 def _shared(calibrations: Calibrations) -> Delayed:
@@ -115,61 +115,47 @@ class InFiles:
         return VisitPhotoCalib.from_table(self.store.read(_PRODUCT, visit))
 
 
-class _ByToken:
-    """Calibrations that are the same if their tokens are."""
+class Loadable:
+    """The calibrations of some visits, each loaded by a function; the same if their tokens are."""
 
-    token: str
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.token == self.token
-
-    def __hash__(self) -> int:
-        return hash(self.token)
-
-
-class InMemory(_ByToken):
-    """A mapping from visits to calibrations."""
-
-    def __init__(self, photo_calibs: Mapping[int, VisitPhotoCalib]) -> None:
-        for visit, photo_calib in photo_calibs.items():
-            if not isinstance(photo_calib, VisitPhotoCalib):
-                lazy = isinstance(photo_calib, Delayed)
-                kind = "a Delayed; compute it first" if lazy else type(photo_calib).__name__
-                raise TypeError(f"photo_calibs[{visit!r}] is a VisitPhotoCalib, got {kind}")
-            if photo_calib.visit != visit:
-                raise ValueError(f"photo_calibs[{visit!r}] is of visit {photo_calib.visit}")
-        self._photo_calibs = photo_calibs
-        self.token = tokenize(sorted(photo_calibs.items(), key=lambda pair: pair[0]))
-
-    def stamp(self, visit: int) -> tuple | None:
-        """Return an empty one if there is the visit."""
-        return () if visit in self._photo_calibs else None
-
-    def load(self, visit: int) -> VisitPhotoCalib:
-        """Return the visit's."""
-        return self._photo_calibs[visit]
-
-
-class ToBeMade(_ByToken):
-    """Calibrations that are made of what all visits share."""
-
-    def __init__(self, token: str, visits: np.ndarray, make: Callable, shared: tuple) -> None:
-        self.token = token
-        self._visits, self._make, self._shared = frozenset(visits.tolist()), make, shared
-
-    @classmethod
-    def of(cls, name: str, visits: np.ndarray, make: Callable, *shared: Any) -> ToBeMade:
-        """Make them of the parts of a `PerVisit`, once these are computed."""
-        # The name is that of the first, a large one; offsets may be measured.
-        return cls(tokenize(name, shared[1:]), visits, make, shared)
+    def __init__(
+        self, token: str, visits: Iterable[int], load: Callable[[int], VisitPhotoCalib | None]
+    ) -> None:
+        self.token, self._visits, self.load = token, frozenset(visits), load
 
     def stamp(self, visit: int) -> tuple | None:
         """Return an empty one if there is the visit."""
         return () if visit in self._visits else None
 
-    def load(self, visit: int) -> VisitPhotoCalib | None:
-        """Make the visit's; what is to be said of its detectors is said of their sources."""
-        try:
-            return self._make(*self._shared, visit)[0]
-        except NoZeropointError:
-            return None
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Loadable) and other.token == self.token
+
+    def __hash__(self) -> int:
+        return hash(self.token)
+
+
+def in_memory(photo_calibs: Mapping[int, VisitPhotoCalib]) -> Loadable:
+    """Return the calibrations that a mapping from visits holds."""
+    for visit, photo_calib in photo_calibs.items():
+        if not isinstance(photo_calib, VisitPhotoCalib):
+            lazy = isinstance(photo_calib, Delayed)
+            kind = "a Delayed; compute it first" if lazy else type(photo_calib).__name__
+            raise TypeError(f"photo_calibs[{visit!r}] is a VisitPhotoCalib, got {kind}")
+        if photo_calib.visit != visit:
+            raise ValueError(f"photo_calibs[{visit!r}] is of visit {photo_calib.visit}")
+    token = tokenize(sorted(photo_calibs.items(), key=lambda pair: pair[0]))
+    return Loadable(token, photo_calibs, photo_calibs.__getitem__)
+
+
+def to_be_made(name: str, visits: np.ndarray, make: Callable, *shared: Any) -> Loadable:
+    """Return the calibrations that are made of the parts of a `PerVisit`, which are computed."""
+    # The name is that of the first, a large one; offsets may be measured.
+    return Loadable(tokenize(name, shared[1:]), visits.tolist(), partial(_made, make, shared))
+
+
+def _made(make: Callable, shared: tuple, visit: int) -> VisitPhotoCalib | None:
+    """Make a visit's; what is to be said of its detectors is said of their sources."""
+    try:
+        return make(*shared, visit)[0]
+    except NoZeropointError:
+        return None
