@@ -1,5 +1,6 @@
 # make demo [INPUT=file.fits] [OPTIONS="--option ccd=N2"]   the main job, with a visible result
 # make test                                                 lint and tests
+# make quick                                                lint and the quick part of the tests
 # make test-oldest                                          tests on the oldest dependencies
 # All set up virtual environments of their own; they need Python 3.11 or newer, and make.
 
@@ -14,7 +15,7 @@ LOWER_BOUNDS := import tomllib; \
 	project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	print(" ".join(project["dependencies"]).replace(">=", "=="))
 
-.PHONY: demo test test-oldest lint clean
+.PHONY: demo test quick test-oldest lint clean
 
 demo: $(VENV)/.plot
 	mkdir -p $(DEMO)
@@ -32,6 +33,9 @@ endif
 
 test: lint
 	$(BIN)/python -m pytest -q
+
+quick: lint
+	$(BIN)/python -m pytest -q -m "not slow"
 
 # Core dependencies at their lower bounds, extras as they come; deprecations are no errors here.
 test-oldest:

@@ -28,6 +28,7 @@ def _no_collection(monkeypatch):
     monkeypatch.setattr(helpers.gc, "collect", lambda: 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", package.scripts())
 def test_every_script_runs_and_prints_its_verdicts(name, capsys):
     script = package.scripts()[name]
@@ -126,6 +127,7 @@ def test_all_refuses(argv, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_scaling_is_drawn(tmp_path, monkeypatch):
     report = {
         "environment": {"cores": 2},
@@ -187,6 +189,7 @@ def test_verdicts_are_printed_with_limit_unit_and_reason():
 # Trivial mapper
 
 
+@pytest.mark.slow
 def test_map_reduce_records_all_that_it_prints(tmp_path, capsys):
     path = tmp_path / "times.json"
     bench_map_reduce.main(["--size", "130", "--repeat", "2", "--json", str(path), *QUICK])
@@ -207,6 +210,7 @@ def test_map_reduce_records_all_that_it_prints(tmp_path, capsys):
     assert out.count("factor") == 2
 
 
+@pytest.mark.slow
 def test_map_reduce_can_skip_and_says_what_is_absent(monkeypatch, capsys):
     monkeypatch.setitem(LIBRARIES, "joblib", "no_such_library")
     skip = ["--skip", "map_overlap", "--skip", "original"]
@@ -387,6 +391,7 @@ def test_a_layout_that_loses_visits_is_not_timed(monkeypatch):
         bench_survey.run_layout(bench_survey.Layout(2, 2))
 
 
+@pytest.mark.slow
 def test_tasks_of_today_are_as_many_as_products_have(tmp_path, monkeypatch):
     run = simulate_run(tmp_path / "run", n_visits=5, n_stars=20, camera=simulate_camera(2, 1))
     computed = []
@@ -394,7 +399,7 @@ def test_tasks_of_today_are_as_many_as_products_have(tmp_path, monkeypatch):
         write, "dask", SimpleNamespace(compute=lambda *tasks: computed.append(tasks) or ())
     )
     build_products(run, bench_survey.CONFIG).write(tmp_path / "out")
-    assert bench_survey.BATCH == write._BATCH
+    assert bench_survey.BATCH == write.BATCH
     assert [len(tasks) for tasks in computed] == [5 * len(bench_survey.PRODUCTS)]
 
 

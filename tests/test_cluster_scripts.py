@@ -136,6 +136,7 @@ def assert_same_products(ours, expected):
             assert (ours / product / name).read_bytes() == (expected / product / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [BATCH, SLURM], ids=lambda path: path.stem)
 def test_a_job_makes_what_a_local_run_makes(script, made, folder):
     slurm = {"SLURM_NTASKS": 2, "SLURM_CPUS_PER_TASK": 1, "SLURM_MEM_PER_CPU": 1000}
@@ -150,6 +151,7 @@ def test_a_job_makes_what_a_local_run_makes(script, made, folder):
     assert Path("srun.log").exists() == (script == SLURM)
 
 
+@pytest.mark.slow
 def test_what_is_complete_is_kept_and_the_first_failure_is_passed_on(made, folder):
     Path("out").mkdir()
     Path("out", "flat.fits").write_text("complete")
@@ -163,6 +165,7 @@ def test_what_is_complete_is_kept_and_the_first_failure_is_passed_on(made, folde
     assert "tcp://" in (logs / "workers.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_signal_ends_everything(made, folder):
     command("waits", "trap 'echo told; exit 1' INT\necho waits\nwhile :; do sleep 0.1; done\n")
     process = started(BATCH, made, SKYFOLD="waits", WORKERS=1)
@@ -174,12 +177,14 @@ def test_a_signal_ends_everything(made, folder):
     assert "told" in said
 
 
+@pytest.mark.slow
 def test_without_workers_it_does_not_wait(made, folder):
     code, said = ended(started(BATCH, made, LAUNCH="false"))
     assert code == 1
     assert "the workers have ended" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["EXPOSURE", "FGCM_RUN", "OUT"])
 def test_what_is_to_be_done_must_be_said(missing, made, folder):
     code, said = ended(started(BATCH, made, **{missing: ""}))
@@ -206,8 +211,8 @@ def test_slurm_runs_the_commands_of_the_batch_script():
     assert text.index("#SBATCH") < text.index("set -euo")  # SLURM stops reading at a command
 
 
-def test_the_readme_shows_the_commands():
-    section = (CHECKOUT / "README.md").read_text().split("## On a cluster\n")[1].split("\n## ")[0]
+def test_the_documents_show_the_commands():
+    section = (CHECKOUT / "docs" / "cluster.md").read_text()
     for script in (BATCH, SLURM):
         assert str(script.relative_to(CHECKOUT)) in section
     shown = re.findall(r"^    skyfold (.*)$", section, re.MULTILINE)

@@ -30,6 +30,7 @@ def script(document):
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_code_runs(document, tmp_path):
     if not blocks(document):

@@ -121,7 +121,9 @@ def test_mapreduce_needs_nothing_of_calibration():
 
 @pytest.mark.parametrize("package", HOUSE)
 def test_faces_of_folders_are_docstrings(package):
-    for path in (CHECKOUT / package).glob("*/**/__init__.py"):
+    faces = set((CHECKOUT / package).glob("*/**/__init__.py"))
+    faces -= {CHECKOUT / "mapreduce" / "mappers" / "__init__.py"}  # from which users import
+    for path in faces:
         (docstring,) = ast.parse(path.read_text()).body
         assert isinstance(docstring.value.value, str), path
 

@@ -57,6 +57,7 @@ def test_there_are_notebooks():
     ]
 
 
+@pytest.mark.slow
 @each
 def test_runs_from_top_to_bottom(name, committed, tmp_path, monkeypatch):
     """Without an error or a warning, and with outputs like those that are committed."""

@@ -51,6 +51,7 @@ def test_summary(folder):
     assert len(files(folder / "out")) == 10
 
 
+@pytest.mark.slow
 def test_running_again_and_deleting_one(folder):
     products()
     before = stamps("out")
@@ -70,6 +71,7 @@ def test_some_visits(folder):
     assert len(files("out")) == 4
 
 
+@pytest.mark.slow
 def test_progress_goes_to_stderr(folder):
     result = products("--visit", VISIT, "--progress")
     assert "visits" in result.stderr
@@ -77,6 +79,7 @@ def test_progress_goes_to_stderr(folder):
     assert products("--visit", VISIT, "--no-progress").stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -106,6 +109,7 @@ def test_configuration_files(folder, name, text):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["synchronous", "cluster"])
 def test_schedulers(folder, scheduler, cluster):
     products()
@@ -116,6 +120,7 @@ def test_schedulers(folder, scheduler, cluster):
     assert files("other") == expected
 
 
+@pytest.mark.slow
 def test_failures_are_named_and_told_by_the_exit_code(folder):
     parts = tables()
     atmosphere, zeropoints = parts["atmosphere_parameters"], parts["zeropoints"]
@@ -140,6 +145,7 @@ def test_failures_are_named_and_told_by_the_exit_code(folder):
     assert list((folder / "none").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_visit_with_nothing_but_nan_is_a_failure(folder):
     zeropoints = tables()["zeropoints"]
     zeropoints["fgcmZpt"][zeropoints["visit"] == VISIT] = np.nan
@@ -149,6 +155,7 @@ def test_a_visit_with_nothing_but_nan_is_a_failure(folder):
     assert "photo_calibs: 3 written, 0 there before, 1 skipped, 1 failed" in result.stdout
 
 
+@pytest.mark.slow
 def test_what_to_look_out_for_is_said(folder):
     zeropoints = tables()["zeropoints"]
     zeropoints["fgcmZptVar"][9] = np.nan
@@ -159,6 +166,7 @@ def test_what_to_look_out_for_is_said(folder):
     assert f"written: photo_calibs {VISIT}: visit {VISIT}: {text}" in result.stdout
 
 
+@pytest.mark.slow
 def test_interrupt(folder, monkeypatch):
     def interrupted(*args):
         if args[-1] == VISITS[2]:
@@ -182,6 +190,7 @@ def test_interrupt(folder, monkeypatch):
     assert sum(kept) == done - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -253,6 +262,7 @@ def test_help():
     assert "3 done but cells or visits failed" in result.output
 
 
+@pytest.mark.slow
 def test_a_simulated_run(folder):
     result = skyfold("simulate-run", "sim", "--visits", 4, "--seed", 2)
     assert result.exit_code == 0, result.output

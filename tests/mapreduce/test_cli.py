@@ -78,6 +78,7 @@ def test_map_writes_what_the_engine_makes(folder):
     assert (folder / "picture.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_map_on_every_local_scheduler_gives_the_same_file_contents(folder):
     for scheduler in ("threads", "synchronous", "processes"):
         result = skyfold(
@@ -89,6 +90,7 @@ def test_map_on_every_local_scheduler_gives_the_same_file_contents(folder):
     np.testing.assert_array_equal(*images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["threads", "cluster"])
 @pytest.mark.parametrize("name", ["out.zarr", "out.fits"])
 def test_map_never_holds_the_whole_result(folder, name, scheduler, cluster, monkeypatch):
@@ -151,6 +153,7 @@ def test_interrupt(folder):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

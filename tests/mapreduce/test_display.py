@@ -47,6 +47,7 @@ def test_boxes_on_an_array_need_its_box():
         draw_boxes([Box(0, 0, 2, 2)], image=np.zeros((3, 4)), box=Box(0, 0, 4, 5))
 
 
+@pytest.mark.slow
 def test_before_after_saves_what_it_returns(exposure, tmp_path):
     path = tmp_path / "figure.png"
     figure = before_after(exposure, exposure - 1, path, titles=("raw", "flat"))

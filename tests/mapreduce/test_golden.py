@@ -249,6 +249,7 @@ def test_reductions(golden, tile, scheduler):
         run_all(golden, tile)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", TILES)
 def test_reductions_on_a_cluster(golden, tile, client):
     run_all(golden, tile)

@@ -27,6 +27,7 @@ def exposure(request, shared):
     return mr.read_exposure(folder / name, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mapper", [subtract_background, median_filter])
 def test_map_write_and_open_again(exposure, mapper, tmp_path):
     grid = mr.GridConfig(128, border=16)

@@ -339,6 +339,7 @@ def in_per_cent(hdus):
     hdus["O2ATM"].data *= 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -672,6 +673,7 @@ def slanted(tau, sec_zenith):
     return tau * airmass / sec_zenith
 
 
+@pytest.mark.slow
 def test_integrals_at_the_nodes_of_the_look_up_table(run, passbands):
     """The table's integrals are float32; those of FGCM come from its own MODTRAN-derived air."""
     table = AtmosphereTable.open(NAME, run)
@@ -723,6 +725,7 @@ def test_integrals_of_the_fit(run, passbands):
         assert abs(i10).max() < most_i10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "value"), [("pmb", 731.66), ("tau", 0.0), ("secZenith", 1.2)])
 def test_integrals_of_the_fit_need_every_factor(run, passbands, name, value):
     parameters = Table(fits.getdata(run / "fgcmAtmosphereParameters.fits"))

@@ -70,6 +70,7 @@ def test_files_chunks_and_schedulers_make_no_difference(dtype):
         np.testing.assert_array_equal(other.variance, one.variance)
 
 
+@pytest.mark.slow
 def test_it_runs_on_a_cluster(client):
     exposure, photo_calib = make_exposure(), make_photo_calib()
     result = photo_calib.calibrate(exposure, tile=16).compute()

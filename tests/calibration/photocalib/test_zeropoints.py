@@ -117,6 +117,7 @@ def test_golden_values_show_an_error_in_any_factor(factor):
         assert_golden(golden, wrong_rows, wrong_scaling, offset_of)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:'mbar' did not parse")
 def test_golden_values_of_all_visits(shared):
     run = shared / "data" / "fgcm_run"

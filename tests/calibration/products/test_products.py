@@ -255,6 +255,7 @@ def test_a_strange_filter_is_no_reason_to_refuse_the_others():
         make_photo_calib(Setup(run, products.config, None), {}, VISIT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tract", "stars"), [(None, "the run"), (9813, "tract 9813")])
 def test_the_jacobian_of_one_tract_alone(tract, stars):
     without = FgcmRun.open(RUN, tract=tract, jacobian_applied=False)
@@ -440,6 +441,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_bad_visit_fails_alone(fault, tmp_path, written):
     change, where, text = FAULTS[fault]
@@ -554,6 +556,7 @@ def test_a_camera_without_areas(tmp_path, monkeypatch):
     assert list(files(tmp_path)) == ["out/provenance.json"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_changed_since(tmp_path):
     from tests.calibration.fgcm_cases import tables, write
 
@@ -569,6 +572,7 @@ def test_a_run_that_was_changed_since(tmp_path):
 # Schedulers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["files", "tables"])
 @pytest.mark.parametrize("output_format", ["fits", "parquet"])
 def test_all_schedulers_write_the_same_bytes(form, output_format, tmp_path, client):
@@ -584,6 +588,7 @@ def test_all_schedulers_write_the_same_bytes(form, output_format, tmp_path, clie
     assert every["synchronous"] == every["threads"] == every["cluster"]
 
 
+@pytest.mark.slow
 def test_processes_write_the_same_bytes(products, tmp_path, written):
     with (
         ProcessPoolExecutor(1, get_context("spawn")) as pool,  # or dask starts one for each step

@@ -108,6 +108,7 @@ def test_parquet_files_reopen_with_pyarrow(originals):
     np.testing.assert_array_equal(curve["throughput"], expected.throughput)
 
 
+@pytest.mark.slow
 def test_products_go_round(store):
     products = make_products()
     for visit in VISITS:
@@ -145,6 +146,7 @@ def test_provenance(store):
     assert said["token"].encode() in files(store)[f"atmospheres/{VISIT}.{store.name}"]
 
 
+@pytest.mark.slow
 def test_inputs_are_told_by_what_is_in_them(tmp_path):
     def inputs(change=None, **given):
         return make_products(make_run(change, **given)).inputs()
@@ -182,6 +184,7 @@ def test_running_again_does_nothing(store, monkeypatch):
     assert made == {"make_photo_calib": [NO_ZEROPOINT], "make_atmosphere": []}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("product", ["photo_calibs", "atmospheres"])
 def test_a_file_that_was_deleted_is_made_again_alone(product, store, originals, monkeypatch):
     made = [count(monkeypatch, name) for name in ("make_photo_calib", "make_atmosphere")]
@@ -225,6 +228,7 @@ def test_a_damaged_file_is_made_again_alone(damage, store, originals):
     assert files(store) == files(originals / store.name)
 
 
+@pytest.mark.slow
 def test_a_file_of_other_products_is_made_again(store, originals, tmp_path):
     make_products(output_format=store.name, seed=1).write(tmp_path / "other", visits=[VISIT])
     for name in ("photo_calibs", "atmospheres"):
@@ -236,6 +240,7 @@ def test_a_file_of_other_products_is_made_again(store, originals, tmp_path):
     assert files(store) == files(originals / store.name)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_a_visit_that_fails_is_removed(fits_store, monkeypatch):
     path = fits_store / "atmospheres" / f"{VISIT}.fits"
     path.write_bytes(b"")
@@ -285,6 +290,7 @@ def test_what_a_broken_off_run_did_not_say_is_said_later(store, originals):
 # Products of something else
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "names"),
     [
@@ -366,6 +372,7 @@ def test_further_products_are_added(tmp_path, originals):
     assert ours == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"config": 3, "schema": {}}'])
 def test_a_damaged_provenance(text, fits_store):
     (fits_store / "provenance.json").write_text(text)
@@ -398,6 +405,7 @@ def test_a_missing_folder(tmp_path):
         make_products().write(tmp_path / "a" / "b")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["with spaces and ümlauts", "a%20b[1].fits"])
 def test_names_of_directories(name, tmp_path):
     (tmp_path / name).mkdir()
@@ -477,6 +485,7 @@ with dask.config.set(scheduler="synchronous"):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_taken_up_again(tmp_path, originals):
     store = tmp_path / "fits"
     done = subprocess.run(

@@ -32,6 +32,7 @@ def as_magnitudes(table):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fits", "parquet", "hats", "memory"])
 def test_every_format_gives_the_same_offsets(kind, tmp_path):
     if kind in ("parquet", "hats"):

@@ -49,6 +49,7 @@ def changed(stars, **columns):
 # Numbers
 
 
+@pytest.mark.slow
 def test_the_offsets_of_a_fit_agree_with_what_is_known_of_it(shared):
     run = FgcmRun.open(shared / "data" / "fgcm_run")
     medians = {"g": -0.0448, "r": -0.0430, "i": -0.0010, "z": -0.0473}
@@ -75,6 +76,7 @@ def test_offsets_are_those_that_were_put_in():
     assert found.warnings == ()
 
 
+@pytest.mark.slow
 def test_errors_of_offsets_are_as_large_as_their_errors_are():
     pulls = []
     for seed in range(40):
@@ -352,6 +354,7 @@ def test_fewer_pixels_than_asked_for_is_a_warning():
     assert found.n_pixels["g"] < 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 3, 40])
 @pytest.mark.parametrize("kind", ["memory", "hats"])
 def test_the_grouping_of_pixels_does_not_matter(groups, kind, monkeypatch, tmp_path):
@@ -489,6 +492,7 @@ def test_healpix_says_what_it_needs(monkeypatch):
 # Pictures
 
 
+@pytest.mark.slow
 def test_the_picture_has_a_map_and_a_histogram_for_each_band(tmp_path):
     pytest.importorskip("matplotlib")
     found = compute(config=fine(reference_pixelization_n_pixels=10))
@@ -509,6 +513,7 @@ def test_the_picture_has_a_map_and_a_histogram_for_each_band(tmp_path):
     np.testing.assert_array_equal(counts[0].patches[0].get_data().values, found.residuals["g"][0])
 
 
+@pytest.mark.slow
 def test_a_picture_of_the_whole_sky(tmp_path):
     pytest.importorskip("matplotlib")
     found = compute()

@@ -179,6 +179,7 @@ def mean_star(folder, filters):
 # Numbers
 
 
+@pytest.mark.slow
 def test_a_plain_loop_says_the_same(folder, found):
     magnitudes = StarMagnitudes.of_products(build_products(FgcmRun.open(folder / "run"), CONFIG))
     parts = [np.concatenate(parts) for parts in zip(*magnitudes.blocks(), strict=True)]
@@ -243,6 +244,7 @@ def test_clouds_make_it_worse_before_and_not_after(found):
     assert every["before_rms"].max() > 2 * few["before_rms"].max()
 
 
+@pytest.mark.slow
 def test_a_real_fit_is_as_good_as_its_truth(shared):
     pytest.importorskip("pyarrow")
     folder = shared / "data" / "fgcm_run"
@@ -275,6 +277,7 @@ def test_products_in_memory_and_on_disk_say_the_same(folder, found):
     assert_same(measure_repeatability(products), found)
 
 
+@pytest.mark.slow
 def test_parquet_products(folder, found, tmp_path):
     pytest.importorskip("pyarrow")
     config = CONFIG.replace(output_format="parquet")
@@ -382,6 +385,7 @@ def test_star_ids_of_other_observations(folder, observations):
         StarObservations(table, ids).n_stars  # noqa: B018
 
 
+@pytest.mark.slow
 def test_a_visit_catalog_without_exposure_times(folder):
     visits = Table.read(folder / "run" / "fgcmVisitCatalog.fits", unit_parse_strict="silent")
     visits.remove_column("exptime")
@@ -486,6 +490,7 @@ def copied(folder, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_what_was_found(copied, found):
     out = copied / "out"
     result = skyfold("report", out, "--run", copied / "run")
@@ -519,6 +524,7 @@ def test_replaced_products_take_their_report_with_them(copied, found):
     assert "no star has two observations in a band: of " in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -549,6 +555,7 @@ def test_mistakes_are_told_in_one_line(copied, monkeypatch, words, message):
     assert not list(copied.glob("*/repeatability*"))
 
 
+@pytest.mark.slow
 def test_the_offsets_are_drawn_of_what_is_stored(folder, tmp_path):
     fields = {
         "physical_filter_map": "{SIM-G: g, SIM-R: r, SIM-I: i, SIM-I2: i, SIM-Z: z}",
@@ -576,6 +583,7 @@ def test_the_offsets_are_drawn_of_what_is_stored(folder, tmp_path):
 # The picture
 
 
+@pytest.mark.slow
 def test_the_picture_has_a_panel_for_each_band(found, tmp_path):
     figure = found.plot(tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

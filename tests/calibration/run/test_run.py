@@ -97,11 +97,13 @@ def test_rows_are_those_of_the_files(run):
     assert run.check() == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fits", "fits.gz", "parquet", "parquet-flat"])
 def test_formats(run, tmp_path, kind):
     assert_same_rows(FgcmRun.open(write(tmp_path, tables(), kind)), run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [Table, as_mapping, lambda t: t.as_array(), upper])
 def test_tables_in_memory(run, form):
     parts = {name: form(table) for name, table in tables().items()}
@@ -126,6 +128,7 @@ def no_scaling():
     return table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fits", "parquet"])
 def test_unsorted_rows(run, tmp_path, kind):
     rng = np.random.default_rng(3)
@@ -159,6 +162,7 @@ def test_batches_are_visits_one_after_the_other(run):
     assert len(run.zeropoint_rows([])["visit"]) == 0
 
 
+@pytest.mark.slow
 def test_a_run_travels_and_is_shared_between_threads(run):
     other = pickle.loads(pickle.dumps(run))
     assert tokenize(other) == tokenize(run) == tokenize(FgcmRun.open(RUN))
@@ -191,6 +195,7 @@ def large_zeropoints(visits, detectors):
     return row, columns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fits", "parquet"])
 def test_opening_reads_key_columns_only(tmp_path, kind, monkeypatch):
     visits, zeropoints = large_zeropoints(3000, 20)
@@ -244,6 +249,7 @@ def test_damage_in_other_columns_is_not_seen_before_they_are_read(tmp_path):
         run.zeropoint_rows(1000)
 
 
+@pytest.mark.slow
 def test_the_large_column_of_the_look_up_table_is_not_read(tmp_path):
     table = tables()["lookup_table"]
     table["lut"] = np.zeros((len(table), 1_000_000), "f4")
@@ -354,6 +360,7 @@ BROKEN = {
 del BROKEN["two columns"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BROKEN)
 def test_broken_runs(tmp_path, case):
     change, message = BROKEN[case]
@@ -442,6 +449,7 @@ def test_damaged_and_missing_files(tmp_path):
         FgcmRun(visits=5)
 
 
+@pytest.mark.slow
 def test_files_that_change_are_not_read_on(tmp_path, run):
     write(tmp_path, tables())
     found = FgcmRun.open(tmp_path)
@@ -533,6 +541,7 @@ DOUBTFUL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fits", "parquet"])
 @pytest.mark.parametrize("case", DOUBTFUL)
 def test_one_bad_visit_does_not_cost_the_others(tmp_path, run, case, kind):
@@ -623,6 +632,7 @@ def test_repeated_cards_and_unsigned_columns(tmp_path):
     np.testing.assert_array_equal(found, stars["ngood"])
 
 
+@pytest.mark.slow
 def test_science_detectors_alone(run):
     """``scaling`` may leave out detectors of other types."""
     geometry = Table.read(RUN / "camera.ecsv", format="ascii.ecsv")
@@ -651,6 +661,7 @@ SCANNED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", SCANNED)
 @pytest.mark.filterwarnings("ignore:.*physical filters")
 def test_values_that_the_scan_finds(text):
@@ -683,6 +694,7 @@ def test_the_scan_of_stars_boxes_and_wavelengths():
 # Provenance, cycles, tracts
 
 
+@pytest.mark.slow
 def test_fingerprints(run):
     prints = run.fingerprints()
     assert set(prints) == {*FILES, "reference_catalog", "camera"}
@@ -718,6 +730,7 @@ def test_fit_cycles(tmp_path, run):
     assert "fgcmZeropoints7" in FgcmRun.open(write(old, tables(), names=names)).zeropoints.path
 
 
+@pytest.mark.slow
 def test_one_tract(run):
     assert (run.tract, run.jacobian_applied) == (None, None)
     built_without = FgcmRun.open(RUN, tract=9813, jacobian_applied=False)

@@ -29,6 +29,7 @@ def folder(tmp_path_factory):
 # The files
 
 
+@pytest.mark.slow
 def test_files_open_without_a_complaint(folder):
     run = FgcmRun.open(folder)
     assert sorted(os.listdir(folder)) == sorted([*FILES, "simulation.json"])
@@ -41,6 +42,7 @@ def test_files_open_without_a_complaint(folder):
     assert config.physical_filter_map == BANDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name for name in FILES if name.startswith(("fgcm", "truth", "r"))]
 )
@@ -55,6 +57,7 @@ def test_columns_say_what_they_are(folder, name):
     assert all(np.isfinite(column).all() for column in table.itercols() if column.dtype.kind == "f")
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes(tmp_path, monkeypatch):
     simulate_run(tmp_path / "a", seed=3, **SMALL)
     monkeypatch.setattr(simulate, "_ROWS", 16)  # two visits at a time
@@ -80,6 +83,7 @@ def test_observations_are_optional(tmp_path):
     assert len(run.zeropoints) == 3 * SMALL["n_visits"]
 
 
+@pytest.mark.slow
 def test_many_detectors_in_any_order(tmp_path):
     few = simulate_camera(21, 9, width=200, height=400, gap=0.1)
     detectors = list(few.values())[::-1]
@@ -173,6 +177,7 @@ def test_wrong_numbers(tmp_path, wrong):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_visits", [1, 2, 5])
 def test_few_visits_will_do(tmp_path, n_visits):
     camera = simulate_camera(1, 1, width=50, height=60)

@@ -77,6 +77,7 @@ def chi2_per_dof(run, visits, change=lambda rows, scaling, area, offset: None):
 # Closing the loop
 
 
+@pytest.mark.slow
 def test_products_give_back_true_magnitudes(run, visits):
     assert 0.98 < chi2_per_dof(run, visits) < 1.02
     assert len(visits) == 23
@@ -137,6 +138,7 @@ ERRORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ERRORS.values(), ids=ERRORS)
 def test_deliberate_error_shows(run, visits, change):
     assert chi2_per_dof(run, visits, change) > 1.1

@@ -53,6 +53,7 @@ def around(values):
     return np.concatenate([values, np.nextafter(values, 1e3), np.nextafter(values, -1e3)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ra_start", [0.0, 123.456, 359.9])
 @pytest.mark.parametrize("num_rings", COUNTS)
 def test_rings_follow_the_formula(num_rings, ra_start):

@@ -126,6 +126,7 @@ def assert_calibrated(result, by_visit):
 # Values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["products", "folder", "by_visit"])
 def test_they_are_those_of_each_detectors_photo_calib(survey, kind):
     lazy = calibrate_sources(survey.path, getattr(survey, kind))
@@ -431,6 +432,7 @@ def test_files_are_not_opened_but_the_first(sources, survey):
 # Files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", ["fits", "parquet"])
 def test_files_are_plain_tables(sources, survey, tmp_path, format_):
     lazy = calibrate_sources(sources, survey.folder)
@@ -584,6 +586,7 @@ def test_abandoned_files_are_removed(tmp_path):
 # Schedulers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["products", "folder", "by_visit"])
 @pytest.mark.parametrize("scheduler", ["synchronous", "cluster"])
 def test_files_are_the_same_on_any_scheduler(sources, survey, tmp_path, scheduler, kind, request):

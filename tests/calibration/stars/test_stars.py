@@ -215,6 +215,7 @@ def test_bands_without_an_offset():
         stars_of(star_table(), offsets=0.3)
 
 
+@pytest.mark.slow
 def test_stars_need_not_be_isolated(tmp_path):
     table = star_table()
     table.remove_column("isolated_star_id")
@@ -229,6 +230,7 @@ def test_stars_need_not_be_isolated(tmp_path):
 # Positions
 
 
+@pytest.mark.slow
 def test_stars_without_a_position():
     table = star_table()
     table["coord_ra"][[5, 40]] = np.nan
@@ -245,6 +247,7 @@ def test_stars_without_a_position():
             assert_holds(found, select(table[keep], tract))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::calibration.run.problems.RunWarning")
 def test_stars_without_a_position_are_in_no_file(tmp_path):
     table = star_table(100)
@@ -357,6 +360,7 @@ def test_wrong_arguments():
 # Files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [lambda table: table, in_order])
 @pytest.mark.parametrize("kind", ["fits", "parquet"])
 @pytest.mark.parametrize("partition", [1, 37, 10_000])
@@ -382,6 +386,7 @@ def test_files_hold_the_same_as_tables(tmp_path, monkeypatch, kind, order, parti
         assert {key: found.meta[key] for key in expected} == expected
 
 
+@pytest.mark.slow
 def test_files_are_the_same_whoever_writes_them(tmp_path, client):
     path = stored(tmp_path, "fits", star_table())
     names = "sync", "threads", "cluster"
@@ -418,6 +423,7 @@ def test_some_tracts_alone(tmp_path, monkeypatch):
         stars.write(tmp_path / "out", tracts=[999, some[0], -1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fits", "parquet"])
 def test_files_that_are_there(tmp_path, kind):
     stars, out, name = stars_of(star_table()), tmp_path / "out", f"{{tract}}.{kind}"
@@ -478,6 +484,7 @@ def test_parquet_without_its_package(tmp_path, monkeypatch):
     assert stars_of(star_table()).write(tmp_path / "out", "{tract}.fits")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["sorting", "writing"])
 def test_nothing_half_written_is_left(tmp_path, monkeypatch, when):
     def broken(*args, **kwargs):

@@ -94,6 +94,7 @@ def test_short_tables(suffix, rows, tmp_path):
     assert_same_table(read_table(path), table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_flipped_bit_that_matters_is_seen(suffix, tmp_path):
     path = tmp_path / f"a{suffix}"

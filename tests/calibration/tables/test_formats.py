@@ -20,7 +20,7 @@ from calibration.tables.schema import Column, Schema
 
 WHOLE = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
 KINDS = (*WHOLE, "f4", "f8", "?", "U")
-SHAPES = ((), (3,), (2, 3))
+SHAPES = [(), *(pytest.param(shape, marks=pytest.mark.slow) for shape in ((3,), (2, 3)))]
 COUNT = 7
 WIDER = {".fits": {"i1": "i2"}, ".parquet": {}}
 

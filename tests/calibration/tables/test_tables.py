@@ -69,6 +69,7 @@ ROWS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ROWS, ids=range(len(ROWS)))
 def test_rows_of_every_source(source, rows):
     assert len(source) == COUNT

@@ -98,6 +98,7 @@ def test_setting_planes_is_checked_too(exposure):
     assert list(exposure.planes) == ["image"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "u4", "i4", "i8", "u8", ">i2", ">i4"])
 @pytest.mark.parametrize("kind", ["numpy", "dask", "unread"])
 def test_masks_become_int32(dtype, kind):

@@ -483,6 +483,7 @@ def test_cells_width():
     assert psf.sigma(15, 5) == determinant_radius(psf.compute_kernel_image(15, 5))
 
 
+@pytest.mark.slow
 def test_look_up_finds_what_a_scan_finds():
     rng = np.random.default_rng(3)
     boxes = [(i * 10 - 2, j * 7 - 2, 14, 11) for i in range(9) for j in range(9)]

@@ -50,6 +50,7 @@ def planes_of(exposure, y, x):
     return {name for name, bit in exposure.mask_planes.items() if value >> bit & 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [False, True])
 def test_a_triple(tmp_path, pack):
     path = triple(tmp_path, pack=pack)
@@ -214,6 +215,7 @@ def check(path, exposure, block):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["single", "pairs"])
 def test_decam(shared, folder):
     paths = sorted((shared / "data/exposures/decam_cp" / folder).glob("*_ooi_*.[NS][0-9].fits"))

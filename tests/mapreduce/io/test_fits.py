@@ -49,6 +49,7 @@ def tan_wcs():
 # One HDU: planes, unread
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("dtype", ["f4", "f8", "u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8"])
 def test_a_block_is_what_astropy_reads(tmp_path, dtype, compressed):
@@ -68,6 +69,7 @@ def test_a_block_is_what_astropy_reads(tmp_path, dtype, compressed):
     np.testing.assert_array_equal(block, array[BLOCK])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize(
     ("dtype", "cards"),
@@ -131,6 +133,7 @@ def test_only_the_tiles_of_a_block_are_decompressed(tmp_path):
 DITHERED = {"quantize_level": 16, "dither_seed": 7}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "how"),
     [
@@ -212,6 +215,7 @@ def test_values_of_cards_are_what_astropy_says(tmp_path, card, value):
     assert value is None or type(found) is type(value)
 
 
+@pytest.mark.slow
 def test_tables_as_they_are_in_the_file(tmp_path):
     columns = [
         fits.Column("flag", "L", array=[True, False]),
@@ -253,6 +257,7 @@ def test_files_compressed_as_a_whole(tmp_path, opener):
         scan(path)
 
 
+@pytest.mark.slow
 def test_threads_share_a_plane(tmp_path):
     hdu = fits.CompImageHDU(IMAGE, tile_shape=(4, 4), quantize_level=0, compression_type="GZIP_2")
     plane = FitsPlane(scan(write(tmp_path / "a.fits", hdu))[1])

@@ -32,6 +32,7 @@ def write(path, *, names="EXTNAME", cards=(), planes=PLANES, mask=MASK, primary=
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [False, True])
 @pytest.mark.parametrize("names", ["EXTNAME", "EXTTYPE", None])
 def test_planes_by_name_by_type_and_by_order(tmp_path, names, pack):
@@ -196,6 +197,7 @@ def test_hsc_with_every_component(shared):
     check_against_astropy(path, exposure, Box(2, 3, 5, 6))
 
 
+@pytest.mark.slow
 def test_megacam(shared):
     path = shared / "data/exposures/megacam_calexp/calexp-849375-12.fits.fz"
     exposure = read_exposure(path)

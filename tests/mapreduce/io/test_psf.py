@@ -186,6 +186,7 @@ def test_piff_file(shared):
         read_psfex(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stem",
     [
@@ -273,6 +274,7 @@ STORED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("psf", STORED.values(), ids=STORED.keys())
 def test_round_trip_is_exact(psf, tmp_path):
     back = through_file(psf, tmp_path / "a.fits")

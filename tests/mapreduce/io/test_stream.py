@@ -87,6 +87,7 @@ def test_streamed_files_are_those_written_from_memory(tmp_path, name, scheduler)
     assert found.psf == done.psf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cluster_writes_the_same(tmp_path, name, client):
     result = lazy_result()
@@ -95,6 +96,7 @@ def test_a_cluster_writes_the_same(tmp_path, name, client):
     assert_read_back(read_exposure(tmp_path / name), result.compute(scheduler="synchronous"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["chunks", "unread", "mixed", "delayed psf", "file"])
 @pytest.mark.parametrize("name", NAMES)
 def test_any_lazy_exposure_is_written(tmp_path, name, kind):
@@ -113,6 +115,7 @@ def test_any_lazy_exposure_is_written(tmp_path, name, kind):
     assert_read_back(read_exposure(tmp_path / name), exposure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_result_that_was_changed_is_written_with_its_psf(tmp_path, name):
     result = lazy_result()
@@ -121,6 +124,7 @@ def test_a_result_that_was_changed_is_written_with_its_psf(tmp_path, name):
     assert read_exposure(tmp_path / name).psf == result.compute().psf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_persisted_result_is_written(tmp_path, name):
     result = lazy_result()
@@ -129,12 +133,14 @@ def test_a_persisted_result_is_written(tmp_path, name):
     assert report == result.compute().report
 
 
+@pytest.mark.slow
 def test_a_result_persisted_on_a_cluster_is_written(tmp_path, client):
     result = lazy_result()
     result.persist().write(tmp_path / "a.fits")
     assert_same(read_exposure(tmp_path / "a.fits").compute(), result.compute())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [(7, 4), 16, 1000, None])
 @pytest.mark.parametrize("tile", [(5, 8), (17, 13), 1000])
 def test_chunks_may_lie_across_tiles(tmp_path, tile, chunks):
@@ -159,6 +165,7 @@ def test_blocks_that_fit_are_left_alone():
     assert aligned(plane, (16, 30)).chunks == ((16, 24), (30, 30))
 
 
+@pytest.mark.slow
 def test_no_two_tasks_write_to_one_chunk(tmp_path, monkeypatch):
     from mapreduce.io.zarr import ZarrTarget
 
@@ -185,6 +192,7 @@ def test_no_two_tasks_write_to_one_chunk(tmp_path, monkeypatch):
 # How it runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["threads", "synchronous"])
 @pytest.mark.parametrize("name", ["a.fits", "a.fits.fz", "a.zarr"])
 def test_the_mapper_runs_once_per_cell(tmp_path, name, scheduler):
@@ -196,6 +204,7 @@ def test_the_mapper_runs_once_per_cell(tmp_path, name, scheduler):
     assert count_calls(calls) == report.n_cells > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_mapper_runs_once_per_cell_on_a_cluster(tmp_path, name, client):
     calls = tmp_path / "calls"
@@ -205,6 +214,7 @@ def test_the_mapper_runs_once_per_cell_on_a_cluster(tmp_path, name, client):
     assert count_calls(calls) == report.n_cells > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(40, 400), (400, 40), (160, 160)])
 @pytest.mark.parametrize("name", NAMES)
 def test_few_tiles_are_held_at_once(tmp_path, name, shape):
@@ -228,6 +238,7 @@ def test_few_tiles_are_held_at_once(tmp_path, name, shape):
 # What is left behind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["threads", "synchronous"])
 @pytest.mark.parametrize("name", [*NAMES, "a.fits.fz"])
 def test_a_failing_cell_leaves_nothing_behind(tmp_path, name, scheduler):
@@ -249,6 +260,7 @@ def test_a_failing_cell_on_a_cluster_leaves_nothing_behind(tmp_path, name, clien
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES, "a.fits.fz"])
 def test_failed_cells_are_counted_in_the_header(tmp_path, name):
     at = {"at": [(40, 30), (10, 10)]}
@@ -269,6 +281,7 @@ def test_an_unreadable_source_leaves_the_old_file(tmp_path, name):
     assert os.listdir(tmp_path) == [name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_file_that_is_read_can_be_replaced(tmp_path, name):
     path = tmp_path / name

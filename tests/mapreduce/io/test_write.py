@@ -33,6 +33,7 @@ def test_round_trip(tmp_path, compression):
     np.testing.assert_array_equal(part.image, exposure.image[10:40, 10:30])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8"])
 @pytest.mark.parametrize("compression", [None, "gzip", "rice"])
 def test_every_integer_dtype(tmp_path, dtype, compression):
@@ -49,6 +50,7 @@ def test_double_precision_everywhere(tmp_path):
     assert_read_back(read_exposure(tmp_path / "a.fits"), exposure)
 
 
+@pytest.mark.slow
 def test_rice(tmp_path):
     image = np.random.default_rng(0).normal(1000, 16, (300, 300)).astype("f4")
     image[:9] = 0
@@ -316,6 +318,7 @@ def test_bad_arguments(tmp_path):
 # Real files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [

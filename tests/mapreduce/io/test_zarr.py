@@ -47,6 +47,7 @@ def test_round_trip(path, chunks, compression):
     )
 
 
+@pytest.mark.slow
 def test_every_way_to_write_is_the_same(tmp_path):
     exposure = make_full()
     exposure.to_zarr(tmp_path / "a.zarr")
@@ -56,6 +57,7 @@ def test_every_way_to_write_is_the_same(tmp_path):
         assert_read_back(read_exposure(tmp_path / name), exposure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dtype", ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"]
 )

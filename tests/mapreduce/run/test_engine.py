@@ -311,6 +311,7 @@ INPUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", INPUTS)
 @pytest.mark.parametrize("which", ["sub", "expanded"])
 @pytest.mark.parametrize("plane", ["image", "variance", "mask"])
@@ -391,6 +392,7 @@ def lazy_image(sub, expanded, full_bbox):
     return sub.replace(image=da.from_array(np.array(sub.image)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mapper", "error", "match"),
     [
@@ -582,6 +584,7 @@ def test_no_psf(exposure):
     assert result.psf is None
 
 
+@pytest.mark.slow
 def test_psf_on_a_cluster(exposure, client):
     for mapper in (identity, another_psf):
         for reducer in ("copy", "average"):
@@ -610,6 +613,7 @@ def test_gaps_are_nan_and_flagged(exposure):
     np.testing.assert_array_equal(result.mask, exposure.mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (2, 2)])
 @pytest.mark.parametrize("reducer", ["copy", "sum", "average", "median", "feather"])
 def test_tiny_images(size, reducer):
@@ -747,6 +751,7 @@ def the_psf(sub, expanded, full_bbox):
     return sub.psf
 
 
+@pytest.mark.slow
 def test_a_chain_on_a_cluster(exposure, client):
     first = run(exposure, another_psf, tile=16)
     second = run(first * 2, whole, grid=GridConfig(9, border=2), tile=20)
@@ -822,6 +827,7 @@ def check_masked(result, exposure, expected):
             report.replay(index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reducer", ["copy", "sum", "average", "median", "feather"])
 @pytest.mark.parametrize("tile", [None, 7])
 def test_failed_cells_are_masked(reducer, tile, exposure):
@@ -834,6 +840,7 @@ def test_failed_cells_are_masked(reducer, tile, exposure):
         check_masked(lazy.compute(scheduler=scheduler), exposure, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [lambda e: e, lambda e: e.chunk(16), unread])
 def test_failed_cells_are_masked_on_a_cluster(kind, exposure, client):
     lazy = run(kind(exposure), fails_at, mapper_kwargs={"at": FAILING}, on_error="mask", tile=16)
@@ -848,6 +855,7 @@ def masked(exposure, **options):
     return run(exposure, fails_at, mapper_kwargs={"at": FAILING}, on_error="mask", **options)
 
 
+@pytest.mark.slow
 def test_replay_when_only_the_result_is_left(exposure):
     result = masked(exposure).compute()
     gc.collect()
@@ -867,6 +875,7 @@ def test_replay_after_persist_on_a_cluster(exposure, client):
         result.report.replay(0)
 
 
+@pytest.mark.slow
 def test_replay_when_an_equal_run_is_gone(exposure):
     """Runs on the same lazy input have the same name."""
     chunked = exposure.chunk(16)
@@ -977,6 +986,7 @@ def test_a_block_that_cannot_be_read_is_masked(tile, exposure):
         result.report.replay(cells[0].index)
 
 
+@pytest.mark.slow
 def test_a_block_that_cannot_be_read_on_a_cluster(exposure, client):
     lazy = run(unread(exposure, broken=(15, 15)), on_error="mask", tile=10)
     result = lazy.compute()
@@ -998,6 +1008,7 @@ def cannot_compute(block):
 # Properties
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(
     st.tuples(st.integers(1, 20), st.integers(1, 20)),
@@ -1019,6 +1030,7 @@ def test_the_identity_gives_the_input(size, grid, tile, reducer, mapper):
     np.testing.assert_array_equal(result.mask, exposure.mask)
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=8),

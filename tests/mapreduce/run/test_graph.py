@@ -89,6 +89,7 @@ MIXES = {  # what a user may ask for in one go
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "tile"),
     [("numpy", None), ("numpy", 32), ("numpy", 20), ("dask", 20), ("unread", 20)],
@@ -99,6 +100,7 @@ def test_the_mapper_runs_once_per_cell(mix, kind, tile, tmp_path):
     assert count_calls(tmp_path) == CELLS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", MIXES)
 def test_the_mapper_runs_once_per_cell_on_a_cluster(mix, tmp_path, client):
     wait(futures_of(MIXES[mix](lazy_result(tmp_path, tile=32))))
@@ -130,6 +132,7 @@ def test_each_run_of_a_chain_runs_once_per_cell(tmp_path):
 # How many tasks there are
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [(63, 63), 64, None])
 def test_number_of_tasks(tile):
     """However many cells: three tasks a tile, and one more for each plane asked for alone."""
@@ -352,6 +355,7 @@ def test_persist(tile, tmp_path):
     assert count_calls(tmp_path) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["client.persist", "exposure.persist", "dask.persist"])
 def test_persist_on_a_cluster(how, tmp_path, client):
     expected = lazy_result(tmp_path).compute(scheduler="threads")
@@ -369,6 +373,7 @@ def test_persist_on_a_cluster(how, tmp_path, client):
     assert count_calls(tmp_path) == 0
 
 
+@pytest.mark.slow
 def test_client_compute(tmp_path, client):
     lazy = lazy_result(tmp_path)
     result, report = client.gather(client.compute([lazy, lazy.report]))
@@ -390,12 +395,14 @@ def test_a_lazy_result_can_be_copied_and_pickled(copied, tmp_path):
     assert_same(copied(lazy).compute(), lazy.compute())
 
 
+@pytest.mark.slow
 def test_a_lazy_result_as_argument_of_a_task(tmp_path, client):
     lazy = lazy_result(tmp_path)
     assert client.submit(total, lazy.compute()).result() == total(lazy.compute())
     assert dask.delayed(total)(lazy).compute() == total(lazy.compute())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["synchronous", "sync", "threads", "threading"])
 def test_schedulers_by_name(scheduler, tmp_path):
     with dask.config.set(scheduler=scheduler):
@@ -403,6 +410,7 @@ def test_schedulers_by_name(scheduler, tmp_path):
     assert_same(result, lazy_result(tmp_path).compute(scheduler=scheduler))
 
 
+@pytest.mark.slow
 def test_scheduler_of_processes():
     lazy = map_reduce(make_exposure(64, 64), whole, grid=GRID, tile=20)
     assert_same(lazy.compute(scheduler="processes", num_workers=2), lazy.compute())

@@ -109,7 +109,9 @@ def one_by_one(reducer):
     return alone(**{f.name: getattr(reducer, f.name) for f in dataclasses.fields(reducer)})
 
 
-@pytest.mark.parametrize("tile", [1000, (10, 8), 7])
+@pytest.mark.parametrize(
+    "tile", [1000, *(pytest.param(t, marks=pytest.mark.slow) for t in ((10, 8), 7))]
+)
 @pytest.mark.parametrize("mapper", MAPPERS)
 def test_the_same_bits(mapper, tile):
     exposure = make_exposure()

@@ -156,6 +156,7 @@ def pixels(boxes):
     return count
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(configs, tiles, reaches)
 def test_every_pixel_and_every_cell_has_one_owner(config, tile, reach):
@@ -173,6 +174,7 @@ def test_every_pixel_and_every_cell_has_one_owner(config, tile, reach):
         assert t.reads == Box.union(cell.expanded for cell in cells)
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(configs, tiles, reaches)
 def test_strips_and_interior_are_the_tile(config, tile, reach):
@@ -182,6 +184,7 @@ def test_strips_and_interior_are_the_tile(config, tile, reach):
     assert all(t.box.contains(t.interior) for t in plan.tiles)
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(configs, tiles, reaches)
 def test_no_foreign_cell_reaches_an_interior(config, tile, reach):
@@ -193,6 +196,7 @@ def test_no_foreign_cell_reaches_an_interior(config, tile, reach):
                 assert not t.interior.overlaps(cell.expanded.grow(reach))
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(configs, tiles, reaches)
 def test_who_can_reach_a_tile_sends_to_it(config, tile, reach):
@@ -211,6 +215,7 @@ def test_who_can_reach_a_tile_sends_to_it(config, tile, reach):
         assert len(set(t.receives)) == len(t.receives)
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(configs, tiles)
 def test_chunks_add_up(config, tile):

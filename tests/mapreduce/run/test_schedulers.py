@@ -81,6 +81,7 @@ def name(reducer):
 # Local schedulers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reducer", REDUCERS, ids=name)
 def test_reducers_with_every_rule(reducer):
     exposure = make_exposure()
@@ -104,6 +105,7 @@ def test_mappers_and_kinds_of_planes(operation, mapper, kind):
         assert_same(result, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("operation", ["copy", "sum", "average"])
 def test_grids(operation, grid):
@@ -115,6 +117,7 @@ def test_grids(operation, grid):
         assert_same(result, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("reducer", ["weighted_average", "median", "feather"])
 def test_grids_with_the_other_reducers(reducer, grid):
@@ -127,6 +130,7 @@ def test_grids_with_the_other_reducers(reducer, grid):
         assert_same(other, first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("planes", [{"variance": False}, {"mask": False}], ids=str)
 def test_missing_planes(planes, dtype):
@@ -146,6 +150,7 @@ def test_sum_of_integers():
         assert_same(other, first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_collectors(kind):
     exposure = KINDS[kind](make_exposure())
@@ -182,6 +187,7 @@ def test_tables_are_in_the_order_of_the_cells():
     assert len(set(catalog["cell"])) > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", TILES, ids=str)
 def test_aligned_exposures(tile):
     exposure, template = make_exposure(), make_exposure(80, 60, origin=(-9, -20))
@@ -243,6 +249,7 @@ def large_runs(exposure):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_layout(layout, kind):
@@ -258,6 +265,7 @@ def test_memory_layout(layout, kind):
         assert_same(result, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_memory_layout_on_a_cluster(layout, client):
     exposure, expected = large_exposure(layout)
@@ -268,6 +276,7 @@ def test_memory_layout_on_a_cluster(layout, client):
 # A cluster of two processes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Copy, Sum, Average, WeightedAverage, Median, Feather])
 def test_reducers_on_a_cluster(kind, client):
     exposure = make_exposure()
@@ -280,6 +289,7 @@ def test_reducers_on_a_cluster(kind, client):
         assert ours.psf == theirs.psf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_mappers_on_a_cluster(kind, client):
     exposure = make_exposure()
@@ -289,6 +299,7 @@ def test_mappers_on_a_cluster(kind, client):
         assert_same(result, serial(exposure, mapper, grid, "average"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", TILES, ids=str)
 def test_tiles_and_grids_on_a_cluster(tile, client):
     exposure = make_exposure()
@@ -313,6 +324,7 @@ def test_collectors_on_a_cluster(client):
         assert_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_aligned_exposures_on_a_cluster(client):
     exposure, template = make_exposure(), make_exposure(80, 60, origin=(-9, -20))
     expected = run(exposure, difference, aligned={"template": template}).compute(
