@@ -35,6 +35,8 @@ from calibration.search import find
 from calibration.simulate.run import simulate_run
 from calibration.tables.files import read_table
 
+pytestmark = pytest.mark.slow
+
 FILTERS = {"SIM-G": "g", "SIM-R": "r", "SIM-I": "i", "SIM-I2": "i", "SIM-Z": "z"}
 CONFIG = ProductsConfig(physical_filter_map=FILTERS, atmosphere_output=False, tract_stars=False)
 

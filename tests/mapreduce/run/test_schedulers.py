@@ -31,6 +31,8 @@ from tests.support import (
     with_planes,
 )
 
+pytestmark = pytest.mark.slow
+
 RULES = ("mean", "correlated", "independent")
 MASKS = ("or", "valid", "replace")
 REDUCERS = [
