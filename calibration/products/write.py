@@ -159,13 +159,13 @@ def write_stars(stars: TractStars, store: Store, report: WriteReport) -> None:
     """Write the stars of the tracts that are not there yet."""
     check = dask.delayed(store.is_complete, pure=False)
     tracts = list(stars)
-    there = dask.compute(*(check("tract_stars", tract) for tract in tracts))
-    missing = [tract for tract, complete in zip(tracts, there, strict=True) if not complete]
+    complete = dask.compute(*(check("tract_stars", tract) for tract in tracts))
+    missing = [tract for tract, done in zip(tracts, complete, strict=True) if not done]
     if missing:
         store.path("tract_stars", 0).parent.mkdir(exist_ok=True)
         stars.put({tract: store.path("tract_stars", tract) for tract in missing}, store.meta)
-    for tract, complete in zip(tracts, there, strict=True):
-        report.add(Outcome("tract_stars", tract, "kept" if complete else "written"))
+    for tract, done in zip(tracts, complete, strict=True):
+        report.add(Outcome("tract_stars", tract, "kept" if done else "written"))
 
 
 def chosen_visits(known: list[int], wanted: Iterable[int] | None) -> list[int]:

@@ -63,7 +63,7 @@ ZEROPOINTS: Columns = {
     **_VISIT,
     **_DETECTOR,
     "fgcmFlag": ("", "1 photometric, 4 non-photometric, 16 no zeropoint"),
-    "fgcmZpt": ("mag", "zeropoint at the centre; -9999: none"),
+    "fgcmZpt": ("mag", "zeropoint at the center; -9999: none"),
     "fgcmZptErr": ("mag", "its error"),
     "fgcmfZptChebXyMax": ("pix", "largest x and y index"),
     "fgcmfZptCheb": ("", "zeropoint Chebyshev [y, x], in AB zero fluxes"),
@@ -83,7 +83,7 @@ ZEROPOINTS: Columns = {
     "fgcmFpGryRedErr": ("mag", "its error"),
     "fgcmFpVar": ("mag2", "variance of gray, focal plane"),
     "fgcmDust": ("mag", "dust on the optics; not simulated"),
-    "fgcmFlat": ("mag", "superstar at the centre"),
+    "fgcmFlat": ("mag", "superstar at the center"),
     "fgcmAperCorr": ("mag", "aperture correction; not simulated"),
     "fgcmDeltaMagBkg": ("mag", "local background; not simulated"),
     "exptime": ("s", "exposure time"),
@@ -163,7 +163,7 @@ TRUE_ATMOSPHERE: Columns = {
     "physicalFilter": ("", "physical filter"),
     "mjd": ("d", "time"),
     **_WEATHER,
-    "gray": ("mag", "cloud at the field centre"),
+    "gray": ("mag", "cloud at the field center"),
     "grayDx": ("mag", "its gradient in x, to the edge"),
     "grayDy": ("mag", "its gradient in y, to the edge"),
     "grayScatter": ("mag", "scatter of single observations"),
@@ -172,10 +172,10 @@ TRUE_ATMOSPHERE: Columns = {
 TRUE_ZEROPOINTS: Columns = {
     **_VISIT,
     **_DETECTOR,
-    "zpt": ("mag", "AB magnitude of 1 adu at the centre"),
+    "zpt": ("mag", "AB magnitude of 1 adu at the center"),
     "i0": ("", "integral of the passband"),
-    "gray": ("mag", "cloud at the centre"),
-    "illumination": ("mag", "superstar at the centre"),
+    "gray": ("mag", "cloud at the center"),
+    "illumination": ("mag", "superstar at the center"),
 }
 
 TRUE_OFFSETS: Columns = {

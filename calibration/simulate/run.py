@@ -107,7 +107,7 @@ def simulate_run(
     themselves. Errors are Gaussian, of photons and sky (``instFluxErr``) and a gray scatter, whose
     variance is ``fgcmZptVar``, from one observation to the next.
 
-    Simplifications: zeropoints and atmosphere parameters are the true ones; what the colour of a
+    Simplifications: zeropoints and atmosphere parameters are the true ones; what the color of a
     star does to its flux is the same for all stars of an exposure, that of the mean star, as
     FGCM computes it; stars do not vary, and there are no aperture effects. Standard and reference
     stars are drawn about the truth, with their own errors.

@@ -150,8 +150,8 @@ class Catalog:
         names = list(self.bindings if columns is None else columns)
         for name in names:
             if name not in self.bindings:
-                there = ", ".join(self.bindings)
-                raise KeyError(f"{self.where} has no column {name}; it has {there}")
+                known = ", ".join(self.bindings)
+                raise KeyError(f"{self.where} has no column {name}; it has {known}")
         return names
 
     def _sources(self, names: Iterable[str]) -> list[str]:

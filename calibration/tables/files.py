@@ -158,8 +158,8 @@ def write_table(
     overwrite: bool = True,
 ) -> None:
     """Write a table to a file at once, with ``table.meta`` and more; see `table_writer`."""
-    said = {**table.meta, **(meta or {})}
-    with table_writer(path, fields_of(table), said, overwrite=overwrite) as file:
+    everything = {**table.meta, **(meta or {})}
+    with table_writer(path, fields_of(table), everything, overwrite=overwrite) as file:
         file.write({column.name: column for column in table.itercols()})
 
 
