@@ -18,7 +18,7 @@ from tests.conftest import DATA
 
 SMALL = DATA / "golden_small"
 FWHM = 2 * np.sqrt(2 * np.log(2))  # in units of sigma
-TILES = ["default", 64, "cell", 7]
+TILES = ["default", 64, "cell", pytest.param(7, marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module", params=["small", "shared"])

@@ -376,6 +376,7 @@ def test_the_scheduler_does_not_matter():
     assert_same(delayed.compute(scheduler="threads"), compute(config=config))
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same(client, tmp_path):
     path = tmp_path / "reference.fits"
     Table(TABLE).write(path)

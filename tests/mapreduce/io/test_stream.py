@@ -32,7 +32,7 @@ pytest.importorskip("zarr")
 
 GRID = GridConfig((12, 9), border=4)
 NAMES = ("a.fits", "a.zarr")
-SCHEDULERS = ("threads", "synchronous", "processes")
+SCHEDULERS = ("threads", "synchronous", pytest.param("processes", marks=pytest.mark.slow))
 
 
 def files(folder):
