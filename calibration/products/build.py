@@ -118,7 +118,7 @@ class FgcmProducts:
         self.run = run
         self.config = config
         self.reference = reference
-        token = tokenize(run, config.to_dict(), reference)
+        token = tokenize(run, config.to_dict(), reference, offsets)
         shared = node(f"run-{token}", run)
         if offsets is not None:
             self.offsets = node(f"offsets-{token}", dict(offsets))
@@ -187,7 +187,7 @@ class FgcmProducts:
         directory : path
             New, empty, or one of products of this run and configuration.
         visits : iterable of int, optional
-            Default all.
+            Default all; stars by tract are written with all of them only.
         overwrite : bool, optional
             Whether products of another run or configuration, which lie there, may be replaced.
         progress : function of an int, optional
@@ -215,7 +215,10 @@ class FgcmProducts:
         write_visits(by_visit, chosen, store, report, progress)
         if products.tract_stars and visits is None:
             write_stars(products.tract_stars, store, report)
-        for product, number in report.examples.items():
+        examples = dict(report.examples)
+        if "offsets" in examples:
+            examples["offset_pixels"] = None
+        for product, number in examples.items():
             store.describe(product, number)
         return report
 
@@ -334,6 +337,3 @@ def make_atmosphere(
 def zero_offsets(run: FgcmRun) -> dict[str, float]:
     """Return the offsets of a run that is not tied to a reference catalog."""
     return dict.fromkeys(run.bands, 0.0)
-
-
-# Graphs

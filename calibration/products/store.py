@@ -28,7 +28,7 @@ from astropy.table import Table
 
 from ..config.config import ProductsConfig
 from ..tables.directory import TOKEN, Directory
-from ..tables.files import open_tables, read_table, write_table
+from ..tables.files import SUFFIXES, open_tables, read_table, write_table
 
 __all__ = ["PRODUCTS", "Store"]
 
@@ -217,7 +217,10 @@ def _folder(directory: str | os.PathLike[str]) -> Directory:
 
 
 def _is_product(path: Path) -> bool:
-    return path.parts[0].partition(".")[0] in PRODUCTS
+    if len(path.parts) == 1:
+        return path.stem in PRODUCTS and path.suffix in (*SUFFIXES, ".png")
+    numbered = len(path.parts) == 2 and path.stem.isdecimal() and path.suffix in SUFFIXES
+    return numbered and path.parts[0] in PRODUCTS
 
 
 def _flat(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import dask
 import numpy as np
@@ -129,10 +130,11 @@ def write_visits(
         Called with the number of visits that were done since the last call.
     """
     products = {name: product.persisted() for name, product in products.items() if len(product)}
+    call = uuid4().hex  # of another directory's files the keys are others, too
     for first in range(0, len(visits), BATCH):
         batch = visits[first : first + BATCH]
         tasks = [
-            product.put_to(f"save-{product.name}-{visit}", visit, save, store, name)
+            product.put_to(f"save-{product.name}-{visit}-{call}", visit, save, store, name)
             for visit in batch
             for name, product in products.items()
         ]

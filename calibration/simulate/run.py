@@ -30,6 +30,7 @@ from ..tables.directory import Directory
 from ..tables.fields import fields_like
 from ..tables.files import check_table
 from ..tables.fits_writer import FitsWriter
+from ..texts import listed
 from . import columns
 from .atmosphere import approximate_atmosphere
 from .instrument import BANDS, FILTERS, Instrument, simulate_camera
@@ -140,7 +141,8 @@ def simulate_run(
     Raises
     ------
     FileExistsError
-        If the directory holds files, unless they are to be overwritten.
+        If the directory holds another run and that is not to be overwritten, or something else. The
+        same run is kept, or made again where a file is missing or damaged.
     FileNotFoundError
         If the folder it is to lie in does not exist.
     ValueError
@@ -168,6 +170,11 @@ def simulate_run(
     names = [name for name in FILES if observations or name != _OBSERVATIONS]
     found = Directory(path, _MANIFEST, _KIND).check(made_of, overwrite=overwrite)
     if found is None or not _is_complete(path, names):
+        if path.is_dir() and (strange := _strangers(path)):
+            raise FileExistsError(
+                f"{path} holds more than a simulated run: {listed(strange)}; move that, or choose "
+                "another directory"
+            )
         with complete_first(path, overwrite=True, folder=_replaceable) as folder:
             folder.mkdir()
             _Simulation(camera, n_visits, n_stars, seed).write(folder, observations)
@@ -280,7 +287,11 @@ def _write(
 
 def _replaceable(path: Path) -> bool:
     """Whether a directory holds a simulated run and nothing else, or nothing."""
-    return {entry.name for entry in path.iterdir()} <= {*FILES, _MANIFEST}
+    return not _strangers(path)
+
+
+def _strangers(path: Path) -> list[str]:
+    return sorted({entry.name for entry in path.iterdir()} - {*FILES, _MANIFEST})
 
 
 def _is_complete(path: Path, names: Iterable[str]) -> bool:

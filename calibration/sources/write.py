@@ -155,7 +155,8 @@ def save(
 
 
 def _failed(name: str, path: Path, error: Exception) -> Saved:
-    path.unlink(missing_ok=True)  # it is damaged, or of something else
+    if not (isinstance(error, OSError) and error.errno):  # the input may only be out of reach
+        path.unlink(missing_ok=True)  # it is damaged, or of something else
     return Saved(name, "failed", Tally(), {}, said_by(error))
 
 

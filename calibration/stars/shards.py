@@ -22,6 +22,8 @@ import numpy as np
 from dask import delayed
 from dask.delayed import Delayed
 
+from mapreduce.io.stream import ABANDONED
+
 from ..tables.fields import Field, row_dtype
 from ..tables.files import table_writer
 from .rows import StarIndex, StarReader
@@ -41,6 +43,7 @@ __all__ = [
 ROWS = 2**18  # of a block of a file, at least: small pieces are put together
 TRACTS = 256  # that a task writes at most
 TASKS = 64  # that a scheduler gets at once
+_SCRATCH = ".tract-stars-"
 PLACE = np.dtype([(name, np.int64) for name in ("tract", "partition", "start", "count")])
 
 
@@ -95,7 +98,11 @@ def write_shards(
 @contextmanager
 def _scratch(directory: Path) -> Iterator[str]:
     """Give out a folder, and remove it when all is done or something fails."""
-    folder = mkdtemp(prefix=".tract-stars-", dir=directory)
+    for left in directory.glob(f"{_SCRATCH}*"):  # by a run that was killed
+        newest = max(path.stat().st_mtime for path in (left, *left.iterdir()))
+        if time.time() - newest > ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
+    folder = mkdtemp(prefix=_SCRATCH, dir=directory)
     try:
         yield folder
     finally:

@@ -17,12 +17,23 @@ from typing import Any
 from mapreduce.io.stream import TEMPORARY, complete_first, remove_abandoned
 
 from ..texts import listed
-from .files import SUFFIXES, check_table
+from .files import SUFFIXES, check_table, open_tables
 
-__all__ = ["TOKEN", "Directory"]
+__all__ = ["MANIFESTS", "TOKEN", "Directory"]
 
 TOKEN = "PROVENAN"
 """The card, and the key in Parquet's metadata, by which a file says what it is made of."""
+
+MANIFESTS = ("provenance.json", "sources.json", "stars.json", "simulation.json")
+"""Names of the files that say what directories hold."""
+
+
+def _says_token(path: Path) -> bool:
+    """Whether a table says what it is made of; one that is damaged will be written over."""
+    try:
+        return TOKEN in open_tables(path)[0].meta
+    except (OSError, ValueError):
+        return False
 
 
 def _is_table(path: Path) -> bool:
@@ -42,7 +53,8 @@ class Directory:
     kind : str
         What the tables are, for messages: "products".
     owns : callable
-        Whether a file, by its path within the directory, is one of ours. Others are never removed.
+        Whether a file, by its path within the directory, may be one of ours. Only files are removed
+        that may be, and that say what they are made of; none below another directory like this.
 
     Examples
     --------
@@ -55,7 +67,7 @@ class Directory:
     ...         directory.open({"seed": 4})
     ...     except FileExistsError as error:
     ...         print(str(error).partition("/out ")[2])
-    ({'seed': 3}, {'seed': 3})
+    ({'holds': 'stars', 'seed': 3}, {'holds': 'stars', 'seed': 3})
     holds stars made otherwise (seed differ); choose another name, or replace them with \
 overwrite=True (--overwrite)
     """
@@ -139,6 +151,8 @@ overwrite=True (--overwrite)
             )
         made_of = json.loads(json.dumps(made_of))
         found = self.read()
+        if found and found.get("holds", self.kind) != self.kind:
+            raise FileExistsError(f"{self.where} holds {found['holds']}; choose another name")
         differences = [] if found is None else (differing or _differing)(made_of, found)
         if differences and not overwrite:
             why = f"{listed(differences)} differ" if found else f"{self.manifest} is damaged"
@@ -176,18 +190,26 @@ overwrite=True (--overwrite)
     def write(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, in the place of what is there."""
         with complete_first(self.path / self.manifest, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            text = json.dumps({"holds": self.kind, **manifest}, indent=2)
+            temporary.write_text(text + "\n", encoding="utf-8")
 
     def files(self) -> Iterable[Path]:
         """Return the files that are ours, but for the manifest."""
         for path in self.path.rglob("*"):
-            if path.is_file() and self.owns(path.relative_to(self.path)):
+            inner = path.relative_to(self.path)
+            if path.is_file() and self.owns(inner) and not self._is_apart(inner):
                 yield path
+
+    def _is_apart(self, inner: Path) -> bool:
+        """Whether a file belongs to another directory like this, which lies in ours."""
+        folders = [self.path / folder for folder in inner.parents if folder != Path()]
+        return any((folder / name).exists() for folder in folders for name in MANIFESTS)
 
     def clear(self) -> None:
         """Remove the files that are ours."""
         for path in list(self.files()):
-            path.unlink()
+            if path.suffix not in SUFFIXES or _says_token(path):
+                path.unlink()
 
     def sweep(self) -> None:
         """Remove what killed runs were writing; not what another run is writing now."""

@@ -17,6 +17,7 @@ from astropy.table import Column, MaskedColumn, Table
 __all__ = [
     "Field",
     "as_table",
+    "checked",
     "fields_like",
     "fields_of",
     "filled",
@@ -121,6 +122,27 @@ def as_table(
         text = {"unit": unit_of(field.unit), "description": field.description or None}
         made.append(kind(values, name=name, **text, copy=False))
     return Table(made, meta=dict(meta or {}), copy=False)
+
+
+def checked(name: str, values: Any, field: Field) -> np.ndarray:
+    """Return values that are to be written, once they are seen to be as a field says.
+
+    Raises
+    ------
+    TypeError
+        If they are of another kind.
+    ValueError
+        If a row has another shape.
+    """
+    values = np.asanyarray(values)
+    if values.shape[1:] != field.shape:
+        raise ValueError(
+            f"column {name} has rows of shape {values.shape[1:]}; its field says {field.shape}"
+        )
+    texts = values.dtype.kind in "SU" and field.dtype.kind in "SU"
+    if not texts and not np.can_cast(values.dtype, field.dtype, "same_kind"):
+        raise TypeError(f"column {name} is {values.dtype}; its field says {field.dtype}")
+    return values
 
 
 def unit_of(text: str) -> u.UnitBase | None:

@@ -6,6 +6,7 @@ plain: astropy, pyarrow, pandas and polars read it.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -139,14 +140,21 @@ def table_writer(
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: a table ends in {' or '.join(SUFFIXES)}")
+    if not fields:
+        raise ValueError(f"{path}: a table without columns cannot be written")
     kind = FitsWriter if path.suffix == ".fits" else ParquetWriter
     with complete_first(path, overwrite) as temporary:
         try:
             with kind(temporary, fields, meta) as writer:
                 yield writer
         except OSError as error:
-            if error.errno and error.filename in (None, os.fspath(temporary)):
-                error.filename = os.fspath(path)  # that of a full disk has none
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None
+            if full or error.filename == os.fspath(temporary):
+                error.filename = os.fspath(path)
+            error.add_note(f"while writing {path}")
+            raise
+        except (TypeError, ValueError) as error:
+            error.add_note(f"while writing {path}")
             raise
 
 

@@ -168,7 +168,7 @@ class FitsTable:
         if dtype.kind == "U":
             return decoded(values)
         missing = None if place.null is None else values == place.null
-        if place.zero and values.dtype.itemsize == dtype.itemsize:
+        if place.zero and values.dtype.itemsize == dtype.itemsize and values.dtype != dtype:
             # Of as many bytes with and without a sign: the zero is the highest bit.
             high = np.array(1 << (8 * dtype.itemsize - 1), f"u{dtype.itemsize}").view(dtype)
             values = values.view(dtype) ^ high
@@ -203,7 +203,8 @@ def _place(column: fits.Column, dtype: np.dtype) -> _Place:
 
 def _field(column: fits.Column, dtype: np.dtype, description: str) -> Field:
     base, zero, null = dtype.base.newbyteorder("="), column.bzero or 0, column.null
-    scaled = column.bscale not in (None, "", 1) or (zero and base.kind not in "iu")
+    whole = base.kind in "iu" and float(zero).is_integer()
+    scaled = column.bscale not in (None, "", 1) or (zero and not whole)
     if "L" in str(column.format):
         base = np.dtype(bool)
     elif base.kind == "S":

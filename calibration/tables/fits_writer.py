@@ -14,7 +14,7 @@ from astropy.io import fits
 
 from mapreduce.io.hdu import BLOCK
 
-from .fields import Field, filled, unit_of
+from .fields import Field, checked, filled, unit_of
 from .fits_checksum import summed, word_sum
 
 __all__ = ["FitsWriter"]
@@ -86,7 +86,7 @@ class FitsWriter:
             If columns differ in length, one is not of the shape of its field, a text is too long,
             or a number is the one that stands for a missing one.
         """
-        values = {name: filled(rows[name]) for name in self._fields}
+        values = {n: filled(checked(n, rows[n], field)) for n, field in self._fields.items()}
         if not self._columns:
             self._begin({name: column for name, (column, _) in values.items()})
         records = np.empty(len(next(iter(values.values()))[0]), self._dtype)

@@ -168,7 +168,7 @@ def _plain(values: Any, dtype: np.dtype) -> np.ndarray:
     if dtype.kind == "U":
         kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
         texts = values.cast(kind).to_pylist()
-        return masked(np.array([_text(text) for text in texts], str), missing)
+        return masked(np.strings.rstrip(np.array([_text(text) for text in texts], str)), missing)
     if missing is not None:
         values = values.fill_null(False if dtype.kind == "b" else 0)
     return masked(np.array(values.to_numpy(zero_copy_only=False), dtype), missing)

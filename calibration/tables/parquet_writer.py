@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from astropy.table.meta import get_yaml_from_table
 
-from .fields import Field, as_table, filled, row_dtype, unit_of
+from .fields import Field, as_table, checked, filled, row_dtype, unit_of
 from .parquet_reader import CHECKSUM, META, YAML, ParquetTable, pyarrow
 from .reader import decoded
 
@@ -68,7 +68,8 @@ class ParquetWriter:
     ) -> None:
         self._pa = pyarrow()
         self._path = path
-        self._meta = {key: _plain(value) for key, value in (meta or {}).items()}
+        meta = {key: _plain(value) for key, value in (meta or {}).items()}
+        self._meta = json.loads(json.dumps(meta))  # as it will be read
         self._fields = {name: _stored(name, field) for name, field in fields.items()}
         self._sum = _TableSum(self._fields, self._meta)
 
@@ -93,9 +94,11 @@ class ParquetWriter:
     def __exit__(
         self, kind: type | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._writer.add_key_value_metadata({CHECKSUM: self._sum.digest()})
-        self._writer.close()
+        try:
+            if kind is None:
+                self._writer.add_key_value_metadata({CHECKSUM: self._sum.digest()})
+        finally:
+            self._writer.close()
 
 
 def check_parquet(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -167,10 +170,10 @@ def _is_text(field: Field) -> bool:
 
 def _values(name: str, values: Any, field: Field) -> tuple[np.ndarray, np.ndarray | None]:
     """Return plain values as the file has them, and where they are missing."""
-    values, missing = filled(values)
+    values, missing = filled(checked(name, values, field))
     if not _is_text(field):
         return np.ascontiguousarray(values, field.dtype), missing
-    values = decoded(values) if values.dtype.kind == "S" else values
+    values = decoded(values) if values.dtype.kind == "S" else np.strings.rstrip(values)
     if values.dtype.itemsize > field.dtype.itemsize:
         longest = int(np.strings.str_len(values).max(initial=0))
         if longest > field.dtype.itemsize // 4:

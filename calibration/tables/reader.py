@@ -205,7 +205,8 @@ class MemoryTable:
 
     @cached_property
     def _checksum(self) -> str:
-        return hashlib.sha256(tokenize(self._values, self.meta).encode()).hexdigest()
+        fields = [repr(field) for field in self.columns.values()]
+        return hashlib.sha256(tokenize(self._values, self.meta, fields).encode()).hexdigest()
 
     def fingerprint(self) -> str:
         """Return a checksum of the values."""
@@ -242,6 +243,8 @@ def _values(column: Any) -> tuple[np.ndarray, str]:
     array, fault = _of_objects(array) if array.dtype.kind == "O" else (array, "")
     if array.dtype.kind == "S":
         array = decoded(array)
+    if array.dtype.kind == "U":
+        array = np.strings.rstrip(array)
     array = masked(array.astype(array.dtype.newbyteorder("="), copy=False), mask)
     array.flags.writeable = False
     return array, fault

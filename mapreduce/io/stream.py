@@ -29,6 +29,7 @@ from ..report import Report
 from ..run.lazy import MappedExposure
 
 __all__ = [
+    "ABANDONED",
     "TEMPORARY",
     "Target",
     "aligned",
@@ -45,7 +46,7 @@ TEMPORARY = ".*.tmp"
 
 _SIDE = 2048  # pixels, of the blocks in which an unread plane is copied
 _AHEAD = 4  # tiles in work for each thread: enough that none is idle, be some slow
-_ABANDONED = 3600  # seconds after which nobody goes on writing to a temporary file
+ABANDONED = 3600  # seconds after which nobody goes on writing to a temporary file
 _STORE_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 
@@ -222,6 +223,7 @@ def complete_first(
     ...     Path(place, "a.txt").read_text()
     'done'
     """
+    check_free(path, overwrite, folder=folder)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
@@ -235,12 +237,12 @@ def complete_first(
 
 
 def remove_abandoned(temporary: Iterable[Path]) -> None:
-    """Remove what is like `TEMPORARY` and killed runs left; not what another is writing now."""
+    """Remove files like `TEMPORARY` that killed runs left; not what another is writing now."""
     now = time.time()
     for path in temporary:
         with contextlib.suppress(OSError):
-            if now - path.stat().st_mtime > _ABANDONED:
-                _remove(path)
+            if path.is_file() and now - path.stat().st_mtime > ABANDONED:
+                path.unlink()
 
 
 def _exchange(new: Path, path: Path) -> None:

@@ -115,7 +115,7 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     simulate_run(path, seed=1, overwrite=True, **SMALL)
     assert (path / "fgcmZeropoints.fits").read_bytes() != first
     (path / "thesis.txt").touch()
-    with pytest.raises(FileExistsError, match=r"run exists and is not of the kind that is written"):
+    with pytest.raises(FileExistsError, match=r"more than a simulated run: thesis\.txt"):
         simulate_run(path, overwrite=True, **SMALL)
     assert sorted(os.listdir(path)) == sorted([*FILES, "simulation.json", "thesis.txt"])
     assert os.listdir(tmp_path) == ["run"]
