@@ -18,6 +18,7 @@ from benchmarks.peers import lazy_map_overlap
 from calibration import build_products
 from calibration.products import write
 from calibration.simulate.run import simulate_camera, simulate_run
+from mapreduce.mappers.filters import gaussian_filter
 
 QUICK = ["--skip", "ray", "--skip", "daisy"]  # which start processes
 
@@ -343,7 +344,7 @@ def test_the_fft_filter_smooths_as_the_gaussian_does():
     planes = make_planes(64)
     whole = mr.Exposure(planes.image)
     smooth = costly.fft_gaussian(whole, whole, whole.bbox)
-    gaussian = mr.mappers.gaussian_filter(whole, whole, whole.bbox, sigma=3.0)
+    gaussian = gaussian_filter(whole, whole, whole.bbox, sigma=3.0)
     np.testing.assert_allclose(smooth.image, gaussian.image, rtol=1e-4)
     assert smooth.image.dtype == np.float32
 
