@@ -88,7 +88,7 @@ def write_shards(
             batch = []
             for group in groups[first : first + TASKS]:
                 chosen = np.unique(group["tract"]).tolist()
-                files = [(t, paths[t], {**reader.meta(t, shifts), **meta}) for t in chosen]
+                files = [(t, paths[t], {**meta, **reader.meta(t, shifts)}) for t in chosen]
                 batch.append((scratch, reader.fields, group, files))
             written = dask.compute(*(delayed(write_tracts, pure=False)(*args) for args in batch))
             if progress is not None:

@@ -316,7 +316,7 @@ def _check_name(name: str) -> None:
         differs = name.format(tract=0) != name.format(tract=1)
     except (LookupError, ValueError):
         differs = False
-    if not differs or not name.endswith(SUFFIXES):
+    if not differs or not name.endswith(SUFFIXES) or Path(name).name != name:
         raise ValueError(
             f"name is {name!r}; it must hold {{tract}} and end in {' or '.join(SUFFIXES)}"
         )

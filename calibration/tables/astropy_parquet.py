@@ -1,44 +1,35 @@
-"""Our Parquet tables in astropy: arrays in their shapes, and texts that are missing masked.
+"""Our Parquet tables in astropy: arrays in their shapes, and missing values masked.
 
-``Table.read`` makes of every array of a Parquet file a flat one, and of a text that is missing the
-word None. Of files that `calibration.tables.parquet_writer` wrote this is mended when `calibration`
-is imported, by a reader around the one that astropy has; other files are read as ever.
+``Table.read`` makes of every array of a Parquet file a flat one, of whole numbers with one missing
+floats, and of a text that is missing the word None. Files that `calibration.tables.parquet_writer`
+wrote are read by our own reader once `calibration` is imported; others, and parts of files that
+are chosen by astropy's options, as ever.
 """
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import Any
 
-import numpy as np
 from astropy.io import registry
-from astropy.table import MaskedColumn, Table
+from astropy.table import Table
 
-from .parquet_reader import META, declared_shape, pyarrow
+from .fields import as_table
+from .parquet_reader import META, ParquetTable, pyarrow
 
 __all__ = ["read", "register"]
 
 
 def read(source: Any, *args: Any, **options: Any) -> Table:
-    """Read a table as astropy does, and mend it if it is one of ours."""
-    table = _original()(source, *args, **options)
-    parquet = pyarrow().parquet
-    schema = parquet.read_schema(source)
-    if META.encode() not in (schema.metadata or {}):
-        return table
-    for name in set(table.colnames) & set(schema.names):
-        if shape := declared_shape(schema.field(name)):
-            table[name] = table[name].reshape(len(table), *shape)
-        elif table[name].dtype.kind == "U" and "None" in table[name]:
-            values = parquet.read_table(source, columns=[name], filters=options.get("filters"))[
-                name
-            ]
-            missing = np.asarray(values.is_null())
-            texts = MaskedColumn(table[name], mask=missing)
-            texts[missing] = ""
-            texts.mask = missing
-            table[name] = texts
-    return table
+    """Read a table: all of one of ours by our own reader."""
+    path = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
+    if args or options or not (isinstance(path, str | os.PathLike) and os.path.isfile(path)):
+        return _original()(source, *args, **options)
+    if META.encode() not in (pyarrow().parquet.read_schema(path).metadata or {}):
+        return _original()(source)
+    table = ParquetTable(path)
+    return as_table(table.read(list(table.columns)), table.columns, table.meta)
 
 
 @cache

@@ -59,10 +59,13 @@ class Directory:
     Examples
     --------
     >>> from tempfile import TemporaryDirectory
+    >>> from astropy.table import Table
+    >>> from calibration.tables.files import write_table
     >>> with TemporaryDirectory() as place:
     ...     directory = Directory(Path(place, "out"), "made_of.json", "stars")
     ...     directory.open({"seed": 3})
     ...     directory.open({"seed": 3}), directory.read()
+    ...     write_table(directory.path / "a.fits", Table({"x": [1]}))
     ...     try:
     ...         directory.open({"seed": 4})
     ...     except FileExistsError as error:
@@ -154,7 +157,7 @@ overwrite=True (--overwrite)
         if found and found.get("holds", self.kind) != self.kind:
             raise FileExistsError(f"{self.where} holds {found['holds']}; choose another name")
         differences = [] if found is None else (differing or _differing)(made_of, found)
-        if differences and not overwrite:
+        if differences and not overwrite and any(self.files()):
             why = f"{listed(differences)} differ" if found else f"{self.manifest} is damaged"
             raise FileExistsError(
                 f"{self.where} holds {self.kind} made otherwise ({why}); choose another name, "

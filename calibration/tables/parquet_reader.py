@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -82,14 +82,15 @@ class ParquetTable:
         self.where = Path(self.path).name
         footer = _footer(self.path, self.stamp)
         schema = footer.schema.to_arrow_schema()
-        metadata = footer.metadata or {}
-        self.checksum = metadata.get(CHECKSUM.encode(), b"").decode()
+        metadata = dict(footer.metadata or {})
+        self.checksum = metadata.pop(CHECKSUM.encode(), b"").decode()
+        self.metadata = {key: text for key, text in metadata.items() if key not in _ARROW}
         try:
             self.meta, columns = _described(metadata)
         except ValueError as error:
             raise OSError(f"{self.path} is damaged: {error}") from error
         self.columns = {
-            name: _field(footer, schema.field(name), columns.get(name, {}))
+            name: _field(footer, schema.field(name), columns.get(name, {}), self._seen_length)
             for name in dict.fromkeys(schema.names)
         }
         groups = range(footer.num_row_groups)
@@ -131,6 +132,15 @@ class ParquetTable:
 
     def __dask_tokenize__(self) -> tuple:
         return "ParquetTable", self.path, self.stamp
+
+    def _seen_length(self, name: str) -> int | None:
+        """Return the length of a column's lists, null ones left out; None if there are several."""
+        pa, lengths = pyarrow(), set()
+        with self._open() as file:
+            for batch in file.iter_batches(_BATCH, columns=[name]):
+                found = pa.compute.unique(pa.compute.list_value_length(batch[0].drop_null()))
+                lengths |= set(found.to_pylist())
+        return lengths.pop() if len(lengths) == 1 else None
 
     def _open(self, **options: Any) -> Any:
         footer = _footer(self.path, self.stamp)
@@ -215,15 +225,20 @@ def _described(
     return meta | header.get("meta", {}), columns
 
 
-def _field(footer: Any, field: Any, yaml_column: Mapping[str, Any]) -> Field:
-    """Return what a column holds; the length of its lists from the number of their values."""
+def _field(
+    footer: Any, field: Any, yaml_column: Mapping[str, Any], seen: Callable[[str], int | None]
+) -> Field:
+    """Return what a column holds; the length of its lists from the number of their values.
+
+    Where some may be null, and the numbers do not tell, ``seen`` looks at the lists themselves.
+    """
     pa = pyarrow()
     kind, shape, fault = field.type, (), ""
     text = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
     if pa.types.is_fixed_size_list(kind):
         kind, shape = kind.value_type, (kind.list_size,)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        length = _list_length(footer, field.name)
+        length = _list_length(footer, field.name) or seen(field.name)
         kind, shape = kind.value_type, (length or 0,)
         fault = "" if length else "holds a different number of values in each row"
     declared = declared_shape(field)
@@ -261,7 +276,11 @@ def _list_length(footer: Any, name: str) -> int | None:
     column = next(i for i, path in enumerate(paths) if path.startswith(f"{name}."))
     groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
     lengths = {g.column(column).num_values / g.num_rows for g in groups if g.num_rows}
-    return int(lengths.pop()) if len(lengths) == 1 and min(lengths).is_integer() else None
+    if len(lengths) == 1 and min(lengths).is_integer():
+        chunks = [group.column(column).statistics for group in groups]
+        if all(chunk is not None and chunk.null_count == 0 for chunk in chunks):
+            return int(lengths.pop())
+    return None
 
 
 def _placed(values: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -71,11 +71,11 @@ class ParquetWriter:
         meta = {key: _plain(value) for key, value in (meta or {}).items()}
         self._meta = json.loads(json.dumps(meta))  # as it will be read
         self._fields = {name: _stored(name, field) for name, field in fields.items()}
-        self._sum = _TableSum(self._fields, self._meta)
 
     def __enter__(self) -> ParquetWriter:
         fields = [_arrow_field(self._pa, *item) for item in self._fields.items()]
         self._schema = self._pa.schema(fields, metadata=_metadata(self._fields, self._meta))
+        self._sum = _TableSum(self._fields, self._schema.metadata)
         self._writer = self._pa.parquet.ParquetWriter(
             self._path, self._schema, write_page_checksum=True
         )
@@ -112,7 +112,7 @@ def check_parquet(path: str | os.PathLike[str]) -> dict[str, Any]:
         If the file is missing or damaged.
     """
     table = ParquetTable(path)
-    total = _TableSum(table.columns, table.meta)
+    total = _TableSum(table.columns, table.metadata)
     for block in table.blocks(list(table.columns)):
         total.add({name: filled(values) for name, values in block.items()})
     if table.checksum not in ("", total.digest()):
@@ -126,9 +126,9 @@ class _TableSum:
     However the rows are cut into blocks, it is the same.
     """
 
-    def __init__(self, fields: Mapping[str, Field], meta: Mapping[str, Any]) -> None:
+    def __init__(self, fields: Mapping[str, Field], metadata: Mapping[bytes, bytes]) -> None:
         kinds = [(n, f.dtype.kind, f.shape, f.unit, f.description) for n, f in fields.items()]
-        self._start = repr((kinds, sorted(meta.items()))).encode()
+        self._start = repr((kinds, sorted(metadata.items()))).encode()
         self._values = {name: sha256() for name in fields}
         self._missing = {name: sha256() for name in fields}
         self._rows = 0

@@ -614,3 +614,9 @@ def test_photo_calibs_are_of_the_public_kind(products):
     assert isinstance(photo_calib, VisitPhotoCalib)
     assert photo_calib.visit == VISIT
     assert CONFIG.compose_wcs_jacobian
+
+
+def test_names_depend_on_the_offsets():
+    products = make_products()
+    first, second = (products.with_offsets({"r": shift}) for shift in (0.0, 1.0))
+    assert first.photo_calibs[VISIT].key != second.photo_calibs[VISIT].key

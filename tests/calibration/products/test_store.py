@@ -321,6 +321,21 @@ def test_overwriting_removes_what_is_stale(fits_store):
     }
 
 
+def test_overwriting_leaves_what_is_not_ours(fits_store):
+    foreign = ("photo_calibs/notes.txt", "offsets.notes.txt", "photo_calibs.tar.gz", "mine.fits")
+    for name in foreign:
+        (fits_store / name).write_text("mine")
+    write_again(fits_store, config={"seed": 5}, overwrite=True)
+    assert all((fits_store / name).read_text() == "mine" for name in foreign)
+
+
+def test_a_run_that_wrote_nothing_is_no_hindrance(tmp_path):
+    inputs = make_products().inputs()
+    Store.open(tmp_path / "out", CONFIG, inputs)
+    Store.open(tmp_path / "out", CONFIG.replace(seed=5), inputs)
+    assert provenance(tmp_path / "out")["config"]["seed"] == 5
+
+
 def test_overwriting_the_same_keeps_what_is_complete(fits_store):
     before = stamps(fits_store)
     assert states(write_again(fits_store, overwrite=True)) == KEPT

@@ -78,6 +78,6 @@ def test_wrong_rows(tmp_path):
         writer.write(rows(2))
         with pytest.raises(ValueError, match="column pwv has 3 rows, others 2"):
             writer.write(rows(2) | {"pwv": np.ones(3)})
-        with pytest.raises(ValueError, match="could not broadcast"):
+        with pytest.raises(ValueError, match=r"cheb has rows of shape \(9,\); its field says"):
             writer.write(rows(2) | {"cheb": np.ones((2, 9))})
     assert len(Table.read(tmp_path / "a.fits")) == 2

@@ -8,8 +8,10 @@ import astropy.units as u
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 
 from calibration.tables.catalog import Catalog
@@ -241,3 +243,43 @@ def test_what_is_said_of_a_table(tmp_path, suffix):
     for name, value in {**meta, "MORE": "a 'note' # x: 1"}.items():
         assert (found[name], type(found[name])) == (value, type(np.array(value).item()))
     assert Table.read(tmp_path / f"a{suffix}").meta["AIRMASS"] == 1e-7
+
+
+@pytest.mark.parametrize("zero", [5, -128, 2**31])
+def test_whole_numbers_with_a_zero_of_their_own(tmp_path, zero):
+    values = np.array([1, 2, 3])
+    column = fits.Column("x", "K", array=values)
+    hdu = fits.BinTableHDU.from_columns([column])
+    hdu.header["TZERO1"] = zero
+    hdu.writeto(tmp_path / "a.fits")
+    (reader,) = open_tables(tmp_path / "a.fits")
+    np.testing.assert_array_equal(reader.read(["x"])["x"], values + zero)
+
+
+def test_lists_of_which_some_are_null(tmp_path):
+    lists = [None, [1.0, 2.0, 3.0], None, [4.0, None, 6.0]]
+    pq.write_table(pa.table({"x": pa.array(lists)}), tmp_path / "a.parquet")
+    (reader,) = open_tables(tmp_path / "a.parquet")
+    assert (reader.columns["x"].shape, reader.columns["x"].fault) == ((3,), "")
+    assert reader.read(["x"])["x"].tolist() == [[None] * 3, lists[1], [None] * 3, lists[3]]
+
+
+def test_what_a_parquet_file_says_is_checked(tmp_path):
+    path = tmp_path / "a.parquet"
+    write_table(path, Table({"x": [1.0] * u.mag}))
+    path.write_bytes(path.read_bytes().replace(b"unit: mag", b"unit: deg"))
+    with pytest.raises(ValueError, match="the table is not the one that was written"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_values_that_are_not_as_their_field_says(tmp_path, suffix):
+    for values, error in ((np.ones((2, 1)), ValueError), (np.full((2, 3), "a"), TypeError)):
+        with (
+            pytest.raises(error, match="column x .*its field says"),
+            table_writer(tmp_path / f"a{suffix}", {"x": Field(np.dtype("i4"), (3,))}) as file,
+        ):
+            file.write({"x": values})
+    with pytest.raises(ValueError, match="a table without columns"):
+        write_table(tmp_path / f"a{suffix}", Table())
+    assert list(tmp_path.iterdir()) == []
