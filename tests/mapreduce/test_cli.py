@@ -208,6 +208,7 @@ def test_simulate(folder):
     assert skyfold("simulate", "sky.fits", "--size", 50, "--overwrite").exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_cluster_runs_mappers_that_only_the_user_has(folder, cluster):
     result = skyfold(
         *("map", "in.fits", "out.fits", "--mapper", "usermappers:brighten"),

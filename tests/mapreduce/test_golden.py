@@ -18,7 +18,7 @@ from tests.conftest import DATA
 
 SMALL = DATA / "golden_small"
 FWHM = 2 * np.sqrt(2 * np.log(2))  # in units of sigma
-TILES = ["default", 64, "cell", pytest.param(7, marks=pytest.mark.slow)]
+TILES = ["default", 64, "cell"]
 
 
 @pytest.fixture(scope="module", params=["small", "shared"])
@@ -242,7 +242,7 @@ def run_all(golden, tile):
     assert cases
 
 
-@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("tile", [*TILES, pytest.param(7, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
 def test_reductions(golden, tile, scheduler):
     with dask.config.set(scheduler=scheduler):

@@ -205,6 +205,7 @@ def test_visits_can_be_computed_in_any_mix(products):
     assert kept.compute() == found["a"]
 
 
+@pytest.mark.slow
 def test_products_on_a_cluster(products, client):
     lazy = [products.photo_calibs[VISIT], products.atmospheres[VISIT], products.offsets]
     expected = dask.compute(*lazy, scheduler="synchronous")

@@ -151,6 +151,7 @@ def test_a_run_that_cannot_be_moved_leaves_the_old_one(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path / "run")) == sorted([*FILES, "simulation.json"])
 
 
+@pytest.mark.slow
 def test_what_is_complete_is_kept(tmp_path):
     path = tmp_path / "run"
     simulate_run(path, **SMALL)

@@ -102,6 +102,7 @@ def assert_holds(table, columns):
         assert table[name].dtype.kind == values.dtype.kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [lambda table: table, in_order])
 @pytest.mark.parametrize("kind", ["memory", "fits", "parquet"])
 def test_each_tract_has_its_stars(tmp_path, kind, order):
@@ -399,6 +400,7 @@ def test_files_are_the_same_whoever_writes_them(tmp_path, client):
     assert all(other == first for other in others)
 
 
+@pytest.mark.slow
 def test_tables_on_a_cluster(client):
     table = star_table()
     stars = stars_of(table)
@@ -440,6 +442,7 @@ def test_files_that_are_there(tmp_path, kind):
     assert len(read_table(damaged)) == stars.counts[list(stars)[7]]
 
 
+@pytest.mark.slow
 def test_other_stars_are_refused(tmp_path):
     out = tmp_path / "out"
     stars_of(star_table()).write(out, "{tract}.fits")

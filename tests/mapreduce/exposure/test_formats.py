@@ -42,6 +42,7 @@ def test_objects_of_other_packages_are_no_files(tmp_path):
         Exposure(np.ones((1, 2))).write(tmp_path / "a", format="ccddata")
 
 
+@pytest.mark.slow
 def test_all_formats_are_known_at_once_and_their_packages_left_alone():
     code = (
         "import sys, mapreduce.exposure.exposure; from mapreduce.exposure.formats import FORMATS;"

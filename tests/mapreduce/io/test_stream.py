@@ -252,6 +252,7 @@ def test_a_failing_cell_leaves_nothing_behind(tmp_path, name, scheduler):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_failing_cell_on_a_cluster_leaves_nothing_behind(tmp_path, name, client):
     result = lazy_result(mapper=fails_at, mapper_kwargs={"at": [(40, 30)]})

@@ -207,6 +207,7 @@ def draw(sub, expanded, full_bbox, *, rng):
     return rng.integers(1 << 60)
 
 
+@pytest.mark.slow
 def test_random_numbers_on_a_cluster(exposure, client):
     lazy = run(exposure, draw, reducer="none", tile=15)
     assert lazy.compute() == lazy.compute(scheduler="synchronous")

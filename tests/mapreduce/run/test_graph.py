@@ -285,6 +285,7 @@ def test_tiles_are_written_straight_into_the_result(tmp_path, monkeypatch):
     assert lazy_result(tmp_path, tile=20).compute().shape == (64, 64)
 
 
+@pytest.mark.slow
 def test_results_from_a_cluster_are_whole_arrays(tmp_path, client):
     result = lazy_result(tmp_path).compute()
     assert all(plane.shape == result.shape for plane in result.planes.values())
