@@ -76,14 +76,8 @@ class PixelReducer:
     ``begin(image, variance)`` gets the region's output planes, of the output's dtypes and with
     undefined values, and returns whatever ``fold`` and ``finish`` need.
     ``fold(state, where, patch)`` adds one patch, whose place in the region is ``where``.
-    A reducer with ``joins = True`` may get the results of several cells that lie side by side as
-    one patch, whose ``box`` is that of all of them. With ``keeps_single = True`` a valid value that
-    is alone at its pixel comes out as it is, whatever is beside it: where cells tile the output,
-    the engine then takes their results for it, and folds nothing.
-    With ``looks_for_nan = False`` every pixel of a patch counts as valid, and nobody looks.
     ``finish(state)`` must leave the result in the planes that ``begin`` got, NaN where there is
-    none; it may return True where every pixel has a single valid value as it was given, which
-    spares a look for NaN. ``variance`` is None throughout for an exposure without it. An attribute
+    none. ``variance`` is None throughout for an exposure without it. An attribute
     ``variance_rule`` is recorded in the output's header.
 
     Examples
@@ -118,15 +112,6 @@ class PixelReducer:
     needs_variance: ClassVar[bool] = False
     holds_nan: ClassVar[bool] = True
     keeps_psf: ClassVar[bool] = False
-    joins: ClassVar[bool] = False
-    keeps_single: ClassVar[bool] = False
-    looks_for_nan: ClassVar[bool] = True
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let a class that folds in its own way not inherit the short cut of another."""
-        super().__init_subclass__(**kwargs)
-        if {"begin", "fold", "finish"} & vars(cls).keys() and "keeps_single" not in vars(cls):
-            cls.keeps_single = False
 
     def __post_init__(self) -> None:
         bad = (self.bad,) if isinstance(self.bad, str) else tuple(self.bad)
@@ -143,7 +128,7 @@ class PixelReducer:
         """Add a patch."""
         raise NotImplementedError(f"{type(self).__name__} must define begin, fold and finish")
 
-    def finish(self, state: Any) -> bool | None:
+    def finish(self, state: Any) -> None:
         """Leave the result in the planes."""
         raise NotImplementedError(f"{type(self).__name__} must define begin, fold and finish")
 

@@ -18,8 +18,6 @@ class Copy(PixelReducer):
     """Keep the last valid value of each pixel, in the order of the cells."""
 
     name: ClassVar[str] = "copy"
-    joins: ClassVar[bool] = True
-    keeps_single: ClassVar[bool] = True
     keeps_psf: ClassVar[bool] = True
 
     def begin(self, image, variance):
@@ -40,7 +38,7 @@ class Copy(PixelReducer):
     def finish(self, state):
         """Leave NaN where nothing is covered."""
         planes, cover = state
-        return cover.fill(planes, np.nan)
+        cover.fill(planes, np.nan)
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,6 @@ class Sum(PixelReducer):
     """Sum of the valid values, and of their variances; 0 and not flagged where there is none."""
 
     name: ClassVar[str] = "sum"
-    joins: ClassVar[bool] = True
-    keeps_single: ClassVar[bool] = True
     variance_rule: ClassVar[str] = "sum"
     holds_nan: ClassVar[bool] = False
 
@@ -64,7 +60,7 @@ class Sum(PixelReducer):
 
     def finish(self, state):
         """Leave zero where no value came."""
-        return state.cover.fill(state.planes, 0)
+        state.cover.fill(state.planes, 0)
 
 
 @dataclass(frozen=True)
@@ -81,12 +77,6 @@ class Average(PixelReducer):
 
     variance_rule: str = "mean"
     name: ClassVar[str] = "average"
-    joins: ClassVar[bool] = True
-
-    @property
-    def keeps_single(self) -> bool:
-        """The square of a root is not to the last bit what it was made of."""
-        return self.variance_rule != "correlated"
 
     def begin(self, image, variance):
         """Start without values."""
@@ -113,7 +103,7 @@ class Average(PixelReducer):
         for variance in planes[1:]:
             if self.variance_rule == "correlated":
                 np.multiply(variance, variance, out=variance)
-        return cover.fill(planes, np.nan) and self.keeps_single
+        cover.fill(planes, np.nan)
 
 
 class _Weighted(NamedTuple):
@@ -181,7 +171,6 @@ class WeightedAverage(_WeightedMean):
     """
 
     name: ClassVar[str] = "weighted_average"
-    joins: ClassVar[bool] = True
     needs_variance: ClassVar[bool] = True
 
     def weight(self, patch):
@@ -235,7 +224,6 @@ class Median(PixelReducer):
 
     variance_rule: str = "correlated"
     name: ClassVar[str] = "median"
-    joins: ClassVar[bool] = True
 
     def begin(self, image, variance):
         """Start with an empty stack."""

@@ -60,18 +60,17 @@ class Cover:
         """Whether no pixel can have more than one value."""
         return self._count is None
 
-    def fill(self, planes: Sequence[np.ndarray], value: float) -> bool:
-        """Set pixels without a value; return whether all have a single one."""
+    def fill(self, planes: Sequence[np.ndarray], value: float) -> None:
+        """Set pixels without a value."""
         if self._count is None:
             height, width = self.shape
             areas = ((y.stop - y.start) * (x.stop - x.start) for y, x in self._places)
             if sum(areas) == height * width:
-                return True
+                return
         if not self.count.all():
             missing = self.count == 0
             for plane in planes:
                 plane[missing] = value
-        return False
 
 
 class Totals:

@@ -17,7 +17,6 @@ from ..report import CellRecords
 from .job import MAIN, Blocks, Job, Planes
 from .plan import Tile
 from .tile import FinishedTile, MappedTile, collect_tile, map_tile, reduce_tile
-from .turns import Turns
 
 __all__ = [
     "TILE_MASK",
@@ -98,7 +97,6 @@ class Run:
     def __init__(self, sealed: Sealed, canvas: bool = False, psf: Any = None) -> None:
         self._sealed = sealed
         self.psf = psf
-        self.turns = Turns()
         self._lock = threading.Lock() if canvas else None
         self._canvas: Planes | None = None
 
@@ -160,12 +158,12 @@ def _blocks(layout: Layout, arrays: tuple) -> tuple[dict[str, Blocks], Blocks | 
 def map_cells(run: Run, tile: Tile, layout: Layout, *arrays: Any) -> MappedTile:
     """Read a tile's blocks, map its cells and fold the results."""
     blocks, mask = _blocks(layout, arrays)
-    return map_tile(run.job, tile, blocks, mask, run.planes(tile.box), run.turns)
+    return map_tile(run.job, tile, blocks, mask, run.planes(tile.box))
 
 
 def collect_cells(run: Run, tile: Tile, layout: Layout, *arrays: Any) -> tuple:
     """Read a tile's blocks, map its cells and keep what comes."""
-    return collect_tile(run.job, tile, _blocks(layout, arrays)[0], run.turns)
+    return collect_tile(run.job, tile, _blocks(layout, arrays)[0])
 
 
 def send_spill(mapped: MappedTile, run: Run) -> dict:

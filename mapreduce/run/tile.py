@@ -23,11 +23,9 @@ from ..exposure.wcs import same_wcs
 from ..grid.grid import Cell, cells_of, table_of
 from ..reducers.base import CellResult, PixelReducer
 from ..report import INPUT_PSF, CellFailure, CellRecords
-from .fold import Fold, Piece
+from .fold import Fold, Piece, Tiling
 from .job import MAIN, Blocks, CellInput, Job, Planes, cell_input, exposure_over
-from .mosaic import Mosaic
 from .plan import Tile, TileIndex
-from .turns import Turns
 
 __all__ = [
     "FinishedTile",
@@ -67,7 +65,6 @@ def map_tile(
     blocks: Mapping[str, Blocks],
     mask: Blocks | None,
     planes: Planes,
-    turns: Turns,
 ) -> MappedTile:
     """Run the mapper on a tile's cells.
 
@@ -81,30 +78,24 @@ def map_tile(
         That mask, over what the cells look at and over the tile.
     planes : dict of arrays
         Where the result over the tile goes; contents undefined.
-    turns : Turns
-        When to run the mapper.
     """
     records = CellRecords(tile.table)
     exposures, planes["mask"][...] = cell_input(job, tile, blocks, mask)
     masks = [planes["mask"][strip.slices(tile.box)] for strip in tile.strips]
-    mosaic = Mosaic(job, tile, exposures.whole and exposures.whole[MAIN], planes)
-    pieces = []
-    with turns.take(tile.table, records.seconds):
-        for cell in cells_of(tile.table):
-            piece = _run_cell(job, cell, exposures, records)
-            if not mosaic.add(cell, piece):
-                pieces.append(piece)
+    tiling, pieces = Tiling(job, tile, planes), []
+    for cell in cells_of(tile.table):
+        piece = _run_cell(job, cell, exposures, records)
+        if not tiling.take(piece, cell.core):
+            pieces.append(piece)
     with np.errstate(invalid="ignore", over="ignore"):
-        done = mosaic.settle()
-        if done is None or "mask" in done.planes or job.reducer.mask == "replace":
-            masks = [mask.copy() for mask in masks]  # before the plane changes under them
-        if done:
-            _settle_mask(job, planes["mask"], done)
-            pieces = [done.cut(strip) for strip in tile.strips]
-            return MappedTile(planes, masks, pieces, {}, records, _peak_bytes())
-        pieces = sorted([*mosaic.pieces(), *pieces], key=lambda piece: piece.index)
-        _fold(job, tile.box, tile.box, pieces, planes)
-    pieces, spill = _shared(pieces, tile)
+        complete = tiling.close()
+        # What others may reach into are views of planes that no fold changes, or copies.
+        if not complete:
+            masks = [mask.copy() for mask in masks]
+        pieces = [*tiling.pieces(), *pieces]
+        if not complete:
+            _fold(job, tile.box, tile.box, pieces, planes)
+    pieces, spill = _shared(pieces, tile, copied=not complete)
     return MappedTile(planes, masks, pieces, spill, records, _peak_bytes())
 
 
@@ -121,7 +112,6 @@ def reduce_tile(
         mapped.pieces = [piece.copy() for piece in mapped.pieces]
         mapped.masks = [mask.copy() for mask in mapped.masks]
         pieces = [*mapped.pieces, *(piece for spill in received for piece in spill)]
-        pieces = [single for piece in pieces for single in piece.taken_apart()]
         pieces.sort(key=lambda piece: piece.index)
         with np.errstate(invalid="ignore", over="ignore"):
             for strip, mask in zip(tile.strips, mapped.masks, strict=True):
@@ -131,20 +121,19 @@ def reduce_tile(
 
 
 def collect_tile(
-    job: Job, tile: Tile, blocks: Mapping[str, Blocks], turns: Turns
+    job: Job, tile: Tile, blocks: Mapping[str, Blocks]
 ) -> tuple[list[CellResult], CellRecords, int]:
     """Run the mapper on a tile's cells and keep what it returns."""
     exposures, _ = cell_input(job, tile, blocks)
     results, records = [], CellRecords(tile.table)
-    with turns.take(tile.table, records.seconds):
-        for cell in cells_of(tile.table):
-            value, seconds, inputs = _call(job, cell, exposures, _check_collected)
-            if isinstance(value, CellFailure):
-                records.add_failure(value, seconds)
-            else:
-                records.add(cell, seconds, cell.core)
-            kept = inputs if job.return_sub_exposures else (None, None)
-            results.append(CellResult(cell, value, *kept))
+    for cell in cells_of(tile.table):
+        value, seconds, inputs = _call(job, cell, exposures, _check_collected)
+        if isinstance(value, CellFailure):
+            records.add_failure(value, seconds)
+        else:
+            records.add(cell, seconds, cell.core)
+        kept = inputs if job.return_sub_exposures else (None, None)
+        results.append(CellResult(cell, value, *kept))
     return results, records, _peak_bytes()
 
 
@@ -168,15 +157,12 @@ def _run_cell(job: Job, cell: Cell, exposures: CellInput, records: CellRecords) 
         records.add_failure(value, seconds)
         return Piece(cell.index, cell.core, cell.core, None)
     sub, expanded = inputs
-    box, planes, unchanged = value._bbox, value.planes, ()
+    box, planes = value._bbox, value.planes
     if value._mask is sub._mask or value._mask is expanded._mask:
         if job.reducer.mask != "replace":
             planes.pop("mask", None)  # these bits are in the output already
-    if "variance" in planes:
-        if value._variance is sub._variance or value._variance is expanded._variance:
-            unchanged = ("variance",)
     records.add(cell, seconds, box, INPUT_PSF if value.psf is sub.psf else value.psf)
-    return Piece(cell.index, box, box, planes, unchanged)
+    return Piece(cell.index, box, box, planes)
 
 
 def _call(job: Job, cell: Cell, exposures: CellInput, check: Callable) -> tuple[Any, float, tuple]:
@@ -279,14 +265,6 @@ def _translated(job: Job, value: Exposure) -> np.ndarray:
     return mask
 
 
-def _settle_mask(job: Job, mask: np.ndarray, done: Piece) -> None:
-    """Put the bits of results that are all valid into the mask that they cover."""
-    if job.reducer.mask == "replace":
-        mask[...] = 0
-    if "mask" in done.planes:
-        mask |= done.planes["mask"]
-
-
 def _fold(job: Job, box: Box, parent: Box, pieces: list[Piece], planes: Planes) -> None:
     """Fold pieces into a region of planes over ``parent``."""
     region = Fold(job, box, parent, planes)
@@ -295,14 +273,17 @@ def _fold(job: Job, box: Box, parent: Box, pieces: list[Piece], planes: Planes) 
     region.finish()
 
 
-def _shared(pieces: list[Piece], tile: Tile) -> tuple[list[Piece], dict[TileIndex, list[Piece]]]:
+def _shared(
+    pieces: list[Piece], tile: Tile, *, copied: bool
+) -> tuple[list[Piece], dict[TileIndex, list[Piece]]]:
     """Return what lies where others may reach, and every other tile's part of the pieces."""
     kept: list[Piece] = []
     spill: dict[TileIndex, list[Piece]] = {}
     for piece in pieces:
         if tile.interior.contains(piece.box):
             continue
-        kept += [piece.cut(strip).copy() for strip in tile.strips if piece.box.overlaps(strip)]
+        parts = [piece.cut(strip) for strip in tile.strips if piece.box.overlaps(strip)]
+        kept += [part.copy() for part in parts] if copied else parts
         if not tile.box.contains(piece.box):
             for index, box in tile.sends.items():
                 if piece.box.overlaps(box):

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from mapreduce import Box, Cell, Exposure, MaskPlanes
-from mapreduce.grid.grid import table_of
+from mapreduce import Box, Exposure, MaskPlanes
 from mapreduce.reducers.names import get_reducer
 from mapreduce.run.fold import Fold, Piece, valid_pixels
 from mapreduce.run.job import Job
@@ -15,21 +14,6 @@ BOX = Box(3, -2, 12, 10)
 def make_piece(index, box, seed=None, dtype="f4", planes=("image", "variance")):
     rng = np.random.default_rng(index if seed is None else seed)
     return Piece(index, box, box, {n: rng.uniform(1, 9, box.shape).astype(dtype) for n in planes})
-
-
-@pytest.mark.parametrize("part", [Box(6, -2, 2, 3), Box(3, -2, 2, 4)])
-def test_a_joined_piece_is_taken_apart_into_what_lies_there(part):
-    boxes = [Box(BOX.x0 + 4 * (n // 2), BOX.y0 + 5 * (n % 2), 4, 5) for n in range(6)]
-    cells = [Cell(n, box, box.grow(1)) for n, box in enumerate(boxes)]
-    whole = make_piece(0, BOX)._replace(members=table_of(cells))
-    apart = whole.cut(part).copy().taken_apart()
-    assert [(p.index, p.box) for p in apart] == [
-        (n, box) for n, box in enumerate(boxes) if box.overlaps(part)
-    ]
-    for piece in apart:
-        assert piece.part == piece.box.clip(part)
-        expected = whole.planes["image"][piece.part.slices(BOX)]
-        np.testing.assert_array_equal(piece.planes["image"], expected)
 
 
 # Folding

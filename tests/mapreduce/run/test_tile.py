@@ -13,7 +13,6 @@ from mapreduce.report import CellFailure
 from mapreduce.run.job import MAIN, Blocks, Job
 from mapreduce.run.plan import make_plan
 from mapreduce.run.tile import collect_tile, map_tile, reduce_tile, replay_cell
-from mapreduce.run.turns import Turns
 from tests.support import (
     ArrayPlane,
     assert_same,
@@ -63,7 +62,7 @@ def map_one(job, tile, exposure, broken=None):
         blocks[MAIN] = blocks_of(exposure, tile.reads, ["image", "variance"], broken)
     mask = blocks_of(exposure, Box.union((tile.reads, tile.box)), ["mask"])
     planes = {name: np.full(tile.box.shape, 77, dtype) for name, dtype in job.dtypes.items()}
-    return map_tile(job, tile, blocks, mask, planes, Turns())
+    return map_tile(job, tile, blocks, mask, planes)
 
 
 def run(job, plan, exposure):
@@ -186,7 +185,7 @@ def test_collecting():
     tile = make_plan(GRID.build(exposure), tile=1000).tiles[0]
     job = make_job(exposure, fails_at, "none", on_error="mask", at=[(5, -8)])
     blocks = {MAIN: blocks_of(exposure, tile.reads, exposure.planes)}
-    results, records, _ = collect_tile(job, tile, blocks, Turns())
+    results, records, _ = collect_tile(job, tile, blocks)
     assert [result.cell for result in results] == list(cells_of(tile.table))
     assert isinstance(results[0].value, CellFailure)
     assert results[1].value.bbox == results[1].cell.core

@@ -1,4 +1,4 @@
-"""Results side by side in one canvas: the same bits as one by one."""
+"""Results side by side, written where the output is: the same bits as one by one."""
 
 import dataclasses
 
@@ -7,8 +7,7 @@ import pytest
 
 import mapreduce as mr
 from mapreduce import Average, Box, Copy, Exposure, GridConfig, Median, Sum, WeightedAverage
-from mapreduce.run.fold import Fold, Piece
-from mapreduce.run.mosaic import Mosaic
+from mapreduce.run.fold import Piece, Tiling
 from mapreduce.run.plan import make_plan
 from tests.mapreduce.run.test_fold import make_job
 
@@ -103,9 +102,8 @@ REDUCERS = [
 
 
 def one_by_one(reducer):
-    """The same reducer, which gets every result alone."""
-    kind = type(reducer)
-    alone = type(kind.__name__, (kind,), {"joins": False, "keeps_single": False})
+    """The same reducer, as a class of one's own, which gets every result."""
+    alone = type("Alone", (type(reducer),), {})
     return alone(**{f.name: getattr(reducer, f.name) for f in dataclasses.fields(reducer)})
 
 
@@ -140,13 +138,12 @@ def test_a_reducer_that_folds_otherwise_is_asked():
     np.testing.assert_array_equal(result.image, 2 * exposure.image)
 
 
-def mosaic_of(cells, reducer="average"):
-    """A mosaic over one tile, its output, and the pieces of its cells."""
+def tiling_of(cells, reducer="average"):
+    """The tiling of one tile, and its output."""
     job = dataclasses.replace(make_job(reducer), box=BOX)
     (tile,) = make_plan(cells, tile=1000).tiles
-    parent = Exposure(np.ones(BOX.shape, "f4"), np.ones(BOX.shape, "f4"), origin=BOX[:2])
     output = {name: np.zeros(BOX.shape, dtype) for name, dtype in job.dtypes.items()}
-    return Mosaic(job, tile, parent, output), output
+    return Tiling(job, tile, output), output
 
 
 def piece_of(cell, value=5.0, dtype="f4"):
@@ -154,14 +151,14 @@ def piece_of(cell, value=5.0, dtype="f4"):
     return Piece(cell.index, cell.core, cell.core, planes)
 
 
-def test_results_that_fit_are_the_output(monkeypatch):
-    monkeypatch.setattr(Fold, "add", None)
+def test_results_that_fit_are_the_output():
     cells = GRID.build(BOX)
-    mosaic, output = mosaic_of(cells)
-    assert all(mosaic.add(cell, piece_of(cell, cell.index)) for cell in cells)
-    piece = mosaic.settle()
-    assert np.shares_memory(piece.planes["image"], output["image"])
-    for cell in cells:
+    tiling, output = tiling_of(cells)
+    assert all(tiling.take(piece_of(cell, cell.index), cell.core) for cell in cells)
+    assert tiling.close()
+    for cell, piece in zip(cells, tiling.pieces(), strict=True):
+        assert (piece.index, piece.box) == (cell.index, cell.core)
+        assert np.shares_memory(piece.planes["image"], output["image"])
         assert (output["image"][cell.core.slices(BOX)] == cell.index).all()
 
 
@@ -170,24 +167,41 @@ def test_results_that_fit_are_the_output(monkeypatch):
     [
         lambda cell: piece_of(cell, dtype="f8"),
         lambda cell: piece_of(cell)._replace(planes=None),
-        lambda cell: piece_of(cell)._replace(unchanged=("variance",)),
+        lambda cell: piece_of(cell)._replace(planes={**piece_of(cell).planes, "mask": 0}),
         lambda cell: piece_of(cell)._replace(box=cell.core.grow(1)),
     ],
 )
-def test_what_does_not_fit_leaves_the_others_whole(odd):
+def test_what_does_not_fit_leaves_those_before_whole(odd):
     cells = GRID.build(BOX)
-    mosaic, output = mosaic_of(cells)
-    fits = [
-        mosaic.add(cell, odd(cell) if cell.index == 6 else piece_of(cell, cell.index))
+    tiling, output = tiling_of(cells)
+    taken = [
+        tiling.take(odd(cell) if cell.index == 6 else piece_of(cell, cell.index), cell.core)
         for cell in cells
     ]
-    assert [n for n, fit in enumerate(fits) if not fit] == [6]
-    assert mosaic.settle() is None
-    pieces = mosaic.pieces()
+    assert taken == [cell.index < 6 for cell in cells]
+    assert not tiling.close()
+    pieces = tiling.pieces()
     output["image"][...] = 0  # as folding may do
-    assert [piece.index for piece in pieces] == [cell.index for cell in cells if cell.index != 6]
+    assert [piece.index for piece in pieces] == list(range(6))
     for piece in pieces:
         assert (piece.planes["image"] == piece.index).all()
+
+
+def test_a_value_that_is_missing_is_found_at_the_end():
+    cells = GRID.build(BOX)
+    tiling, _ = tiling_of(cells)
+    values = [np.nan if cell.index == 3 else 1.0 for cell in cells]
+    for cell, value in zip(cells, values, strict=True):
+        assert tiling.take(piece_of(cell, value), cell.core)
+    assert not tiling.close()
+    assert len(tiling.pieces()) == len(cells)
+
+
+@pytest.mark.parametrize("reducer", ["median", "weighted_average", "feather"])
+def test_reducers_that_change_single_values_fold_all(reducer):
+    cells = GRID.build(BOX)
+    tiling, _ = tiling_of(cells, reducer)
+    assert not any(tiling.take(piece_of(cell), cell.core) for cell in cells)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +218,7 @@ def test_what_does_not_fit_leaves_the_others_whole(odd):
 )
 def test_cells_that_are_no_tiling(boxes):
     cells = mr.Grid(BOX, [mr.Cell(n, Box(*box), Box(*box)) for n, box in enumerate(boxes)])
-    mosaic, _ = mosaic_of(cells)
-    assert not any(mosaic.add(cell, piece_of(cell)) for cell in cells)
-    assert mosaic.settle() is None
-    assert mosaic.pieces() == []
+    tiling, _ = tiling_of(cells)
+    assert not any(tiling.take(piece_of(cell), cell.core) for cell in cells)
+    assert not tiling.close()
+    assert tiling.pieces() == []
