@@ -121,34 +121,18 @@ def calibrated(
         tile = width, -(-_TILE // width)
     result = map_reduce(
         exposure,
-        pixels_as_they_are,
+        Calibrate(field, relative_err),
         grid=GridConfig(tile, border=0),
-        reducer=Calibrate(field=field, relative_err=relative_err),
+        reducer=_Place(),
         tile=tile,
     )
     result.meta["BUNIT"] = "nJy"
     return result
 
 
-def pixels_as_they_are(sub: Exposure, expanded: Exposure, full_bbox: Box) -> Exposure:
-    """Return the core: the mapper of a `Calibrate`.
-
-    Examples
-    --------
-    >>> exposure = Exposure(np.ones((2, 2)))
-    >>> pixels_as_they_are(exposure, exposure, exposure.bbox) is exposure
-    True
-    """
-    return sub
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibrate(PixelReducer):
-    """A reducer that multiplies by a field whatever it puts into the result.
-
-    It does so here and not in a mapper, as this takes one pass over the planes and no arrays in
-    between; that would be most of the time. Pixels without a value are treated as all others, and
-    no mask bits are set: one with NaN for its variance keeps its flux.
+@dataclass(frozen=True)
+class Calibrate:
+    """A mapper that multiplies by a field.
 
     Parameters
     ----------
@@ -159,46 +143,57 @@ class Calibrate(PixelReducer):
 
     Examples
     --------
-    >>> reducer = Calibrate(field=ChebyshevField(Box(0, 0, 9, 9), [[2.0]]), relative_err=0.5)
+    >>> mapper = Calibrate(ChebyshevField(Box(0, 0, 9, 9), [[2.0]]), relative_err=0.5)
     >>> exposure = Exposure(np.full((9, 9), 3.0), np.ones((9, 9)))
-    >>> result = map_reduce(exposure, pixels_as_they_are, reducer=reducer).compute()
+    >>> result = mapper(exposure, exposure, exposure.bbox)
     >>> result.image[0, 0], result.variance[0, 0]
     (np.float64(6.0), np.float64(13.0))
     """
 
     field: ChebyshevField
     relative_err: float | None = None
+
+    def __call__(self, sub: Exposure, expanded: Exposure, full_bbox: Box) -> Exposure:
+        """Return the core, calibrated; a few rows at a time, so that they stay in the cache."""
+        image, variance = np.empty_like(sub.image), sub.variance
+        variance = variance if variance is None else np.empty_like(variance)
+        for strip, factor in self.field.strips(sub.bbox, np.result_type(image.dtype, np.float32)):
+            rows = strip.slices(sub.bbox)
+            flux = np.multiply(sub.image[rows], factor, out=image[rows])
+            if variance is None:
+                continue
+            np.multiply(factor, factor, out=factor)
+            np.multiply(sub.variance[rows], factor, out=variance[rows])
+            if self.relative_err is not None:
+                noise = np.multiply(flux, self.relative_err, out=factor)
+                np.multiply(noise, noise, out=noise)
+                np.add(variance[rows], noise, out=variance[rows])
+        return sub.replace(image=image, variance=variance)
+
+
+@dataclass(frozen=True)
+class _Place(PixelReducer):
+    """Put results that tile the image in their places; values that are missing are as any other.
+
+    No mask bits are set, and a pixel with NaN for its variance keeps its flux.
+    """
+
     bad: tuple[str, ...] = ()
 
     name: ClassVar[str] = "calibrate"
     variance_rule: ClassVar[str] = "scaled"
     holds_nan: ClassVar[bool] = False
-    looks_for_nan: ClassVar[bool] = False
     keeps_psf: ClassVar[bool] = True
 
-    def begin(
-        self, image: np.ndarray, variance: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def begin(self, image: np.ndarray, variance: np.ndarray | None) -> tuple:
         """Take the output planes."""
         return image, variance
 
     def fold(self, state: tuple, where: tuple[slice, slice], patch: Patch) -> None:
-        """Write the patch, calibrated, to its place."""
-        image, variance = (plane if plane is None else plane[where] for plane in state)
-        kind = np.result_type(image.dtype, np.float32)
-        for strip, factor in self.field.strips(patch.part, kind):
-            rows = strip.slices(patch.part)
-            flux = image[rows]
-            np.multiply(patch.image[rows], factor, out=flux)
-            if variance is None:
-                continue
-            np.multiply(factor, factor, out=factor)
-            np.multiply(patch.variance[rows], factor, out=variance[rows])
-            if self.relative_err is not None:
-                noise = np.multiply(flux, self.relative_err, out=factor)
-                np.multiply(noise, noise, out=noise)
-                np.add(variance[rows], noise, out=variance[rows])
+        """Write the patch to its place."""
+        for plane, values in zip(state, (patch.image, patch.variance), strict=True):
+            if plane is not None:
+                plane[where] = values
 
-    def finish(self, state: tuple) -> bool:
+    def finish(self, state: tuple) -> None:
         """Find nothing left to be done."""
-        return True

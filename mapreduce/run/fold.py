@@ -107,7 +107,7 @@ class Fold:
             for plane in (self.image, self.variance):
                 if plane is not None and plane.dtype.kind == "f":
                     plane[where] = np.nan
-        valid = valid_pixels(self.image, self.variance)
+        valid = valid_pixels(self.image, self.variance) if bits else None
         if valid is not None:
             np.bitwise_or(self.mask, bits, out=self.mask, where=~valid)
 

@@ -121,11 +121,11 @@ def test_exposures_beyond_the_calibration_are_refused():
         photo_calib.calibrate(np.ones((3, 3)))
 
 
-def test_the_reducer_travels():
-    reducer = Calibrate(field=make_photo_calib().field, relative_err=0.1)
-    again = pickle.loads(pickle.dumps(reducer))
-    assert again == reducer
-    assert tokenize(again) == tokenize(reducer)
+def test_the_mapper_travels():
+    mapper = Calibrate(field=make_photo_calib().field, relative_err=0.1)
+    again = pickle.loads(pickle.dumps(mapper))
+    assert again == mapper
+    assert tokenize(again) == tokenize(mapper)
     exposure = make_exposure().chunk(16)
     names = {make_photo_calib().calibrate(exposure).__dask_layers__() for _ in range(2)}
     assert len(names) == 1
