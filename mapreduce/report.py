@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ INPUT_PSF = object()  # in place of the input's PSF
 
 #: Runs whose lazy results are alive in this process, by token; a report finds its run here again
 #: after a journey from a worker, so that a failed cell can be replayed.
-runs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+runs: weakref.WeakValueDictionary[str, Callable[[int], Any]] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Report:
     predicted_bytes: int
     peak_bytes: int = field(compare=False)
     token: str = field(repr=False, compare=False)
-    _run: Any = field(default=None, repr=False, compare=False)
+    _run: Callable[[int], Any] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -200,7 +200,7 @@ class Report:
             raise RuntimeError(
                 "a cell can be replayed where some cell failed, in the process that started the run"
             )
-        return self._run.replay(index)
+        return self._run(index)
 
     def __str__(self) -> str:
         lines = [f"{key}: {value}" for key, value in self._facts().items()]

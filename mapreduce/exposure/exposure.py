@@ -57,8 +57,9 @@ class Exposure(DaskMethodsMixin):
 
     Attributes
     ----------
-    report : Report or None
-        What happened, where the exposure is the result of a `map_reduce`.
+    report : Report, Delayed or None
+        What happened in the `map_reduce` that the exposure, or what it was made of, is the result
+        of; known when it is computed.
 
     Raises
     ------
@@ -242,7 +243,7 @@ class Exposure(DaskMethodsMixin):
         other.psf = self.psf
         other._meta = self._meta
         other._meta_is_lent = self._meta_is_lent = True
-        other.report = None
+        other.report = self.report
         return other
 
     def cutout(self, box: Box) -> Exposure:
@@ -392,7 +393,7 @@ class Exposure(DaskMethodsMixin):
 
     def _lazy_parts(self) -> dict[str, Any]:
         parts = {name: self._visible(name, plane) for name, plane in self.planes.items()}
-        parts["psf"] = self.psf
+        parts |= {"psf": self.psf, "report": self.report}
         return {name: part for name, part in parts.items() if is_dask_collection(part)}
 
     def __dask_graph__(self) -> HighLevelGraph | None:
@@ -437,8 +438,8 @@ class Exposure(DaskMethodsMixin):
         shell = self._variation(
             self._bbox, **{name: p for name, p in self.planes.items() if name not in parts}
         )
-        if "psf" in parts:
-            shell.psf = None
+        for name in parts.keys() & {"psf", "report"}:
+            setattr(shell, name, None)
         return shell
 
     # For people

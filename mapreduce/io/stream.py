@@ -20,13 +20,14 @@ from typing import Any, Protocol
 import dask
 import dask.array as da
 import numpy as np
+from dask.base import is_dask_collection
 from dask.system import CPU_COUNT
 from distributed import default_client
 
 from ..exposure.exposure import Exposure
 from ..exposure.plane import Plane, lazy
 from ..report import Report
-from ..run.lazy import MappedExposure
+from ..run.order import in_order
 
 __all__ = [
     "ABANDONED",
@@ -84,7 +85,7 @@ def stream(exposure: Exposure, targets: Mapping[str, Target]) -> tuple[Any, Repo
     Psf or None
         The exposure's PSF, computed.
     Report or None
-        Of the run, where the exposure is the lazy result of one.
+        Of the run, where the exposure is made of the lazy result of one.
     """
     planes = exposure.planes
     writes = [
@@ -92,17 +93,14 @@ def stream(exposure: Exposure, targets: Mapping[str, Target]) -> tuple[Any, Repo
         for name, plane in planes.items()
         if not isinstance(plane, np.ndarray)
     ]
-    if isinstance(exposure, MappedExposure):
-        everything = exposure.in_order(
-            [*writes, exposure.psf, exposure.report], _AHEAD * _threads()
-        )
-        *_, (psf,), (report,) = everything.compute()
-        return psf, report
-    *_, psf = dask.compute(*writes, exposure.psf, traverse=False)
+    facts = {"psf": exposure.psf, "report": exposure.report}
+    lazy_facts = {name: fact for name, fact in facts.items() if is_dask_collection(fact)}
+    done = in_order([*writes, *lazy_facts.values()], _AHEAD * _threads()).compute()
     for name, plane in planes.items():
         if isinstance(plane, np.ndarray):
             targets[name][slice(0, plane.shape[0]), slice(0, plane.shape[1])] = plane
-    return psf, None
+    facts |= {name: fact for name, (fact,) in zip(lazy_facts, done[len(writes) :], strict=True)}
+    return facts["psf"], facts["report"] if "report" in lazy_facts else None
 
 
 def _threads() -> int:
@@ -115,7 +113,7 @@ def _threads() -> int:
 
 def final_meta(exposure: Exposure, report: Report | None = None) -> MutableMapping:
     """Return the header that an exposure has when it is computed; before the run, one as long."""
-    if not isinstance(exposure, MappedExposure):
+    if not is_dask_collection(exposure.report):
         return exposure.meta
     meta = exposure.meta.copy()
     meta["MRFAILED"] = 0 if report is None else len(report.failures)

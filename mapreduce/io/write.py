@@ -20,7 +20,6 @@ from dask.base import is_dask_collection
 
 from ..exposure.exposure import Exposure
 from ..report import Report
-from ..run.lazy import MappedExposure
 from .hdu import BLOCK
 from .header import as_header, bare, mask_cards, origin_cards, wcs_cards
 from .psf import psf_to_hdus
@@ -215,9 +214,10 @@ def _compress(
         if name in done.planes
     ]
     hdus = psf_hdus(done.psf) if hdus is None else hdus
-    primary = fits.PrimaryHDU(header=bare(as_header(done.meta)))
+    report = done.report if is_dask_collection(exposure.report) else None
+    primary = fits.PrimaryHDU(header=bare(as_header(final_meta(exposure, report))))
     fits.HDUList([primary, *planes, *hdus, *tables]).writeto(path)
-    return done.report if isinstance(exposure, MappedExposure) else None
+    return report
 
 
 def _primary(exposure: Exposure, report: Report | None = None) -> bytes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..exposure.box import Box
 from ..exposure.exposure import Exposure
@@ -19,7 +20,7 @@ _MASK_RULES = ("or", "valid", "replace")
 
 
 class Patch(NamedTuple):
-    """The part of a cell's result that falls on a region.
+    """A cell's result, or the part of it that falls on a region.
 
     Attributes
     ----------
@@ -31,13 +32,35 @@ class Patch(NamedTuple):
     variance : (ny, nx) array or None
     valid : (ny, nx) bool array or None
         Where the result has a value; None where it has one everywhere.
+    mask : (ny, nx) int32 array or None
+        Its mask bits; None where the output has them already. Not the reducer's concern.
+    cell : int
+        The cell's index.
     """
 
     box: Box
     part: Box
-    image: np.ndarray
-    variance: np.ndarray | None
-    valid: np.ndarray | None
+    image: NDArray[Any]
+    variance: NDArray[Any] | None = None
+    valid: NDArray[np.bool_] | None = None
+    mask: NDArray[np.int32] | None = None
+    cell: int = 0
+
+    def cut(self, box: Box) -> Patch:
+        """Return the part inside of a box; its arrays are views."""
+        if box.contains(self.part):
+            return self
+        part = self.part.clip(box)
+        where = part.slices(self.part)
+        return self._with(part, lambda plane: plane[where])
+
+    def copy(self) -> Patch:
+        """Return the patch with arrays of its own, which do not keep the whole result alive."""
+        return self._with(self.part, lambda plane: plane.copy())
+
+    def _with(self, part: Box, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Patch:
+        others = (None if plane is None else change(plane) for plane in self[3:6])
+        return Patch(self.box, part, change(self.image), *others, self.cell)
 
 
 class CellResult(NamedTuple):
@@ -107,8 +130,9 @@ class PixelReducer:
     mask: str = "or"
     bad: tuple[str, ...] = ("INVALID_MAPREDUCE", "BAD", "NO_DATA")
 
+    variance_rule: str = field(default="none", init=False, repr=False, compare=False)
+
     name: ClassVar[str] = ""
-    variance_rule: ClassVar[str] = "none"
     needs_variance: ClassVar[bool] = False
     holds_nan: ClassVar[bool] = True
     keeps_psf: ClassVar[bool] = False
@@ -117,10 +141,10 @@ class PixelReducer:
         bad = (self.bad,) if isinstance(self.bad, str) else tuple(self.bad)
         object.__setattr__(self, "bad", bad)
         _choice("mask", self.mask, _MASK_RULES)
-        if any(f.name == "variance_rule" for f in fields(self)):
+        if any(f.name == "variance_rule" and f.init for f in fields(self)):
             _choice("variance_rule", self.variance_rule, _VARIANCE_RULES)
 
-    def begin(self, image: np.ndarray, variance: np.ndarray | None) -> Any:
+    def begin(self, image: NDArray[Any], variance: NDArray[Any] | None) -> Any:
         """Prepare a region; return the state that `fold` adds to."""
         raise NotImplementedError(f"{type(self).__name__} must define begin, fold and finish")
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .base import Patch, PixelReducer
-from .sums import Cover, Totals, divide
+from .sums import Totals, divide
 
 __all__ = ["Average", "Copy", "Feather", "Median", "Sum", "WeightedAverage"]
+
+Image = NDArray[Any]
+Where = tuple[slice, slice]
+Region = tuple[Image, Image | None]  # the image and the variance that a reducer fills
+Sums = tuple[  # of the weights, of the weighted values, and of what the variance is made of
+    NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None
+]
+Stack = tuple[  # values by depth, how many there are, and the sum that the variance is made of
+    list[Image], NDArray[np.intp], NDArray[np.float64] | None
+]
 
 
 @dataclass(frozen=True)
@@ -20,47 +31,44 @@ class Copy(PixelReducer):
     name: ClassVar[str] = "copy"
     keeps_psf: ClassVar[bool] = True
 
-    def begin(self, image, variance):
+    def begin(self, image: Image, variance: Image | None) -> Totals:
         """Start with nothing covered; the planes are undefined there."""
-        planes = (image,) if variance is None else (image, variance)
-        return planes, Cover(image.shape)
+        return Totals(image, variance)
 
-    def fold(self, state, where, patch):
+    def fold(self, state: Totals, where: Where, patch: Patch) -> None:
         """Overwrite where the patch has a value."""
-        planes, cover = state
-        cover.add(where, patch.valid)
-        for plane, values in zip(planes, (patch.image, patch.variance), strict=False):
+        state.cover(where, patch.valid)
+        for plane, values in zip(state.planes, patch[2:4], strict=False):
             if patch.valid is None:
                 plane[where] = values
             else:
                 np.copyto(plane[where], values, where=patch.valid, casting="same_kind")
 
-    def finish(self, state):
+    def finish(self, state: Totals) -> None:
         """Leave NaN where nothing is covered."""
-        planes, cover = state
-        cover.fill(planes, np.nan)
+        state.fill(np.nan)
 
 
 @dataclass(frozen=True)
 class Sum(PixelReducer):
     """Sum of the valid values, and of their variances; 0 and not flagged where there is none."""
 
+    variance_rule: str = field(default="sum", init=False, repr=False, compare=False)
     name: ClassVar[str] = "sum"
-    variance_rule: ClassVar[str] = "sum"
     holds_nan: ClassVar[bool] = False
 
-    def begin(self, image, variance):
+    def begin(self, image: Image, variance: Image | None) -> Totals:
         """Start without values."""
         return Totals(image, variance)
 
-    def fold(self, state, where, patch):
+    def fold(self, state: Totals, where: Where, patch: Patch) -> None:
         """Add where the patch has a value, in the output's dtype."""
-        values = (patch.image,) if patch.variance is None else (patch.image, patch.variance)
+        values = [plane for plane in patch[2:4] if plane is not None]
         state.add(where, values, patch.valid)
 
-    def finish(self, state):
+    def finish(self, state: Totals) -> None:
         """Leave zero where no value came."""
-        state.cover.fill(state.planes, 0)
+        state.fill(0)
 
 
 @dataclass(frozen=True)
@@ -78,40 +86,32 @@ class Average(PixelReducer):
     variance_rule: str = "mean"
     name: ClassVar[str] = "average"
 
-    def begin(self, image, variance):
+    def begin(self, image: Image, variance: Image | None) -> Totals:
         """Start without values."""
         return Totals(image, variance)
 
-    def fold(self, state, where, patch):
+    def fold(self, state: Totals, where: Where, patch: Patch) -> None:
         """Add where the patch has a value, and count."""
-        values = (patch.image,)
+        values = [patch.image]
         if patch.variance is not None:
             correlated = self.variance_rule == "correlated"
-            values += (np.sqrt(patch.variance) if correlated else patch.variance,)
+            values.append(np.sqrt(patch.variance) if correlated else patch.variance)
         state.add(where, values, patch.valid)
 
-    def finish(self, state):
+    def finish(self, state: Totals) -> None:
         """Divide by the count; NaN where it is zero."""
-        planes, cover = state.planes, state.cover
-        if not cover.is_single and cover.count.max(initial=0) > 1:
-            covered = cover.count > 0
-            for plane in planes:
-                divide(plane, cover.count, covered)
-            for variance in planes[1:]:
+        variances = state.planes[1:]
+        if not state.is_single and state.count.max(initial=0) > 1:
+            covered = state.count > 0
+            for plane in state.planes:
+                divide(plane, state.count, covered)
+            for variance in variances:
                 if self.variance_rule == "independent":
-                    divide(variance, cover.count, covered)
-        for variance in planes[1:]:
+                    divide(variance, state.count, covered)
+        for variance in variances:
             if self.variance_rule == "correlated":
                 np.multiply(variance, variance, out=variance)
-        cover.fill(planes, np.nan)
-
-
-class _Weighted(NamedTuple):
-    image: np.ndarray
-    variance: np.ndarray | None
-    total: np.ndarray  # sum of weight * value
-    spread: np.ndarray | None  # what the variance is made of
-    weight: np.ndarray
+        state.fill(np.nan)
 
 
 @dataclass(frozen=True)
@@ -120,44 +120,44 @@ class _WeightedMean(PixelReducer):
 
     variance_rule: str = "correlated"
 
-    def weight(self, patch: Patch) -> np.ndarray:
+    def weight(self, patch: Patch) -> NDArray[np.float64]:
         """Return the weight of each pixel of the patch; 0 where it has none."""
         raise NotImplementedError
 
-    def begin(self, image, variance):
+    def begin(self, image: Image, variance: Image | None) -> tuple[Region, Sums]:
         """Start from zero weight."""
-        total, weight = np.zeros(image.shape), np.zeros(image.shape)
         spread = None if variance is None else np.zeros(image.shape)
-        return _Weighted(image, variance, total, spread, weight)
+        return (image, variance), (np.zeros(image.shape), np.zeros(image.shape), spread)
 
-    def fold(self, state, where, patch):
+    def fold(self, state: tuple[Region, Sums], where: Where, patch: Patch) -> None:
         """Add the weighted values, the weights, and what the variance rule needs."""
+        _, (weights, total, spread) = state
         weight = self.weight(patch)
         valid = np.broadcast_to(_where(patch) & (weight > 0), weight.shape)
-        state.weight[where] += np.where(valid, weight, 0)
-        total = state.total[where]
-        np.add(total, weight * patch.image, out=total, where=valid)
-        if state.spread is not None:
+        weights[where] += np.where(valid, weight, 0)
+        np.add(total[where], weight * patch.image, out=total[where], where=valid)
+        if spread is not None and patch.variance is not None:
             values = patch.variance.astype(np.float64)
-            term = {
-                "mean": lambda: weight * values,
-                "correlated": lambda: weight * np.sqrt(values),
-                "independent": lambda: weight**2 * values,
-            }[self.variance_rule]()
-            spread = state.spread[where]
-            np.add(spread, term, out=spread, where=valid)
+            if self.variance_rule == "mean":
+                term = weight * values
+            elif self.variance_rule == "correlated":
+                term = weight * np.sqrt(values)
+            else:
+                term = weight**2 * values
+            np.add(spread[where], term, out=spread[where], where=valid)
 
-    def finish(self, state):
+    def finish(self, state: tuple[Region, Sums]) -> None:
         """Divide by the sum of the weights; NaN where it is zero."""
-        weight = np.where(state.weight > 0, state.weight, np.nan)
-        state.image[...] = state.total / weight
-        if state.variance is not None:
-            variance = state.spread / weight
+        (image, variance), (weights, total, spread) = state
+        weight = np.where(weights > 0, weights, np.nan)
+        image[...] = total / weight
+        if variance is not None and spread is not None:
+            mean = spread / weight
             if self.variance_rule == "correlated":
-                variance *= variance
+                mean *= mean
             elif self.variance_rule == "independent":
-                variance /= weight
-            state.variance[...] = variance
+                mean /= weight
+            variance[...] = mean
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,13 @@ class WeightedAverage(_WeightedMean):
     name: ClassVar[str] = "weighted_average"
     needs_variance: ClassVar[bool] = True
 
-    def weight(self, patch):
+    def weight(self, patch: Patch) -> NDArray[np.float64]:
         """Return 1 / variance where it is above zero and finite."""
-        usable = (patch.variance > 0) & np.isfinite(patch.variance)
         weight = np.zeros(patch.image.shape)
-        return np.divide(1.0, patch.variance, out=weight, where=usable, dtype=np.float64)
+        if patch.variance is not None:  # there is one, as `check` has seen
+            usable = (patch.variance > 0) & np.isfinite(patch.variance)
+            np.divide(1.0, patch.variance, out=weight, where=usable, dtype=np.float64)
+        return weight
 
 
 @dataclass(frozen=True)
@@ -196,18 +198,10 @@ class Feather(_WeightedMean):
 
     name: ClassVar[str] = "feather"
 
-    def weight(self, patch):
+    def weight(self, patch: Patch) -> NDArray[np.float64]:
         """Return the product of the distances from the nearest edges in x and in y."""
         rows, columns = patch.part.slices(patch.box)
         return np.multiply.outer(_tent(patch.box.height)[rows], _tent(patch.box.width)[columns])
-
-
-class _Stack(NamedTuple):
-    image: np.ndarray
-    variance: np.ndarray | None
-    count: np.ndarray
-    layers: list[np.ndarray]
-    spread: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -225,52 +219,51 @@ class Median(PixelReducer):
     variance_rule: str = "correlated"
     name: ClassVar[str] = "median"
 
-    def begin(self, image, variance):
+    def begin(self, image: Image, variance: Image | None) -> tuple[Region, Stack]:
         """Start with an empty stack."""
         spread = None if variance is None else np.zeros(image.shape)
-        return _Stack(image, variance, np.zeros(image.shape, np.intp), [], spread)
+        return (image, variance), ([], np.zeros(image.shape, np.intp), spread)
 
-    def fold(self, state, where, patch):
+    def fold(self, state: tuple[Region, Stack], where: Where, patch: Patch) -> None:
         """Put each value on top of its pixel's stack."""
+        (image, _), (layers, counts, spread) = state
         valid = np.broadcast_to(_where(patch), patch.image.shape)
-        count = state.count[where]
-        if not state.layers or count.max() >= len(state.layers):
-            state.layers.append(np.full(state.image.shape, np.nan, state.image.dtype))
-        for depth, layer in enumerate(state.layers):
+        count = counts[where]
+        if not layers or count.max() >= len(layers):
+            layers.append(np.full(image.shape, np.nan, image.dtype))
+        for depth, layer in enumerate(layers):
             on_top = valid & (count == depth)
             np.copyto(layer[where], patch.image, where=on_top, casting="same_kind")
         count += valid
-        if state.spread is not None:
-            spread = state.spread[where]
+        if spread is not None and patch.variance is not None:
             values = patch.variance.astype(np.float64)
             if self.variance_rule == "correlated":
                 values = np.sqrt(values)
-            np.add(spread, values, out=spread, where=valid)
+            np.add(spread[where], values, out=spread[where], where=valid)
 
-    def finish(self, state):
+    def finish(self, state: tuple[Region, Stack]) -> None:
         """Take the middle of every stack; NaN where it is empty."""
-        count = np.where(state.count > 0, state.count, 1)
-        if not state.layers:
-            state.layers.append(np.full(state.image.shape, np.nan, state.image.dtype))
-        stack = np.sort(np.stack(state.layers), axis=0)  # NaN sorts last
+        (image, variance), (layers, counts, spread) = state
+        count = np.where(counts > 0, counts, 1)
+        stack = np.sort(np.stack(layers or [np.full_like(image, np.nan)]), axis=0)  # NaN is last
         low = np.take_along_axis(stack, (count - 1)[None] // 2, axis=0)[0]
         high = np.take_along_axis(stack, count[None] // 2, axis=0)[0]
-        state.image[...] = (low.astype(np.float64) + high) / 2
-        if state.variance is not None:
-            number = np.where(state.count > 0, state.count, np.nan)
-            variance = state.spread / number
+        image[...] = (low.astype(np.float64) + high) / 2
+        if variance is not None and spread is not None:
+            number = np.where(counts > 0, counts, np.nan)
+            mean = spread / number
             if self.variance_rule == "correlated":
-                variance *= variance
+                mean *= mean
             elif self.variance_rule == "independent":
-                variance *= np.where(number > 2, np.pi / 2, 1) / number
-            state.variance[...] = variance
+                mean *= np.where(number > 2, np.pi / 2, 1) / number
+            variance[...] = mean
 
 
-def _where(patch: Patch) -> np.ndarray | bool:
+def _where(patch: Patch) -> NDArray[np.bool_] | bool:
     return True if patch.valid is None else patch.valid
 
 
-def _tent(length: int) -> np.ndarray:
+def _tent(length: int) -> NDArray[np.float64]:
     """Return each pixel's distance from the nearer edge, in pixels."""
     pixels = np.arange(length) + 0.5
     return np.minimum(pixels, length - pixels)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-from astropy.wcs import WCS
 from dask.base import is_dask_collection, tokenize
 from dask.delayed import Delayed
 from dask.utils import funcname
 
 from ..exposure.exposure import Exposure
+from ..exposure.mask import MaskPlanes
 from ..exposure.psf import Psf
 from ..exposure.wcs import same_wcs
 from ..grid.config import GridConfig
@@ -24,8 +24,8 @@ from ..reducers.base import Collector, PixelReducer
 from ..reducers.names import get_reducer
 from ..report import runs
 from . import graph
-from .job import MAIN, Job
 from .plan import make_plan
+from .spec import MAIN, RunSpec
 from .tile import replay_cell
 
 __all__ = ["map_reduce", "split"]
@@ -125,7 +125,7 @@ def map_reduce(
     if exposure.psf is not None and not isinstance(exposure.psf, Psf | Delayed):
         raise TypeError(f"the exposure's psf is a {type(exposure.psf).__name__}, not a Psf")
     named = extras(mapper)
-    exposures = {MAIN: exposure, **_checked_aligned(aligned, exposure)}
+    others = _checked_aligned(aligned, exposure)
     kwargs = _checked_kwargs(mapper_kwargs, aligned)
     check_arguments(mapper, [*kwargs, *(aligned or {}), *named])
     cells = _built(grid, exposure)
@@ -134,7 +134,7 @@ def map_reduce(
     planes = exposure.mask_planes
     if isinstance(reducer, PixelReducer):
         planes = planes.add(*reducer.bad)
-    job = Job(
+    spec = RunSpec(
         mapper=mapper,
         extras=named,
         kwargs=kwargs,
@@ -145,22 +145,16 @@ def map_reduce(
         box=exposure.bbox,
         dtypes=_dtypes(exposure),
         mask_planes=planes,
-        shells={
-            name: {
-                "mask_planes": planes if name == MAIN else each.mask_planes,
-                "wcs": _initialized(each.wcs),
-                "psf": None if isinstance(each.psf, Delayed) else each.psf,
-                "meta": each.meta,
-            }
-            for name, each in exposures.items()
-        },
+        shells={MAIN: _shell(exposure, planes)}
+        | {name: _shell(other, other.mask_planes) for name, other in others.items()},
         return_sub_exposures=return_sub_exposures,
     )
-    token = _token(job, plan, exposures)
+    exposures = {MAIN: exposure, **others}
+    token = _token(spec, plan, exposures)
     if isinstance(reducer, Collector):
-        return graph.collected(job, plan, exposures, token)
-    result = graph.mapped(job, plan, exposures, token, _shell(exposure, job))
-    result.replayable = runs.setdefault(token, _Replay(job, cells, exposures))
+        return graph.collected(spec, plan, exposures, token)
+    result = graph.mapped(spec, plan, exposures, token, _described(exposure, spec))
+    result.replayable = runs.setdefault(token, partial(_replayed, spec, cells, exposures))
     return result
 
 
@@ -194,24 +188,16 @@ def split(exposure: Exposure, grid: GridConfig | Grid | None = None) -> dict[int
     return {cell.index: exposure.cutout(cell.expanded) for cell in _built(grid, exposure)}
 
 
-class _Replay:
-    """What it takes to run a cell again."""
-
-    def __init__(self, job: Job, grid: Grid, exposures: Mapping[str, Exposure]) -> None:
-        self.job = job
-        self.grid = grid
-        self.exposures = exposures
-
-    def replay(self, index: int) -> Any:
-        table = self.grid.table
-        cell = next(cells_of(table[table["index"] == index]), None)
-        if cell is None:
-            raise IndexError(f"there is no cell {index}; the run had {len(self.grid)}")
-        cutouts = {name: each.cutout(cell.expanded) for name, each in self.exposures.items()}
-        loaded = {name: c.compute(scheduler="synchronous") for name, c in cutouts.items()}
-        shells = {name: {**self.job.shells[name], "psf": e.psf} for name, e in loaded.items()}
-        planes = {name: exposure.planes for name, exposure in loaded.items()}
-        return replay_cell(replace(self.job, shells=shells), cell, planes)
+def _replayed(spec: RunSpec[Any], grid: Grid, exposures: Mapping[str, Exposure], index: int) -> Any:
+    """Run the mapper on a cell again."""
+    table = grid.table
+    cell = next(cells_of(table[table["index"] == index]), None)
+    if cell is None:
+        raise IndexError(f"there is no cell {index}; the run had {len(grid)}")
+    cutouts = {name: each.cutout(cell.expanded) for name, each in exposures.items()}
+    loaded = {name: cutout.compute(scheduler="synchronous") for name, cutout in cutouts.items()}
+    planes = {name: exposure.planes for name, exposure in loaded.items()}
+    return replay_cell(spec.with_psf(loaded[MAIN].psf), cell, planes)
 
 
 def _built(grid: GridConfig | Grid | None, exposure: Exposure) -> Grid:
@@ -280,35 +266,39 @@ def _dtypes(exposure: Exposure) -> dict[str, np.dtype]:
     return {**dtypes, "mask": np.dtype(np.int32)}
 
 
-def _initialized(wcs: WCS | None) -> WCS | None:
-    """Return a copy that is initialized, so that copying it again is safe in threads."""
-    if wcs is None:
-        return None
-    wcs = wcs.deepcopy()
-    wcs.wcs.set()
-    return wcs
-
-
-def _shell(exposure: Exposure, job: Job) -> Exposure:
-    """Return the result but for its planes, PSF and report; the header says how it was made."""
+def _shell(exposure: Exposure, mask_planes: MaskPlanes) -> Exposure:
+    """Return all but the pixels, as every task needs it."""
     shell = exposure._variation(exposure.bbox)
-    shell.mask_planes = job.mask_planes
-    shell.meta["MRMAPPER"] = funcname(job.mapper)[:68]
-    shell.meta["MRREDUCE"] = job.reducer.name
-    shell.meta["MRVARRUL"] = job.reducer.variance_rule
-    shell.meta["MRMSKRUL"] = job.reducer.mask
+    shell.mask_planes = mask_planes
+    shell.report = None
+    if isinstance(shell.psf, Delayed):  # it is known when the run begins
+        shell.psf = None
+    if shell.wcs is not None:
+        shell.wcs = shell.wcs.deepcopy()
+        shell.wcs.wcs.set()  # so that copying it again is safe in threads
     return shell
 
 
-def _token(job: Job, plan: Any, exposures: Mapping[str, Exposure]) -> str:
+def _described(exposure: Exposure, spec: RunSpec[PixelReducer]) -> Exposure:
+    """Return the result but for its planes, PSF and report; the header says how it was made."""
+    shell = exposure._variation(exposure.bbox)
+    shell.mask_planes = spec.mask_planes
+    shell.meta["MRMAPPER"] = funcname(spec.mapper)[:68]
+    shell.meta["MRREDUCE"] = spec.reducer.name
+    shell.meta["MRVARRUL"] = spec.reducer.variance_rule
+    shell.meta["MRMSKRUL"] = spec.reducer.mask
+    return shell
+
+
+def _token(spec: RunSpec[Any], plan: Any, exposures: Mapping[str, Exposure]) -> str:
     """Return the run's name: the same for the same work, unless planes are in memory."""
     if any(isinstance(p, np.ndarray) for e in exposures.values() for p in e.planes.values()):
         return uuid.uuid4().hex  # as `plane_token` for each of them
     return tokenize(
-        job.mapper,
-        job.kwargs,
-        job.reducer,
-        (job.on_error, job.seed, job.reach, job.return_sub_exposures),
+        spec.mapper,
+        spec.kwargs,
+        spec.reducer,
+        (spec.on_error, spec.seed, spec.reach, spec.return_sub_exposures),
         plan.grid.table,
         (plan.grid.box, plan.x_edges, plan.y_edges),
         dict(exposures),

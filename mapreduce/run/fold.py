@@ -1,115 +1,83 @@
-"""A region of the output, filled by one piece of a result after the other."""
+"""A region of the output, filled with one patch after the other."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..exposure.box import Box
+from ..exposure.exposure import Exposure
 from ..reducers.base import Patch, PixelReducer
 from ..reducers.pixels import Average, Copy, Sum
-from .job import Job, Planes
 from .plan import Tile
+from .spec import Planes, RunSpec
 
-__all__ = ["Fold", "Piece", "Tiling", "valid_pixels"]
-
-
-class Piece(NamedTuple):
-    """A cell's result, or the part of it that one tile needs.
-
-    Attributes
-    ----------
-    index : int
-        The cell's index.
-    box : Box
-        Box of the whole result, or of the core of a failed cell.
-    part : Box
-        Box of the arrays here.
-    planes : dict of arrays or None
-        None where the cell failed. Without a mask whose bits are in the output already.
-    """
-
-    index: int
-    box: Box
-    part: Box
-    planes: Planes | None
-
-    def cut(self, box: Box) -> Piece:
-        """Return the part inside of a box."""
-        if box.contains(self.part):
-            return self
-        part = self.part.clip(box)
-        if self.planes is None:
-            return self._replace(part=part)
-        where = part.slices(self.part)
-        planes = {name: plane[where] for name, plane in self.planes.items()}
-        return self._replace(part=part, planes=planes)
-
-    def copy(self) -> Piece:
-        """Return the piece with arrays of its own, which do not keep the whole result alive."""
-        if self.planes is None:
-            return self
-        return self._replace(planes={name: plane.copy() for name, plane in self.planes.items()})
+__all__ = ["Tiling", "fold", "valid_pixels"]
 
 
-class Fold:
-    """A region of the output, filled by one piece after the other.
+def fold(
+    spec: RunSpec[PixelReducer],
+    box: Box,
+    planes: Planes,
+    parent: Box,
+    patches: Iterable[Patch],
+    failed: Iterable[Box],
+) -> None:
+    """Fold patches into a region of planes, and flag where it has no value.
 
     To be used with NumPy's warnings off, as data may hold what overflows or is not a number.
+
+    Parameters
+    ----------
+    spec : RunSpec
+    box : Box
+        The region.
+    planes : dict of arrays
+        The output, over ``parent``; its mask holds what the region's mask starts from.
+    parent : Box
+    patches : iterable of Patch
+        In the order in which they are folded; those elsewhere are left out.
+    failed : iterable of Box
+        Where cells failed.
     """
+    where = box.slices(parent)
+    region = {name: plane[where] for name, plane in planes.items()}
+    image, variance, mask = region["image"], region.get("variance"), region["mask"]
+    fresh = np.ones(box.shape, bool) if spec.reducer.mask == "replace" else None
+    state = spec.reducer.begin(image, variance)
+    for patch in patches:
+        if patch.part.overlaps(box):
+            patch = patch.cut(box)
+            where = patch.part.slices(box)
+            valid = valid_pixels(patch.image, patch.variance)
+            if valid is not None:
+                patch = patch._replace(valid=valid)
+            spec.reducer.fold(state, where, patch)
+            if fresh is not None:
+                mask[where][fresh[where]] = 0
+                fresh[where] = False
+            if patch.mask is not None:
+                only = valid if valid is not None and spec.reducer.mask == "valid" else True
+                np.bitwise_or(mask[where], patch.mask, out=mask[where], where=only)
+    spec.reducer.finish(state)
+    _flag(region, [core.clip(box).slices(box) for core in failed if core.overlaps(box)], spec)
 
-    def __init__(self, job: Job, box: Box, parent: Box, planes: Planes) -> None:
-        self.job = job
-        self.box = box
-        self.failed: list[Box] = []
-        where = box.slices(parent)
-        self.image = planes["image"][where]
-        self.variance = planes["variance"][where] if "variance" in planes else None
-        self.mask = planes["mask"][where]
-        self.fresh = np.ones(box.shape, bool) if job.reducer.mask == "replace" else None
-        self.state = job.reducer.begin(self.image, self.variance)
 
-    def add(self, piece: Piece) -> None:
-        """Add the part of a piece that lies in the region."""
-        if not piece.part.overlaps(self.box):
-            return
-        piece = piece.cut(self.box)
-        if piece.planes is None:
-            self.failed.append(piece.part)
-            return
-        where = piece.part.slices(self.box)
-        image, variance = piece.planes["image"], piece.planes.get("variance")
-        valid = valid_pixels(image, variance)
-        patch = Patch(piece.box, piece.part, image, variance, valid)
-        self.job.reducer.fold(self.state, where, patch)
-        self._add_mask(where, piece.planes.get("mask"), valid)
-
-    def _add_mask(
-        self, where: tuple[slice, slice], bits: np.ndarray | None, valid: np.ndarray | None
-    ) -> None:
-        if self.fresh is not None:
-            self.mask[where][self.fresh[where]] = 0
-            self.fresh[where] = False
-        if bits is not None:
-            mask = self.mask[where]
-            only = valid is not None and self.job.reducer.mask == "valid"
-            np.bitwise_or(mask, bits, out=mask, where=valid if only else True)
-
-    def finish(self) -> None:
-        """Leave the result in the region's planes, flagged where it is missing."""
-        self.job.reducer.finish(self.state)
-        bits = np.int32(self.job.bad_bits)
-        for box in self.failed:
-            where = box.slices(self.box)
-            self.mask[where] |= bits
-            for plane in (self.image, self.variance):
-                if plane is not None and plane.dtype.kind == "f":
-                    plane[where] = np.nan
-        valid = valid_pixels(self.image, self.variance) if bits else None
-        if valid is not None:
-            np.bitwise_or(self.mask, bits, out=self.mask, where=~valid)
+def _flag(region: Planes, failed: list[tuple[slice, slice]], spec: RunSpec[PixelReducer]) -> None:
+    """Take the values of failed cells away, and set the bits of pixels without a value."""
+    bits = np.int32(spec.mask_planes.bitmask(*spec.reducer.bad))
+    for where in failed:
+        region["mask"][where] |= bits
+        for name, plane in region.items():
+            if name != "mask" and plane.dtype.kind == "f":
+                plane[where] = np.nan
+    valid = valid_pixels(region["image"], region.get("variance")) if bits else None
+    if valid is not None:
+        np.bitwise_or(region["mask"], bits, out=region["mask"], where=~valid)
 
 
 class Tiling:
@@ -119,43 +87,93 @@ class Tiling:
     threads lose in handing it to and fro: to fold every small result takes twice as long as to
     write it. So as long as a tile's cores tile it, each result is valid, on its core and of the
     output's dtypes, and the reducer leaves a value that is alone as it is, the results are the
-    output. Where one does not fit, those before it are cut out of the output, to be folded.
+    output. What the mapper left as it was is copied at the end, all at once. Where a result does
+    not fit, those before it are cut out again, to be folded.
+
+    Parameters
+    ----------
+    spec : RunSpec
+    tile : Tile
+    whole : Exposure or None
+        What all cells are cut from.
+    output : dict of arrays
+        The output over the tile.
     """
 
-    def __init__(self, job: Job, tile: Tile, output: Planes) -> None:
-        self._box = tile.box
+    def __init__(
+        self, spec: RunSpec[PixelReducer], tile: Tile, whole: Exposure | None, output: Planes
+    ) -> None:
+        self._tile = tile
+        self._whole = whole
         self._output = output
-        self._names = output.keys() - {"mask"}
-        self._boxes: list[tuple[int, Box]] = []
-        self._open = _keeps_single(job.reducer) and _tiled(tile.table["core"]) == tile.box
+        self._changed: tuple[bool, bool] | None = None  # image and variance, alike for all
+        self._taken: list[tuple[int, Box]] = []
+        self._fits = whole is not None and _keeps_single(spec.reducer)
+        self._fits = self._fits and _tiled(tile.table["core"]) == tile.box
 
-    def take(self, piece: Piece, core: Box) -> bool:
-        """Write a result, if it and all before it fit; its mask has to be in the output already."""
-        if not self._open:
+    def take(self, patch: Patch | None, core: Box, sub: Exposure | None) -> bool:
+        """Write a result, if it and all before it fit.
+
+        Parameters
+        ----------
+        patch : Patch or None
+            None where the cell failed.
+        core : Box
+            The cell's.
+        sub : Exposure or None
+            The mapper's input over the core.
+        """
+        if not self._fits:
             return False
-        planes = piece.planes
-        self._open = planes is not None and piece.box == core and planes.keys() == self._names
-        self._open = self._open and all(planes[n].dtype == self._output[n].dtype for n in planes)
-        if self._open:
-            where = core.slices(self._box)
-            for name, plane in planes.items():
-                self._output[name][where] = plane
-            self._boxes.append((piece.index, core))
-        return self._open
+        self._fits = patch is not None and sub is not None and self._write(patch, core, sub)
+        if self._fits:
+            self._taken.append((patch.cell, core))
+        return self._fits
+
+    def _write(self, patch: Patch, core: Box, sub: Exposure) -> bool:
+        changed = patch.image is not sub._image, patch.variance is not sub._variance
+        if self._changed is None:
+            self._changed = changed
+        if patch.mask is not None or changed != self._changed or patch.box != core:
+            return False
+        where = core.slices(self._tile.box)
+        for name, plane, write in zip(("image", "variance"), patch[2:4], changed, strict=True):
+            if write:
+                output = self._output[name]
+                if plane.dtype != output.dtype:
+                    return False
+                output[where] = plane
+        return True
 
     def close(self) -> bool:
-        """Return whether all results are the output."""
-        image, variance = self._output["image"], self._output.get("variance")
-        self._open = self._open and valid_pixels(image, variance) is None
-        return self._open
+        """Return whether the results are the output, all of them."""
+        if self._fits:
+            for name, plane in self._unchanged().items():
+                np.copyto(self._output[name], plane)
+            image, variance = self._output["image"], self._output.get("variance")
+            self._fits = valid_pixels(image, variance) is None
+        return self._fits
 
-    def pieces(self) -> list[Piece]:
-        """Return what was written, cut out of the output; views of it while that is complete."""
-        planes = {name: self._output[name] for name in self._names}
-        if not self._open:  # they will be folded into the output
-            planes = {name: plane.copy() for name, plane in planes.items()}
-        whole = Piece(0, self._box, self._box, planes)
-        return [whole.cut(box)._replace(index=index, box=box) for index, box in self._boxes]
+    def _unchanged(self) -> Planes:
+        """Return the planes that the mapper left as they were, over the tile."""
+        if self._whole is None or self._changed is None:
+            return {}
+        where = self._tile.box.slices(self._whole.bbox)
+        left = [name for name, c in zip(("image", "variance"), self._changed, strict=True) if not c]
+        return {name: self._whole.planes[name][where] for name in left if name in self._output}
+
+    def patches(self) -> Iterator[Patch]:
+        """Yield what was taken; of a complete output only what others may reach into, as views."""
+        if not self._taken:
+            return
+        planes = {name: plane for name, plane in self._output.items() if name != "mask"}
+        if not self._fits:  # they will be folded into the output
+            planes = {name: plane.copy() for name, plane in planes.items()} | self._unchanged()
+        for index, box in self._taken:
+            if not self._fits or not self._tile.interior.contains(box):
+                where = box.slices(self._tile.box)
+                part = {name: plane[where] for name, plane in planes.items()}
+                yield Patch(box, box, **part, cell=index)
 
 
 def _keeps_single(reducer: PixelReducer) -> bool:
@@ -165,22 +183,22 @@ def _keeps_single(reducer: PixelReducer) -> bool:
     return kind in (Copy, Sum, Average) and exact and reducer.mask != "replace"
 
 
-def _tiled(boxes: np.ndarray) -> Box | None:
+def _tiled(boxes: NDArray[Any]) -> Box | None:
     """Return what boxes tile, if they are all products of adjoining intervals in x and y."""
-    boxes = boxes.tolist()
-    if not boxes:
+    corners = boxes.tolist()
+    if not corners:
         return None
-    columns = sorted({(x, x + width) for x, _, width, _ in boxes})
-    rows = sorted({(y, y + height) for _, y, _, height in boxes})
-    corners = {(x, y) for x, y, _, _ in boxes}
-    if not len(boxes) == len(corners) == len(columns) * len(rows):
+    columns = sorted({(x, x + width) for x, _, width, _ in corners})
+    rows = sorted({(y, y + height) for _, y, _, height in corners})
+    places = {(x, y) for x, y, _, _ in corners}
+    if not len(corners) == len(places) == len(columns) * len(rows):
         return None
     if any(end != start for line in (columns, rows) for (_, end), (start, _) in pairwise(line)):
         return None
     return Box.from_edges(columns[0][0], rows[0][0], columns[-1][1], rows[-1][1])
 
 
-def valid_pixels(image: np.ndarray, variance: np.ndarray | None) -> np.ndarray | None:
+def valid_pixels(image: NDArray[Any], variance: NDArray[Any] | None) -> NDArray[np.bool_] | None:
     """Return where image * variance is not NaN, the original's test; None if that is everywhere.
 
     So a pixel has no value where either plane is NaN, or one infinite and the other zero.

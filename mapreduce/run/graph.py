@@ -29,12 +29,11 @@ from dask.task_spec import List, Task, TaskRef
 from ..exposure.box import Box
 from ..exposure.exposure import Exposure
 from ..exposure.plane import Plane, cut
-from .job import MAIN, Job
+from .input import Layout
 from .lazy import MappedExposure
 from .plan import Plan, Tile
+from .spec import MAIN, RunSpec
 from .tasks import (
-    TILE_MASK,
-    Layout,
     Sealed,
     SharedTask,
     assemble,
@@ -78,22 +77,22 @@ def _input(
     arrays = []
     for name, exposure in exposures.items():
         for plane_name, plane in exposure.planes.items():
-            box, key = tile.reads, name
-            if whole_mask and name == MAIN and plane_name == "mask":
-                key = TILE_MASK
-                if not box.contains(tile.box):
-                    box = Box.union((box, tile.box))
+            box = tile.reads
+            if whole_mask and (name, plane_name) == (MAIN, "mask") and not box.contains(tile.box):
+                box = Box.union((box, tile.box))
             if box.area:
-                layout.append((key, box, plane_name))
+                layout.append((name, plane_name, box))
                 arrays.append(_block(plane, box.slices(exposure.bbox)))
     return layout, arrays
 
 
-def _run_layer(job: Job, token: str, exposures: Mapping[str, Exposure]) -> tuple[str, dict]:
+def _run_layer(
+    spec: RunSpec[Any], token: str, exposures: Mapping[str, Exposure]
+) -> tuple[str, dict]:
     name = f"run-{token}"
     psf = exposures[MAIN].psf
     lazy_psf = TaskRef(psf.key) if isinstance(psf, Delayed) else None
-    return name, {name: SharedTask(name, start_run, Sealed(job), False, lazy_psf)}
+    return name, {name: SharedTask(name, start_run, Sealed(spec), False, lazy_psf)}
 
 
 def _graph(
@@ -123,10 +122,10 @@ def _dask_parts(exposure: Exposure) -> list[Any]:
 
 
 def mapped(
-    job: Job, plan: Plan, exposures: Mapping[str, Exposure], token: str, shell: Exposure
+    spec: RunSpec[Any], plan: Plan, exposures: Mapping[str, Exposure], token: str, shell: Exposure
 ) -> MappedExposure:
     """Return the lazy result of a run with a `PixelReducer`."""
-    run, run_layer = _run_layer(job, token, exposures)
+    run, run_layer = _run_layer(spec, token, exposures)
     names = {step: f"{step}-{token}" for step in ("map", "spill", "reduce")}
     maps, spills, reduces = {}, {}, {}
     for tile in plan.tiles:
@@ -153,16 +152,18 @@ def mapped(
     facts = {
         "token": token,
         "input_psf": None if isinstance(exposures[MAIN].psf, Delayed) else exposures[MAIN].psf,
-        "keeps_psf": job.reducer.keeps_psf,
-        "predicted_bytes": _predicted_bytes(job, plan, exposures),
+        "keeps_psf": spec.reducer.keeps_psf,
+        "predicted_bytes": _predicted_bytes(spec, plan, exposures),
     }
-    return MappedExposure(shell, graph, names["reduce"], run, plan.chunks, job.dtypes, facts)
+    return MappedExposure(shell, graph, names["reduce"], run, plan.chunks, spec.dtypes, facts)
 
 
-def collected(job: Job, plan: Plan, exposures: Mapping[str, Exposure], token: str) -> Delayed:
+def collected(
+    spec: RunSpec[Any], plan: Plan, exposures: Mapping[str, Exposure], token: str
+) -> Delayed:
     """Return the lazy result of a run with a `Collector`."""
-    run, run_layer = _run_layer(job, token, exposures)
-    name, result = f"map-{token}", f"{job.reducer.name or 'collect'}-{token}"
+    run, run_layer = _run_layer(spec, token, exposures)
+    name, result = f"map-{token}", f"{spec.reducer.name or 'collect'}-{token}"
     maps = {}
     for tile in plan.tiles:
         if len(tile.table):
@@ -179,12 +180,12 @@ def collected(job: Job, plan: Plan, exposures: Mapping[str, Exposure], token: st
     return Delayed(result, graph)
 
 
-def _predicted_bytes(job: Job, plan: Plan, exposures: Mapping[str, Exposure]) -> int:
+def _predicted_bytes(spec: RunSpec[Any], plan: Plan, exposures: Mapping[str, Exposure]) -> int:
     """Return the memory that the largest task holds: blocks read and planes written."""
     reads = sum(
         np.dtype(plane.dtype).itemsize
         for exposure in exposures.values()
         for plane in exposure.planes.values()
     )
-    writes = sum(dtype.itemsize for dtype in job.dtypes.values())
+    writes = sum(dtype.itemsize for dtype in spec.dtypes.values())
     return max(tile.reads.area * reads + tile.box.area * writes for tile in plan.tiles)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
-from dask.base import tokenize
-from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import DataNode, List, Task, TaskRef
@@ -17,26 +14,43 @@ from dask.task_spec import DataNode, List, Task, TaskRef
 from ..exposure.cell_psf import CellPsf, PsfComponent
 from ..exposure.exposure import Exposure
 from ..report import Report, runs
-from .tasks import Sealed, SharedTask, Summary, start_run, summarize, take_plane
-from .tile import FinishedTile
+from .tasks import Sealed, SharedTask, leave_pixels, start_run, take_plane
+from .tile import TileResult
 
 __all__ = ["MappedExposure"]
 
 
 class MappedExposure(Exposure):
-    """The lazy result of a run: an Exposure whose planes come from the same tasks.
+    """The lazy result of a run: an Exposure whose parts are all made of the same tiles.
 
-    Computed alone it needs the reduce tasks only; each plane asked for alone adds a task a tile.
-    ``psf`` and ``report`` are Delayed until the exposure is computed.
+    Its planes are dask arrays, its PSF and report are Delayed, and each can be set to something
+    else. As long as none was, computing it takes the tiles as they are, without a further task for
+    every part, and on threads without a copy.
+
+    Parameters
+    ----------
+    shell : Exposure
+        All but the planes, the PSF and the report.
+    graph : HighLevelGraph
+        What makes the tiles.
+    name, run : str
+        The layer of the tiles, and that of the task that all depend on.
+    chunks : pair of tuple of int
+        Heights and widths of the tiles.
+    dtypes : mapping of str to numpy.dtype
+        Of the planes.
+    facts : mapping
+        Of the run: token, input_psf, keeps_psf, predicted_bytes.
+    stored : bool
+        Whether the graph holds the tiles, which are not made anew when computed.
     """
 
     __slots__ = (
+        "_as_made",
         "_chunks",
-        "_dtypes",
         "_facts",
         "_graph",
         "_name",
-        "_parts",
         "_run",
         "_stored",
         "replayable",
@@ -48,157 +62,105 @@ class MappedExposure(Exposure):
         graph: HighLevelGraph,
         name: str,
         run: str,
-        chunks: tuple,
-        dtypes: Mapping[str, np.dtype],
+        chunks: tuple[tuple[int, ...], tuple[int, ...]],
+        dtypes: Mapping[str, np.dtype[Any]],
         facts: Mapping[str, Any],
         stored: bool = False,
     ) -> None:
-        self._bbox = shell.bbox
-        self._mask_planes = shell.mask_planes
-        self.wcs = shell.wcs
-        self.meta = shell.meta
         self._graph = graph
         self._name = name
         self._run = run
         self._chunks = chunks
-        self._dtypes = dtypes
         self._facts = facts
-        self._parts: dict[str, Any] = {}
-        self._stored = stored  # its tiles are held by the graph, not made anew when computed
+        self._stored = stored
         self.replayable = runs.get(facts["token"])  # keeps what a replay needs alive
-
-    _image = property(lambda self: self._plane("image"))
-    _variance = property(lambda self: self._plane("variance"))
-    _mask = property(lambda self: self._plane("mask"))
-
-    @property
-    def psf(self) -> Delayed:
-        """The PSF of the result, a Delayed."""
-        return self._summary("psf", _psf_of)
-
-    @property
-    def report(self) -> Delayed:
-        """The report of the run, a Delayed."""
-        return self._summary("report", _report_of)
+        planes = {plane: self._plane(plane, dtype) for plane, dtype in dtypes.items()}
+        self._bbox = shell.bbox
+        self._image, self._variance, self._mask = map(planes.get, ("image", "variance", "mask"))
+        self._mask_planes = shell.mask_planes
+        self.wcs = shell.wcs
+        self.meta = shell.meta
+        records = self._per_tile(f"records-{facts['token']}", leave_pixels)
+        self.psf = self._summary("psf", _psf_of, records)
+        self.report = self._summary("report", _report_of, records)
+        self._as_made = self._parts()
 
     @property
     def predicted_bytes(self) -> int:
         """Memory that one task is expected to hold, in bytes."""
         return self._facts["predicted_bytes"]
 
-    def __reduce__(self) -> tuple:
-        state = (self._graph, self._name, self._run, self._chunks, self._dtypes, self._facts)
-        return MappedExposure, (self._shell(), *state, self._stored)
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        # A replay happens in the process that started the run.
+        _, state = super().__getstate__()
+        return None, {name: value for name, value in state.items() if name != "replayable"}
 
-    def _indices(self) -> list[list[tuple[int, int]]]:
-        return [[(r, c) for c in range(len(self._chunks[1]))] for r in range(len(self._chunks[0]))]
+    # How the parts are made of the tiles
 
-    def _plane(self, name: str) -> da.Array | None:
-        if name not in self._dtypes:
-            return None
-        if name not in self._parts:
-            key = f"{name}-{self._facts['token']}"
-            layer = self._per_tile(key, take_plane, name)
-            graph = self._extended(key, layer)
-            dtype = self._dtypes[name]
-            meta = np.empty((0, 0), dtype)
-            self._parts[name] = da.Array(graph, key, self._chunks, dtype=dtype, meta=meta)
-        return self._parts[name]
+    def _plane(self, plane: str, dtype: np.dtype[Any]) -> da.Array:
+        name = f"{plane}-{self._facts['token']}"
+        graph = self._extended(name, self._per_tile(name, take_plane, plane))
+        return da.Array(graph, name, self._chunks, dtype=dtype, meta=np.empty((0, 0), dtype))
 
-    def _summary(self, name: str, function: Callable) -> Delayed:
-        if name not in self._parts:
-            records, key = f"records-{self._facts['token']}", f"{name}-{self._facts['token']}"
-            layer = self._per_tile(records, summarize)
-            refs = List(*(TaskRef(tile) for tile in layer))
-            layer[key] = SharedTask(key, function, refs, Sealed(self._facts))
-            self._parts[name] = Delayed(key, self._extended(key, layer))
-        return self._parts[name]
+    def _summary(
+        self, part: str, function: Callable[..., Any], records: Mapping[Any, Task]
+    ) -> Delayed:
+        name = f"{part}-{self._facts['token']}"
+        refs = List(*(TaskRef(key) for key in records))
+        summary = SharedTask(name, function, refs, Sealed(self._facts))
+        return Delayed(name, self._extended(name, {**records, name: summary}))
 
-    def _per_tile(self, name: str, function: Callable, *args: Any) -> dict:
+    def _per_tile(self, name: str, function: Callable[..., Any], *args: Any) -> dict[Any, Task]:
         return {
-            (name, *index): SharedTask(
-                (name, *index), function, TaskRef((self._name, *index)), *args, TaskRef(self._run)
-            )
-            for line in self._indices()
-            for index in line
+            (name, *index): SharedTask((name, *index), function, TaskRef(key), *args, run)
+            for run in [TaskRef(self._run)]
+            for line in self._keys()
+            for key in line
+            for index in [key[1:]]
         }
 
-    def _extended(self, name: str, layer: dict) -> HighLevelGraph:
+    def _keys(self) -> list[list[tuple[str, int, int]]]:
+        rows, columns = map(len, self._chunks)
+        return [[(self._name, row, column) for column in range(columns)] for row in range(rows)]
+
+    def _extended(self, name: str, layer: Mapping[Any, Task]) -> HighLevelGraph:
         graph = self._graph
         return HighLevelGraph(
             {**graph.layers, name: MaterializedLayer(layer)},
             {**graph.dependencies, name: {self._name, self._run}},
         )
 
-    def in_order(self, collections: Sequence[Any], ahead: int) -> Delayed:
-        """Return what is to be computed of us such that few tiles are in work at the same time.
+    # The dask collection protocol
 
-        Left alone, dask begins in the middle and works outwards, and the results of many tiles
-        wait for their neighbors, and to be used. Here a tile is begun only when an earlier one is
-        done, and all blocks that need none beyond it.
+    def _parts(self) -> tuple[Any, ...]:
+        return self._image, self._variance, self._mask, self.psf, self.report
 
-        Parameters
-        ----------
-        collections : sequence of dask collections
-            Made of our planes, PSF and report.
-        ahead : int
-            How many tiles may be in work beyond those that the next one to be done waits for.
+    def _is_as_made(self) -> bool:
+        return all(a is b for a, b in zip(self._parts(), self._as_made, strict=True))
 
-        Returns
-        -------
-        Delayed
-            Of the results, a list for each collection: an array's blocks, nested.
-        """
-        collections = dask.optimize(*collections)
-        graph: dict = {}
-        for part in reversed(collections):  # of arrays, which come first, tasks have been fused
-            graph.update(part.__dask_graph__())
-        keys = [part.__dask_keys__() for part in collections]
-        if not self._stored:
-            self._let_wait(graph, list(flatten(keys)), ahead)
-        name = f"in-order-{tokenize(keys)}"
-        return Delayed(name, {**graph, name: SharedTask(name, list, _refs(keys))})
+    def __dask_graph__(self) -> HighLevelGraph | None:
+        return self._graph if self._is_as_made() else super().__dask_graph__()
 
-    def _let_wait(self, graph: dict, ends: list, ahead: int) -> None:
-        """Make the map task of every tile depend on what ends with an earlier tile."""
-        lines = self._indices()
-        if len(lines) < len(lines[0]):
-            lines = list(zip(*lines, strict=True))
-        tiles = [tile for line in lines for tile in line]
-        place = {tile: n for n, tile in enumerate(tiles)}
-        reach = max(
-            place[key[1:]] - place[tile]
-            for tile in tiles
-            for key in graph[(self._name, *tile)].dependencies - {self._run}
-        )
-        last = {(self._name, *tile): n for tile, n in place.items()}
-        done: list[list] = [[] for _ in tiles]
-        records = f"records-{self._facts['token']}"
-        for end in [*ends, *((records, *tile) for tile in tiles)]:
-            if isinstance(end, tuple) and end in graph:  # not of the exposure as a whole
-                done[_latest(end, graph, last)].append(TaskRef(end))
-        for tile, before in zip(tiles[reach + ahead :], done, strict=False):
-            key = f"map-{self._facts['token']}", *tile
-            old = graph[key]
-            graph[key] = SharedTask(key, _after, List(*before), old.func, *old.args)
-
-    def __dask_graph__(self) -> HighLevelGraph:
-        return self._graph
-
-    def __dask_keys__(self) -> list:
-        return [[(self._name, *index) for index in line] for line in self._indices()]
+    def __dask_keys__(self) -> list[Any]:
+        return self._keys() if self._is_as_made() else super().__dask_keys__()
 
     def __dask_layers__(self) -> tuple[str, ...]:
-        return (self._name,)
+        return (self._name,) if self._is_as_made() else super().__dask_layers__()
 
-    def __dask_tokenize__(self) -> tuple:
-        return "MappedExposure", self._name
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        ours = "MappedExposure", self._name
+        return ours if self._is_as_made() else super().__dask_tokenize__()
 
-    def __dask_postcompute__(self) -> tuple[Callable, tuple]:
+    def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if not self._is_as_made():
+            return super().__dask_postcompute__()
         return _finish, (self._shell(), Sealed(self._facts), self._stored)
 
-    def __dask_postpersist__(self) -> tuple[Callable, tuple]:
-        state = (self._shell(), self._name, self._run, self._chunks, self._dtypes, self._facts)
+    def __dask_postpersist__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if not self._is_as_made():
+            return super().__dask_postpersist__()
+        dtypes = {name: plane.dtype for name, plane in self.planes.items()}
+        state = (self._shell(), self._name, self._run, self._chunks, dtypes, self._facts)
         return _rebuilt, state
 
     @staticmethod
@@ -215,24 +177,8 @@ class MappedExposure(Exposure):
 
     def _shell(self) -> Exposure:
         shell = self._variation(self._bbox)
-        shell.psf = None
+        shell.psf = shell.report = None
         return shell
-
-
-def _latest(key: Any, graph: Mapping, places: dict) -> int:
-    """Return the highest place of what a task needs; -1 where it needs nothing that has one."""
-    if key not in places:
-        needs = graph[key].dependencies
-        places[key] = max((_latest(need, graph, places) for need in needs), default=-1)
-    return places[key]
-
-
-def _after(done: Any, function: Callable, *args: Any) -> Any:
-    return function(*args)
-
-
-def _refs(keys: Any) -> Any:
-    return List(*map(_refs, keys)) if isinstance(keys, list) else TaskRef(keys)
 
 
 def _with_canvas(task: Task) -> Task:
@@ -262,7 +208,7 @@ def _rebuilt(
 
 
 def _finish(
-    tiles: list[list[FinishedTile]], shell: Exposure, facts: Sealed, stored: bool
+    tiles: list[list[TileResult]], shell: Exposure, facts: Sealed, stored: bool
 ) -> Exposure:
     """Make the result of its finished tiles."""
     planes = {
@@ -272,7 +218,7 @@ def _finish(
     if stored:
         planes = {name: plane.copy() for name, plane in planes.items()}
     exposure = shell._variation(shell.bbox, **planes)
-    summaries = [summarize(tile, None) for line in tiles for tile in line]
+    summaries = [tile.without_pixels() for line in tiles for tile in line]
     exposure.psf = _psf_of(summaries, facts)
     exposure.report = _report_of(summaries, facts)
     exposure.meta["MRFAILED"] = len(exposure.report.failures)
@@ -290,7 +236,7 @@ def _joined(blocks: list[list[np.ndarray]], shape: tuple[int, int]) -> np.ndarra
     return np.block(blocks)
 
 
-def _psf_of(summaries: list[Summary], sealed: Sealed) -> Any:
+def _psf_of(summaries: list[TileResult], sealed: Sealed) -> Any:
     facts = sealed.open()
     known = [facts["input_psf"], *(summary.input_psf for summary in summaries)]
     input_psf = next((psf for psf in known if psf is not None), None)
@@ -302,7 +248,7 @@ def _psf_of(summaries: list[Summary], sealed: Sealed) -> Any:
     return CellPsf(components) if components else None
 
 
-def _report_of(summaries: list[Summary], sealed: Sealed) -> Report:
+def _report_of(summaries: list[TileResult], sealed: Sealed) -> Report:
     facts = sealed.open()
     return Report.of(
         [summary.records for summary in summaries],

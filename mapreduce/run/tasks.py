@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import cloudpickle
 import numpy as np
 from dask.task_spec import Task, TaskRef
 from distributed import get_worker
+from numpy.typing import NDArray
 
 from ..exposure.box import Box
-from ..report import CellRecords
-from .job import MAIN, Blocks, Job, Planes
-from .plan import Tile
-from .tile import FinishedTile, MappedTile, collect_tile, map_tile, reduce_tile
+from ..reducers.base import CellResult
+from .input import Layout, TileInput
+from .plan import Tile, TileIndex
+from .spec import Planes, RunSpec
+from .tile import Spill, TileResult, collect_tile, map_tile, reduce_tile
 
 __all__ = [
-    "TILE_MASK",
-    "Layout",
     "Run",
     "Sealed",
     "SharedTask",
-    "Summary",
     "assemble",
     "collect_cells",
     "gather",
+    "leave_pixels",
     "map_cells",
     "reduce_strips",
     "send_spill",
     "start_run",
-    "summarize",
     "take_plane",
 ]
 
@@ -88,7 +86,7 @@ class Sealed:
 
 
 class Run:
-    """A run in progress: the job, and where its results go.
+    """A run in progress: what to do, and where its results go.
 
     With a canvas, tiles are written straight into the whole planes of the result, which are then
     complete when the last tile is. A canvas does not travel to another process.
@@ -104,24 +102,21 @@ class Run:
         return Run, (self._sealed, False, self.psf)
 
     @cached_property
-    def job(self) -> Job:
-        """The job; with the input's PSF, where that is itself a result of this computation."""
-        job = self._sealed.open()
-        if self.psf is None:
-            return job
-        main = {**job.shells[MAIN], "psf": self.psf}
-        return replace(job, shells={**job.shells, MAIN: main})
+    def spec(self) -> RunSpec[Any]:
+        """What to do; with the input's PSF, where that is itself a result of this computation."""
+        spec = self._sealed.open()
+        return spec if self.psf is None else spec.with_psf(self.psf)
 
     def planes(self, box: Box) -> Planes:
         """Return arrays for the result over a box, contents undefined."""
-        dtypes = self.job.dtypes
+        dtypes = self.spec.dtypes
         if self._lock is None:
             return {name: np.empty(box.shape, dtype) for name, dtype in dtypes.items()}
         with self._lock:
             if self._canvas is None:
-                shape = self.job.box.shape
+                shape = self.spec.box.shape
                 self._canvas = {name: np.empty(shape, dtype) for name, dtype in dtypes.items()}
-        where = box.slices(self.job.box)
+        where = box.slices(self.spec.box)
         return {name: plane[where] for name, plane in self._canvas.items()}
 
 
@@ -139,66 +134,43 @@ def _on_cluster() -> bool:
     return True
 
 
-TILE_MASK = "mask of the tile"
-
-Layout = list[tuple[str, Box, str]]  # exposure, box and plane of each block that a task gets
-
-
-def _blocks(layout: Layout, arrays: tuple) -> tuple[dict[str, Blocks], Blocks | None]:
-    blocks: dict[str, Blocks] = {}
-    mask = None
-    for (name, box, plane), array in zip(layout, arrays, strict=True):
-        if name == TILE_MASK:
-            mask = Blocks(box, {plane: array})
-        else:
-            blocks.setdefault(name, Blocks(box, {})).planes[plane] = array
-    return blocks, mask
-
-
-def map_cells(run: Run, tile: Tile, layout: Layout, *arrays: Any) -> MappedTile:
+def map_cells(run: Run, tile: Tile, layout: Layout, *blocks: Any) -> TileResult:
     """Read a tile's blocks, map its cells and fold the results."""
-    blocks, mask = _blocks(layout, arrays)
-    return map_tile(run.job, tile, blocks, mask, run.planes(tile.box))
+    return map_tile(run.spec, tile, TileInput(layout, blocks), run.planes(tile.box))
 
 
-def collect_cells(run: Run, tile: Tile, layout: Layout, *arrays: Any) -> tuple:
+def collect_cells(run: Run, tile: Tile, layout: Layout, *blocks: Any) -> list[CellResult]:
     """Read a tile's blocks, map its cells and keep what comes."""
-    return collect_tile(run.job, tile, _blocks(layout, arrays)[0])
+    return collect_tile(run.spec, tile, TileInput(layout, blocks))[0]
 
 
-def send_spill(mapped: MappedTile, run: Run) -> dict:
+def send_spill(mapped: TileResult, run: Run) -> dict[TileIndex, Spill]:
     """Take out what the neighbors need, so that only this travels to them."""
     return mapped.spill
 
 
-def reduce_strips(run: Run, tile: Tile, mapped: MappedTile, spills: list[dict]) -> FinishedTile:
+def reduce_strips(
+    run: Run, tile: Tile, mapped: TileResult, spills: list[dict[TileIndex, Spill]]
+) -> TileResult:
     """Do the strips of a tile again, with what its neighbors sent."""
-    received = [spill.get(tile.index, []) for spill in spills]
-    finished = reduce_tile(run.job, tile, mapped, received)
+    received = [spill[tile.index] for spill in spills if tile.index in spill]
+    finished = reduce_tile(run.spec, tile, mapped, received)
     if tile.index == (0, 0):
         finished.input_psf = run.psf
     return finished
 
 
-def take_plane(finished: FinishedTile, name: str, run: Run | None) -> np.ndarray:
+def take_plane(finished: TileResult, name: str, run: Run) -> NDArray[Any]:
     """Take one plane out of a tile."""
     return finished.planes[name]
 
 
-class Summary(NamedTuple):
-    """What is known of a tile, without its pixels."""
-
-    records: CellRecords
-    peak_bytes: int
-    input_psf: Any
-
-
-def summarize(finished: FinishedTile, run: Run | None) -> Summary:
+def leave_pixels(finished: TileResult, run: Run) -> TileResult:
     """Leave the pixels of a tile out."""
-    return Summary(finished.records, finished.peak_bytes, finished.input_psf)
+    return finished.without_pixels()
 
 
-def assemble(chunks: list[list[np.ndarray]], rows: list, columns: list) -> np.ndarray:
+def assemble(chunks: list[list[NDArray[Any]]], rows: list[Any], columns: list[Any]) -> NDArray[Any]:
     """Put the needed parts of a dask array's chunks together."""
     if len(rows) == len(columns) == 1:
         return chunks[0][0][rows[0][0], columns[0][0]]
@@ -210,7 +182,7 @@ def assemble(chunks: list[list[np.ndarray]], rows: list, columns: list) -> np.nd
     return block
 
 
-def gather(run: Run, tiles: list[tuple]) -> Any:
+def gather(run: Run, tiles: list[list[CellResult]]) -> Any:
     """Return what the collector makes of all results, in the order of the cells."""
-    results = [result for results, _, _ in tiles for result in results]
-    return run.job.reducer.collect(sorted(results, key=lambda result: result.cell.index))
+    results = [result for tile in tiles for result in tile]
+    return run.spec.reducer.collect(sorted(results, key=lambda result: result.cell.index))

@@ -2,7 +2,7 @@
 
 NumPy only; nothing here knows dask. Every pixel gets its contributions in the order of the cells'
 indices. A tile is done as if its own cells were all. In its strips results may come from neighbors
-too: where some came, a strip is done again, with the pieces of its own results that were kept.
+too: where some came, a strip is done again, with the patches of its own results that were kept.
 """
 
 from __future__ import annotations
@@ -15,225 +15,273 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..exposure.box import Box
 from ..exposure.exposure import Exposure
 from ..exposure.psf import Psf
 from ..exposure.wcs import same_wcs
 from ..grid.grid import Cell, cells_of, table_of
-from ..reducers.base import CellResult, PixelReducer
+from ..reducers.base import CellResult, Collector, Patch, PixelReducer
 from ..report import INPUT_PSF, CellFailure, CellRecords
-from .fold import Fold, Piece, Tiling
-from .job import MAIN, Blocks, CellInput, Job, Planes, cell_input, exposure_over
+from .fold import Tiling, fold
+from .input import TileInput
 from .plan import Tile, TileIndex
+from .spec import MAIN, Planes, RunSpec
 
-__all__ = [
-    "FinishedTile",
-    "MappedTile",
-    "collect_tile",
-    "map_tile",
-    "reduce_tile",
-    "replay_cell",
-]
+__all__ = ["Spill", "TileResult", "collect_tile", "map_tile", "reduce_tile", "replay_cell"]
+
+Parents = Callable[[Cell], Mapping[str, Exposure]]  # from which exposures a cell is cut
+Spill = tuple[list[Patch], list[Box]]  # what reaches into another tile: results, failed cores
 
 
 @dataclass
-class MappedTile:
-    """What the map task of a tile leaves for the reduce task."""
+class TileResult:
+    """A block of the result; complete when its strips are done.
 
-    planes: Planes  # over the tile, as they are if no other tile reaches in
-    masks: list[np.ndarray]  # the input's, over the strips; may be views of the plane
-    pieces: list[Piece]  # what lies in the strips; may be views of the planes
-    spill: dict[TileIndex, list[Piece]]
-    records: CellRecords
-    peak_bytes: int
-
-
-@dataclass
-class FinishedTile:
-    """A block of the result."""
+    Attributes
+    ----------
+    planes : dict of arrays
+        Over the tile; before, as they are if no other tile reaches in.
+    records : CellRecords
+    peak_bytes : int
+    input_psf : Psf or None
+        On the first tile, where it was not known before the run.
+    masks : list of arrays
+        Until the strips are done: the input's, over them; may be views of the plane.
+    patches : list of Patch
+        Until then: what lies in the strips; may be views of the planes.
+    spill : dict of (int, int) to Spill
+        Until then: what lies in other tiles.
+    """
 
     planes: Planes
     records: CellRecords = field(repr=False)
     peak_bytes: int = 0
-    input_psf: Any = None  # on the first tile, where it was not known before the run
+    input_psf: Any = None
+    masks: list[NDArray[np.int32]] = field(default_factory=list)
+    patches: list[Patch] = field(default_factory=list)
+    spill: dict[TileIndex, Spill] = field(default_factory=dict)
+
+    def without_pixels(self) -> TileResult:
+        """Return what is known of a tile besides."""
+        return TileResult({}, self.records, self.peak_bytes, self.input_psf)
 
 
 def map_tile(
-    job: Job,
-    tile: Tile,
-    blocks: Mapping[str, Blocks],
-    mask: Blocks | None,
-    planes: Planes,
-) -> MappedTile:
+    spec: RunSpec[PixelReducer], tile: Tile, inputs: TileInput, planes: Planes
+) -> TileResult:
     """Run the mapper on a tile's cells.
 
     Parameters
     ----------
-    job : Job
+    spec : RunSpec
     tile : Tile
-    blocks : mapping of str to Blocks
-        What the cells look at; without the mask of the gridded exposure.
-    mask : Blocks or None
-        That mask, over what the cells look at and over the tile.
+    inputs : TileInput
+        With the mask over the tile.
     planes : dict of arrays
         Where the result over the tile goes; contents undefined.
     """
     records = CellRecords(tile.table)
-    exposures, planes["mask"][...] = cell_input(job, tile, blocks, mask)
+    loaded, parents, whole = _read(spec, tile, inputs)
+    planes["mask"][...] = loaded.mask(tile.box) if loaded else _mask_or_zero(inputs, tile)
     masks = [planes["mask"][strip.slices(tile.box)] for strip in tile.strips]
-    tiling, pieces = Tiling(job, tile, planes), []
+    tiling, patches = Tiling(spec, tile, whole, planes), []
     for cell in cells_of(tile.table):
-        piece = _run_cell(job, cell, exposures, records)
-        if not tiling.take(piece, cell.core):
-            pieces.append(piece)
+        patch, sub = _run_cell(spec, cell, parents, records)
+        if not tiling.take(patch, cell.core, sub) and patch is not None:
+            patches.append(patch)
+    failed = [failure.core for failure in records.failures]
     with np.errstate(invalid="ignore", over="ignore"):
         complete = tiling.close()
-        # What others may reach into are views of planes that no fold changes, or copies.
+        patches = [*tiling.patches(), *patches]
         if not complete:
+            # What others may reach into are views of planes that no fold changes, or copies.
             masks = [mask.copy() for mask in masks]
-        pieces = [*tiling.pieces(), *pieces]
-        if not complete:
-            _fold(job, tile.box, tile.box, pieces, planes)
-    pieces, spill = _shared(pieces, tile, copied=not complete)
-    return MappedTile(planes, masks, pieces, spill, records, _peak_bytes())
+            fold(spec, tile.box, planes, tile.box, patches, failed)
+    kept, spill = _shared(patches, failed, tile, copied=not complete)
+    return TileResult(planes, records, _peak_bytes(), None, masks, kept, spill)
 
 
 def reduce_tile(
-    job: Job, tile: Tile, mapped: MappedTile, received: list[list[Piece]]
-) -> FinishedTile:
+    spec: RunSpec[PixelReducer], tile: Tile, mapped: TileResult, received: list[Spill]
+) -> TileResult:
     """Do the strips of a tile again, if its neighbors sent anything.
 
     It overwrites and never adds, so that it can be run again on the same input.
     """
     planes = {name: _writeable(plane) for name, plane in mapped.planes.items()}
-    if any(received):
+    if received:
         # Before the planes change under them.
-        mapped.pieces = [piece.copy() for piece in mapped.pieces]
+        mapped.patches = [patch.copy() for patch in mapped.patches]
         mapped.masks = [mask.copy() for mask in mapped.masks]
-        pieces = [*mapped.pieces, *(piece for spill in received for piece in spill)]
-        pieces.sort(key=lambda piece: piece.index)
+        patches = [*mapped.patches, *(patch for sent, _ in received for patch in sent)]
+        patches.sort(key=lambda patch: patch.cell)
+        failed = [failure.core for failure in mapped.records.failures]
+        failed += [core for _, cores in received for core in cores]
         with np.errstate(invalid="ignore", over="ignore"):
             for strip, mask in zip(tile.strips, mapped.masks, strict=True):
                 planes["mask"][strip.slices(tile.box)] = mask
-                _fold(job, strip, tile.box, pieces, planes)
-    return FinishedTile(planes, mapped.records, max(mapped.peak_bytes, _peak_bytes()))
+                fold(spec, strip, planes, tile.box, patches, failed)
+    return TileResult(planes, mapped.records, max(mapped.peak_bytes, _peak_bytes()))
 
 
 def collect_tile(
-    job: Job, tile: Tile, blocks: Mapping[str, Blocks]
+    spec: RunSpec[Collector], tile: Tile, inputs: TileInput
 ) -> tuple[list[CellResult], CellRecords, int]:
     """Run the mapper on a tile's cells and keep what it returns."""
-    exposures, _ = cell_input(job, tile, blocks)
+    _, parents, _ = _read(spec, tile, inputs)
     results, records = [], CellRecords(tile.table)
     for cell in cells_of(tile.table):
-        value, seconds, inputs = _call(job, cell, exposures, _check_collected)
+        value, seconds, given = _call(spec, cell, parents, _check_collected)
         if isinstance(value, CellFailure):
             records.add_failure(value, seconds)
         else:
             records.add(cell, seconds, cell.core)
-        kept = inputs if job.return_sub_exposures else (None, None)
+        kept = given if spec.return_sub_exposures else (None, None)
         results.append(CellResult(cell, value, *kept))
     return results, records, _peak_bytes()
 
 
-def replay_cell(job: Job, cell: Cell, planes: Mapping[str, Planes]) -> Any:
+def replay_cell(spec: RunSpec[Any], cell: Cell, planes: Mapping[str, Planes]) -> Any:
     """Run the mapper on one cell, given the planes over its expanded box; errors are raised."""
-    exposures = {
-        name: exposure_over(job, name, cell.expanded, arrays, table_of([cell]))
-        for name, arrays in planes.items()
-    }
-    check = _check if isinstance(job.reducer, PixelReducer) else _check_collected
-    return _call(replace(job, on_error="raise"), cell, CellInput(exposures), check)[0]
+    exposures = spec.exposures(planes, cell.expanded, table_of([cell]))
+    check = _check if isinstance(spec.reducer, PixelReducer) else _check_collected
+    return _call(replace(spec, on_error="raise"), cell, lambda cell: exposures, check)[0]
 
 
 # Mapping
 
 
-def _run_cell(job: Job, cell: Cell, exposures: CellInput, records: CellRecords) -> Piece:
-    """Return what a cell gives to the pixels; record the rest."""
-    value, seconds, inputs = _call(job, cell, exposures, _check)
+def _read(
+    spec: RunSpec[Any], tile: Tile, inputs: TileInput
+) -> tuple[TileInput | None, Parents, Exposure | None]:
+    """Read what a tile's cells look at.
+
+    Returns
+    -------
+    TileInput or None
+        In memory; None where a block cannot be read and the run goes on.
+    function of a Cell
+        From which exposures it is cut: the same for all, or where a block cannot be read its own,
+        read then, so that only those cells fail that lie on the damage.
+    Exposure or None
+        The gridded exposure, where it is the same for all.
+    """
+    try:
+        loaded = inputs.read()
+    except Exception as error:
+        if spec.on_error == "raise":
+            error.add_note(f"while reading {tile.reads} for tile {tile.index}")
+            raise
+        return None, _one_by_one(spec, inputs), None
+    if not tile.reads.area:
+        return loaded, lambda cell: {}, None
+    exposures = spec.exposures(loaded.planes(tile.reads), tile.reads, tile.table)
+    return loaded, lambda cell: exposures, exposures[MAIN]
+
+
+def _one_by_one(spec: RunSpec[Any], inputs: TileInput) -> Parents:
+    def parents(cell: Cell) -> Mapping[str, Exposure]:
+        return spec.exposures(inputs.planes(cell.expanded), cell.expanded, table_of([cell]))
+
+    return parents
+
+
+def _mask_or_zero(inputs: TileInput, tile: Tile) -> NDArray[Any] | int:
+    try:
+        return inputs.mask(tile.box)
+    except Exception:
+        # The cells that need it fail and are flagged; the other pixels of the tile have no bits.
+        return 0
+
+
+def _run_cell(
+    spec: RunSpec[PixelReducer], cell: Cell, parents: Parents, records: CellRecords
+) -> tuple[Patch | None, Exposure | None]:
+    """Return what a cell gives to the pixels, None if it failed, and its input; record the rest."""
+    value, seconds, (sub, expanded) = _call(spec, cell, parents, _check)
     if isinstance(value, CellFailure):
         records.add_failure(value, seconds)
-        return Piece(cell.index, cell.core, cell.core, None)
-    sub, expanded = inputs
-    box, planes = value._bbox, value.planes
-    if value._mask is sub._mask or value._mask is expanded._mask:
-        if job.reducer.mask != "replace":
-            planes.pop("mask", None)  # these bits are in the output already
+        return None, sub
+    box, mask = value._bbox, value._mask
+    if (mask is sub._mask or mask is expanded._mask) and spec.reducer.mask != "replace":
+        mask = None  # these bits are in the output already
     records.add(cell, seconds, box, INPUT_PSF if value.psf is sub.psf else value.psf)
-    return Piece(cell.index, box, box, planes)
+    return Patch(box, box, value._image, value._variance, None, mask, cell.index), sub
 
 
-def _call(job: Job, cell: Cell, exposures: CellInput, check: Callable) -> tuple[Any, float, tuple]:
+def _call(
+    spec: RunSpec[Any], cell: Cell, parents: Parents, check: Callable[..., Any]
+) -> tuple[Any, float, tuple[Any, Any]]:
     """Return what the mapper returned or how it failed, the time it took, and its input."""
     start = time.perf_counter()
-    inputs: tuple = (None, None)
+    inputs: tuple[Any, Any] = (None, None)
     try:
-        parents = exposures.of(cell)
-        main = parents[MAIN]
+        exposures = parents(cell)
+        main = exposures[MAIN]
         inputs = main.cutout(cell.core), main.cutout(cell.expanded)
-        kwargs = job.kwargs
-        if job.extras or len(parents) > 1:
-            kwargs = {**kwargs, **_extras(job, cell, parents)}
-        value = check(job, cell, main, job.mapper(*inputs, job.box, **kwargs))
+        kwargs = spec.kwargs
+        if spec.extras or len(exposures) > 1:
+            kwargs = {**kwargs, **_extras(spec, cell, exposures)}
+        value = check(spec, cell, main, spec.mapper(*inputs, spec.box, **kwargs))
     except Exception as error:
-        if job.on_error == "raise":
+        if spec.on_error == "raise":
             error.add_note(f"in cell {cell.index}: core {cell.core}, expanded {cell.expanded}")
             raise
         value = CellFailure.of(cell, error)
     return value, time.perf_counter() - start, inputs
 
 
-def _extras(job: Job, cell: Cell, parents: Mapping[str, Exposure]) -> dict[str, Any]:
+def _extras(spec: RunSpec[Any], cell: Cell, parents: Mapping[str, Exposure]) -> dict[str, Any]:
     """Return what the engine adds to the mapper's keyword arguments."""
     extras = {n: parent.cutout(cell.expanded) for n, parent in parents.items() if n != MAIN}
-    if "cell" in job.extras:
+    if "cell" in spec.extras:
         extras["cell"] = cell
-    if "rng" in job.extras:
-        extras["rng"] = np.random.default_rng((job.seed, cell.index))
+    if "rng" in spec.extras:
+        extras["rng"] = np.random.default_rng((spec.seed, cell.index))
     return extras
 
 
-def _check(job: Job, cell: Cell, main: Exposure, value: Any) -> Exposure:
+def _check(spec: RunSpec[Any], cell: Cell, main: Exposure, value: Any) -> Exposure:
     """Return a result that can be folded into the output, or raise what is wrong with it."""
     if not isinstance(value, Exposure):
         raise TypeError(
-            f"reducer {job.reducer.name!r} needs an Exposure from the mapper, which returned "
+            f"reducer {spec.reducer.name!r} needs an Exposure from the mapper, which returned "
             f"{type(value).__name__}; return sub.replace(image=...), or make the mapper of an "
             "array function with array_mapper"
         )
     box = value._bbox
     if box is not cell.core and box is not cell.expanded:
-        _check_box(job, cell, box)
+        _check_box(spec, cell, box)
     if value.wcs is not main.wcs and value.wcs is not None and not same_wcs(value.wcs, main.wcs):
         raise ValueError("the mapper returned an exposure with another WCS than its input")
     if value.psf is not main.psf and not isinstance(value.psf, Psf | None):
         raise TypeError(f"the mapper returned a {type(value.psf).__name__} as psf, not a Psf")
-    _check_planes(job, value.planes)
+    _check_planes(spec, value.planes)
     if value._mask_planes is not main._mask_planes and value._mask is not None:
-        value = value.replace(mask=_translated(job, value))
+        value = value.replace(mask=_translated(spec, value))
     return value
 
 
-def _check_box(job: Job, cell: Cell, box: Box) -> None:
-    if not job.box.contains(box):
-        raise ValueError(f"the mapper returned {box}, which reaches off the image {job.box}")
-    if not cell.expanded.grow(job.reach).contains(box):
+def _check_box(spec: RunSpec[Any], cell: Cell, box: Box) -> None:
+    if not spec.box.contains(box):
+        raise ValueError(f"the mapper returned {box}, which reaches off the image {spec.box}")
+    if not cell.expanded.grow(spec.reach).contains(box):
         raise ValueError(
             f"the mapper returned {box}, which reaches beyond the expanded box {cell.expanded}; "
             "give map_reduce the distance in pixels as reach="
         )
 
 
-def _check_planes(job: Job, planes: Planes) -> None:
-    if ("variance" in planes) != ("variance" in job.dtypes):
-        has, wants = ("no", "one") if "variance" in job.dtypes else ("a", "none")
+def _check_planes(spec: RunSpec[Any], planes: Planes) -> None:
+    if ("variance" in planes) != ("variance" in spec.dtypes):
+        has, wants = ("no", "one") if "variance" in spec.dtypes else ("a", "none")
         raise ValueError(f"the mapper returned {has} variance plane, the input has {wants}")
     for name, plane in planes.items():
         if not isinstance(plane, np.ndarray):
             raise TypeError(f"the mapper returned a lazy {name} plane; compute it first")
-        dtype = job.dtypes[name]
+        dtype = spec.dtypes[name]
         if plane.dtype != dtype and not np.can_cast(plane.dtype, dtype, "same_kind"):
             raise TypeError(
                 f"the mapper returned {name} as {plane.dtype}, "
@@ -241,14 +289,14 @@ def _check_planes(job: Job, planes: Planes) -> None:
             )
 
 
-def _check_collected(job: Job, cell: Cell, main: Exposure, value: Any) -> Any:
-    job.reducer.check_value(value, main)
+def _check_collected(spec: RunSpec[Any], cell: Cell, main: Exposure, value: Any) -> Any:
+    spec.reducer.check_value(value, main)
     return value
 
 
-def _translated(job: Job, value: Exposure) -> np.ndarray:
+def _translated(spec: RunSpec[Any], value: Exposure) -> NDArray[np.int32]:
     """Return the mask with the bits that the planes of these names have in the output."""
-    ours, theirs = job.mask_planes, value.mask_planes
+    ours, theirs = spec.mask_planes, value.mask_planes
     moved = {name: bit for name, bit in theirs.items() if ours.get(name) != bit}
     if not moved:
         return value.mask
@@ -265,33 +313,29 @@ def _translated(job: Job, value: Exposure) -> np.ndarray:
     return mask
 
 
-def _fold(job: Job, box: Box, parent: Box, pieces: list[Piece], planes: Planes) -> None:
-    """Fold pieces into a region of planes over ``parent``."""
-    region = Fold(job, box, parent, planes)
-    for piece in pieces:
-        region.add(piece)
-    region.finish()
-
-
 def _shared(
-    pieces: list[Piece], tile: Tile, *, copied: bool
-) -> tuple[list[Piece], dict[TileIndex, list[Piece]]]:
-    """Return what lies where others may reach, and every other tile's part of the pieces."""
-    kept: list[Piece] = []
-    spill: dict[TileIndex, list[Piece]] = {}
-    for piece in pieces:
-        if tile.interior.contains(piece.box):
+    patches: list[Patch], failed: list[Box], tile: Tile, *, copied: bool
+) -> tuple[list[Patch], dict[TileIndex, Spill]]:
+    """Return what lies where others may reach, and what reaches into every other tile."""
+    kept: list[Patch] = []
+    spill: dict[TileIndex, Spill] = {}
+    for patch in patches:
+        if tile.interior.contains(patch.box):
             continue
-        parts = [piece.cut(strip) for strip in tile.strips if piece.box.overlaps(strip)]
+        parts = [patch.cut(strip) for strip in tile.strips if patch.box.overlaps(strip)]
         kept += [part.copy() for part in parts] if copied else parts
-        if not tile.box.contains(piece.box):
+        if not tile.box.contains(patch.box):
             for index, box in tile.sends.items():
-                if piece.box.overlaps(box):
-                    spill.setdefault(index, []).append(piece.cut(box).copy())
+                if patch.box.overlaps(box):
+                    spill.setdefault(index, ([], []))[0].append(patch.cut(box).copy())
+    for core in failed:
+        for index, box in tile.sends.items():
+            if core.overlaps(box):
+                spill.setdefault(index, ([], []))[1].append(core)
     return kept, spill
 
 
-def _writeable(plane: np.ndarray) -> np.ndarray:
+def _writeable(plane: NDArray[Any]) -> NDArray[Any]:
     """Return the plane, or a copy where it came over a wire into memory that cannot be written."""
     return plane if plane.flags.writeable else plane.copy()
 

@@ -12,7 +12,7 @@ from dask.callbacks import Callback
 
 from mapreduce import Box, Exposure, GaussianPsf, GridConfig, Psf, map_reduce, read_exposure
 from mapreduce.io.stream import aligned, check_free, complete_first, is_store
-from mapreduce.run.tile import FinishedTile, MappedTile
+from mapreduce.run.tile import TileResult
 from tests.support import (
     ArrayPlane,
     assert_read_back,
@@ -222,8 +222,7 @@ def test_few_tiles_are_held_at_once(tmp_path, name, shape):
 
     class Watch(Callback):
         def _posttask(self, key, result, dsk, state, worker):
-            tiles = (MappedTile, FinishedTile)
-            held.append(sum(isinstance(value, tiles) for value in state["cache"].values()))
+            held.append(sum(isinstance(value, TileResult) for value in state["cache"].values()))
 
     opened = unread(make_exposure(*shape))
     result = map_reduce(opened, identity, grid=GridConfig(10, border=3), tile=10)

@@ -1,35 +1,38 @@
 import numpy as np
 
-from mapreduce.reducers.sums import Cover, Totals
+from mapreduce.reducers.sums import Totals
 
 ALL = slice(0, 1), slice(0, 3)
 FIRST, OTHERS = (slice(0, 1), slice(0, 1)), (slice(0, 1), slice(1, 3))
 
 
 def test_places_side_by_side_need_no_counting():
-    cover = Cover((1, 3))
-    assert cover.add(FIRST, None) is None
-    assert cover.add(OTHERS, None) is None
-    assert cover.is_single
-    assert cover.fill([], np.nan)
+    image = np.full((1, 3), 77.0)
+    totals = Totals(image, None)
+    assert totals.cover(FIRST, None) is None
+    assert totals.cover(OTHERS, None) is None
+    assert totals.is_single
+    totals.fill(np.nan)
+    assert totals.is_single
+    assert image.tolist() == [[77] * 3]
 
 
 def test_counts_where_one_lies_over_another():
-    cover = Cover((1, 3))
-    cover.add(OTHERS, None)
-    assert cover.add(ALL, np.array([[False, True, True]])).tolist() == [[0, 1, 1]]
-    assert not cover.is_single
-    assert cover.count.tolist() == [[0, 2, 2]]
-    plane = np.ones((1, 3))
-    assert not cover.fill([plane], 7)
-    assert plane.tolist() == [[7, 1, 1]]
+    image = np.ones((1, 3))
+    totals = Totals(image, None)
+    totals.cover(OTHERS, None)
+    assert totals.cover(ALL, np.array([[False, True, True]])).tolist() == [[0, 1, 1]]
+    assert not totals.is_single
+    assert totals.count.tolist() == [[0, 2, 2]]
+    totals.fill(7)
+    assert image.tolist() == [[7, 1, 1]]
 
 
 def test_counts_beyond_255():
-    cover = Cover((1, 3))
+    totals = Totals(np.ones((1, 3)), None)
     for _ in range(300):
-        cover.add(ALL, None)
-    assert cover.count.tolist() == [[300] * 3]
+        totals.cover(ALL, None)
+    assert totals.count.tolist() == [[300] * 3]
 
 
 def test_the_first_value_is_taken_as_it_is():

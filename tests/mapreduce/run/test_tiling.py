@@ -7,9 +7,10 @@ import pytest
 
 import mapreduce as mr
 from mapreduce import Average, Box, Copy, Exposure, GridConfig, Median, Sum, WeightedAverage
-from mapreduce.run.fold import Piece, Tiling
+from mapreduce.reducers.base import Patch
+from mapreduce.run.fold import Tiling
 from mapreduce.run.plan import make_plan
-from tests.mapreduce.run.test_fold import make_job
+from tests.mapreduce.run.test_fold import make_spec
 
 GRID = GridConfig((5, 4), border=2)
 BOX = Box(3, -2, 23, 17)
@@ -104,7 +105,9 @@ REDUCERS = [
 def one_by_one(reducer):
     """The same reducer, as a class of one's own, which gets every result."""
     alone = type("Alone", (type(reducer),), {})
-    return alone(**{f.name: getattr(reducer, f.name) for f in dataclasses.fields(reducer)})
+    return alone(
+        **{f.name: getattr(reducer, f.name) for f in dataclasses.fields(reducer) if f.init}
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,68 +143,99 @@ def test_a_reducer_that_folds_otherwise_is_asked():
 
 def tiling_of(cells, reducer="average"):
     """The tiling of one tile, and its output."""
-    job = dataclasses.replace(make_job(reducer), box=BOX)
+    spec = dataclasses.replace(make_spec(reducer), box=BOX)
     (tile,) = make_plan(cells, tile=1000).tiles
-    output = {name: np.zeros(BOX.shape, dtype) for name, dtype in job.dtypes.items()}
-    return Tiling(job, tile, output), output
+    output = {name: np.zeros(BOX.shape, dtype) for name, dtype in spec.dtypes.items()}
+    return Tiling(spec, tile, INPUT, output), output
 
 
-def piece_of(cell, value=5.0, dtype="f4"):
-    planes = {name: np.full(cell.core.shape, value, dtype) for name in ("image", "variance")}
-    return Piece(cell.index, cell.core, cell.core, planes)
+INPUT = make_exposure()
+
+
+def take(tiling, cell, patch):
+    return tiling.take(patch, cell.core, INPUT.cutout(cell.core))
+
+
+def patch_of(cell, value=5.0, dtype="f4"):
+    planes = (np.full(cell.core.shape, value, dtype) for _ in range(2))
+    return Patch(cell.core, cell.core, *planes, cell=cell.index)
 
 
 def test_results_that_fit_are_the_output():
     cells = GRID.build(BOX)
     tiling, output = tiling_of(cells)
-    assert all(tiling.take(piece_of(cell, cell.index), cell.core) for cell in cells)
+    assert all(take(tiling, cell, patch_of(cell, cell.index)) for cell in cells)
     assert tiling.close()
-    for cell, piece in zip(cells, tiling.pieces(), strict=True):
-        assert (piece.index, piece.box) == (cell.index, cell.core)
-        assert np.shares_memory(piece.planes["image"], output["image"])
+    assert list(tiling.patches()) == []  # nobody else reaches in
+    for cell in cells:
         assert (output["image"][cell.core.slices(BOX)] == cell.index).all()
+
+
+def test_what_others_may_reach_into_are_views():
+    cells = GRID.build(BOX)
+    first = make_plan(cells, tile=12).tiles[0]
+    output = {name: np.zeros(first.box.shape, "f4") for name in ("image", "variance")}
+    tiling = Tiling(make_spec("average"), first, INPUT, output)
+    taken = [cell for cell in cells if first.box.contains(cell.core)]
+    if not all(take(tiling, cell, patch_of(cell)) for cell in taken):
+        pytest.skip("the cells of this tile do not tile it")
+    assert tiling.close()
+    for patch in tiling.patches():
+        assert not first.interior.contains(patch.box)
+        assert np.shares_memory(patch.image, output["image"])
+
+
+def test_what_the_mapper_left_is_copied_at_the_end():
+    cells = GRID.build(BOX)
+    tiling, output = tiling_of(cells)
+    for cell in cells:
+        sub = INPUT.cutout(cell.core)
+        patch = patch_of(cell)._replace(variance=sub.variance)
+        assert tiling.take(patch, cell.core, sub)
+    assert not output["variance"].any()
+    assert tiling.close()
+    np.testing.assert_array_equal(output["variance"], INPUT.variance)
 
 
 @pytest.mark.parametrize(
     "odd",
     [
-        lambda cell: piece_of(cell, dtype="f8"),
-        lambda cell: piece_of(cell)._replace(planes=None),
-        lambda cell: piece_of(cell)._replace(planes={**piece_of(cell).planes, "mask": 0}),
-        lambda cell: piece_of(cell)._replace(box=cell.core.grow(1)),
+        lambda cell: patch_of(cell, dtype="f8"),
+        lambda cell: None,
+        lambda cell: patch_of(cell)._replace(mask=np.zeros(cell.core.shape, "i4")),
+        lambda cell: patch_of(cell)._replace(box=cell.core.grow(1)),
     ],
 )
 def test_what_does_not_fit_leaves_those_before_whole(odd):
     cells = GRID.build(BOX)
     tiling, output = tiling_of(cells)
     taken = [
-        tiling.take(odd(cell) if cell.index == 6 else piece_of(cell, cell.index), cell.core)
+        take(tiling, cell, odd(cell) if cell.index == 6 else patch_of(cell, cell.index))
         for cell in cells
     ]
     assert taken == [cell.index < 6 for cell in cells]
     assert not tiling.close()
-    pieces = tiling.pieces()
+    patches = list(tiling.patches())
     output["image"][...] = 0  # as folding may do
-    assert [piece.index for piece in pieces] == list(range(6))
-    for piece in pieces:
-        assert (piece.planes["image"] == piece.index).all()
+    assert [patch.cell for patch in patches] == list(range(6))
+    for patch in patches:
+        assert (patch.image == patch.cell).all()
 
 
 def test_a_value_that_is_missing_is_found_at_the_end():
     cells = GRID.build(BOX)
     tiling, _ = tiling_of(cells)
-    values = [np.nan if cell.index == 3 else 1.0 for cell in cells]
-    for cell, value in zip(cells, values, strict=True):
-        assert tiling.take(piece_of(cell, value), cell.core)
+    for cell in cells:
+        assert take(tiling, cell, patch_of(cell, np.nan if cell.index == 3 else 1.0))
     assert not tiling.close()
-    assert len(tiling.pieces()) == len(cells)
+    assert len(list(tiling.patches())) == len(cells)
 
 
 @pytest.mark.parametrize("reducer", ["median", "weighted_average", "feather"])
 def test_reducers_that_change_single_values_fold_all(reducer):
     cells = GRID.build(BOX)
     tiling, _ = tiling_of(cells, reducer)
-    assert not any(tiling.take(piece_of(cell), cell.core) for cell in cells)
+    assert not any(take(tiling, cell, patch_of(cell)) for cell in cells)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +253,6 @@ def test_reducers_that_change_single_values_fold_all(reducer):
 def test_cells_that_are_no_tiling(boxes):
     cells = mr.Grid(BOX, [mr.Cell(n, Box(*box), Box(*box)) for n, box in enumerate(boxes)])
     tiling, _ = tiling_of(cells)
-    assert not any(tiling.take(piece_of(cell), cell.core) for cell in cells)
+    assert not any(take(tiling, cell, patch_of(cell)) for cell in cells)
     assert not tiling.close()
-    assert tiling.pieces() == []
+    assert list(tiling.patches()) == []
