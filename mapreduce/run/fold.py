@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from ..exposure.box import Box
 from ..exposure.exposure import Exposure
+from ..grid.grid import cells_of
 from ..reducers.base import Patch, PixelReducer
 from ..reducers.pixels import Average, Copy, Sum
 from .plan import Tile
 from .spec import Planes, RunSpec
 
-__all__ = ["Tiling", "fold", "valid_pixels"]
+__all__ = ["Tiling", "cut_out", "fold", "valid_pixels"]
+
+_PIXELS = "image", "variance"
 
 
 def fold(
@@ -107,12 +110,12 @@ class Tiling:
         self._whole = whole
         self._output = output
         self._changed: tuple[bool, bool] | None = None  # image and variance, alike for all
-        self._taken: list[tuple[int, Box]] = []
+        self._taken = 0
         self._fits = whole is not None and _keeps_single(spec.reducer)
         self._fits = self._fits and _tiled(tile.table["core"]) == tile.box
 
     def take(self, patch: Patch | None, core: Box, sub: Exposure | None) -> bool:
-        """Write a result, if it and all before it fit.
+        """Write the next cell's result, if it and all before it fit.
 
         Parameters
         ----------
@@ -126,8 +129,7 @@ class Tiling:
         if not self._fits:
             return False
         self._fits = patch is not None and sub is not None and self._write(patch, core, sub)
-        if self._fits:
-            self._taken.append((patch.cell, core))
+        self._taken += self._fits
         return self._fits
 
     def _write(self, patch: Patch, core: Box, sub: Exposure) -> bool:
@@ -137,8 +139,8 @@ class Tiling:
         if patch.mask is not None or changed != self._changed or patch.box != core:
             return False
         where = core.slices(self._tile.box)
-        for name, plane, write in zip(("image", "variance"), patch[2:4], changed, strict=True):
-            if write:
+        for name, plane, written in zip(_PIXELS, patch[2:4], changed, strict=True):
+            if written:
                 output = self._output[name]
                 if plane.dtype != output.dtype:
                     return False
@@ -159,21 +161,24 @@ class Tiling:
         if self._whole is None or self._changed is None:
             return {}
         where = self._tile.box.slices(self._whole.bbox)
-        left = [name for name, c in zip(("image", "variance"), self._changed, strict=True) if not c]
+        left = (name for name, c in zip(_PIXELS, self._changed, strict=True) if not c)
         return {name: self._whole.planes[name][where] for name in left if name in self._output}
 
-    def patches(self) -> Iterator[Patch]:
-        """Yield what was taken; of a complete output only what others may reach into, as views."""
-        if not self._taken:
-            return
-        planes = {name: plane for name, plane in self._output.items() if name != "mask"}
-        if not self._fits:  # they will be folded into the output
-            planes = {name: plane.copy() for name, plane in planes.items()} | self._unchanged()
-        for index, box in self._taken:
-            if not self._fits or not self._tile.interior.contains(box):
-                where = box.slices(self._tile.box)
-                part = {name: plane[where] for name, plane in planes.items()}
-                yield Patch(box, box, **part, cell=index)
+    def patches(self) -> list[Patch]:
+        """Return what was taken, where that is not all; the output is free to be folded into."""
+        planes = {name: self._output[name].copy() for name in _PIXELS if name in self._output}
+        taken = self._tile.table[: self._taken]
+        return (
+            list(cut_out(taken, self._tile.box, planes | self._unchanged())) if len(taken) else []
+        )
+
+
+def cut_out(cells: NDArray[Any], box: Box, planes: Planes) -> Iterator[Patch]:
+    """Yield the results of cells that lie side by side in the planes over a box, as views."""
+    for cell in cells_of(cells):
+        where = cell.core.slices(box)
+        image, variance = (planes[n][where] if n in planes else None for n in _PIXELS)
+        yield Patch(cell.core, cell.core, image, variance, cell=cell.index)
 
 
 def _keeps_single(reducer: PixelReducer) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,12 +25,17 @@ from ..exposure.wcs import same_wcs
 from ..grid.grid import Cell, cells_of, table_of
 from ..reducers.base import CellResult, Collector, Patch, PixelReducer
 from ..report import INPUT_PSF, CellFailure, CellRecords
-from .fold import Tiling, fold
+from .fold import Tiling, cut_out, fold
 from .input import TileInput
 from .plan import Tile, TileIndex
 from .spec import MAIN, Planes, RunSpec
 
 __all__ = ["Spill", "TileResult", "collect_tile", "map_tile", "reduce_tile", "replay_cell"]
+
+_SMALL = 128 * 128  # pixels of a cell; from here on NumPy's calls are long enough
+_QUICK, _TRIAL = 1e-4, 4  # seconds in the mapper, for one of so many cells
+_PATIENCE = 0.05  # seconds
+_turn = threading.RLock()  # one for the process, as Python's own
 
 Parents = Callable[[Cell], Mapping[str, Exposure]]  # from which exposures a cell is cut
 Spill = tuple[list[Patch], list[Box]]  # what reaches into another tile: results, failed cores
@@ -47,10 +53,13 @@ class TileResult:
     peak_bytes : int
     input_psf : Psf or None
         On the first tile, where it was not known before the run.
+    is_tiled : bool
+        Until the strips are done: whether the results of the tile's own cells lie side by side in
+        its planes, on the input's mask. Then nothing needs to be kept beside them.
     masks : list of arrays
-        Until the strips are done: the input's, over them; may be views of the plane.
+        Until then, otherwise: the input's, over the strips.
     patches : list of Patch
-        Until then: what lies in the strips; may be views of the planes.
+        Until then, otherwise: what lies in the strips.
     spill : dict of (int, int) to Spill
         Until then: what lies in other tiles.
     """
@@ -59,6 +68,7 @@ class TileResult:
     records: CellRecords = field(repr=False)
     peak_bytes: int = 0
     input_psf: Any = None
+    is_tiled: bool = False
     masks: list[NDArray[np.int32]] = field(default_factory=list)
     patches: list[Patch] = field(default_factory=list)
     spill: dict[TileIndex, Spill] = field(default_factory=dict)
@@ -85,22 +95,24 @@ def map_tile(
     records = CellRecords(tile.table)
     loaded, parents, whole = _read(spec, tile, inputs)
     planes["mask"][...] = loaded.mask(tile.box) if loaded else _mask_or_zero(inputs, tile)
-    masks = [planes["mask"][strip.slices(tile.box)] for strip in tile.strips]
-    tiling, patches = Tiling(spec, tile, whole, planes), []
-    for cell in cells_of(tile.table):
+    tiling = Tiling(spec, tile, whole, planes)
+    patches: list[Patch] = []
+
+    def run(cell: Cell) -> None:
         patch, sub = _run_cell(spec, cell, parents, records)
         if not tiling.take(patch, cell.core, sub) and patch is not None:
             patches.append(patch)
-    failed = [failure.core for failure in records.failures]
+
+    _for_each(tile, records, run)
     with np.errstate(invalid="ignore", over="ignore"):
-        complete = tiling.close()
+        if tiling.close():
+            return TileResult(planes, records, _peak_bytes(), is_tiled=True)
         patches = [*tiling.patches(), *patches]
-        if not complete:
-            # What others may reach into are views of planes that no fold changes, or copies.
-            masks = [mask.copy() for mask in masks]
-            fold(spec, tile.box, planes, tile.box, patches, failed)
-    kept, spill = _shared(patches, failed, tile, copied=not complete)
-    return TileResult(planes, records, _peak_bytes(), None, masks, kept, spill)
+        masks = _masks(tile, planes)
+        failed = [failure.core for failure in records.failures]
+        fold(spec, tile.box, planes, tile.box, patches, failed)
+    kept, spill = _shared(patches, failed, tile)
+    return TileResult(planes, records, _peak_bytes(), masks=masks, patches=kept, spill=spill)
 
 
 def reduce_tile(
@@ -112,9 +124,11 @@ def reduce_tile(
     """
     planes = {name: _writeable(plane) for name, plane in mapped.planes.items()}
     if received:
-        # Before the planes change under them.
-        mapped.patches = [patch.copy() for patch in mapped.patches]
-        mapped.masks = [mask.copy() for mask in mapped.masks]
+        if mapped.is_tiled:  # keep what is in the planes, before they change
+            own = cut_out(tile.table, tile.box, planes)
+            mapped.patches = [p.copy() for p in own if not tile.interior.contains(p.box)]
+            mapped.masks = _masks(tile, planes)
+            mapped.is_tiled = False
         patches = [*mapped.patches, *(patch for sent, _ in received for patch in sent)]
         patches.sort(key=lambda patch: patch.cell)
         failed = [failure.core for failure in mapped.records.failures]
@@ -132,7 +146,8 @@ def collect_tile(
     """Run the mapper on a tile's cells and keep what it returns."""
     _, parents, _ = _read(spec, tile, inputs)
     results, records = [], CellRecords(tile.table)
-    for cell in cells_of(tile.table):
+
+    def run(cell: Cell) -> None:
         value, seconds, given = _call(spec, cell, parents, _check_collected)
         if isinstance(value, CellFailure):
             records.add_failure(value, seconds)
@@ -140,6 +155,8 @@ def collect_tile(
             records.add(cell, seconds, cell.core)
         kept = given if spec.return_sub_exposures else (None, None)
         results.append(CellResult(cell, value, *kept))
+
+    _for_each(tile, records, run)
     return results, records, _peak_bytes()
 
 
@@ -151,6 +168,27 @@ def replay_cell(spec: RunSpec[Any], cell: Cell, planes: Mapping[str, Planes]) ->
 
 
 # Mapping
+
+
+def _for_each(tile: Tile, records: CellRecords, run: Callable[[Cell], None]) -> None:
+    """Run the cells of a tile; small ones on which the mapper is quick, one thread at a time.
+
+    Python runs one thread at a time but for what NumPy does in C. Where that takes microseconds,
+    threads pass Python's lock to and fro more often than they work, and take longer than one.
+    """
+    core = tile.table["core"]
+    small = (core["width"] * core["height"]).sum() < _SMALL * len(core)
+    # Not for ever: a mapper may itself wait for tasks that wait for this turn.
+    turn = small and _turn.acquire(timeout=_PATIENCE)
+    try:
+        for cell in cells_of(tile.table):
+            run(cell)
+            if turn and len(records.seconds) == _TRIAL and min(records.seconds) > _QUICK:
+                turn = False
+                _turn.release()
+    finally:
+        if turn:
+            _turn.release()
 
 
 def _read(
@@ -313,8 +351,13 @@ def _translated(spec: RunSpec[Any], value: Exposure) -> NDArray[np.int32]:
     return mask
 
 
+def _masks(tile: Tile, planes: Planes) -> list[NDArray[np.int32]]:
+    """Return copies of the mask over the strips."""
+    return [planes["mask"][strip.slices(tile.box)].copy() for strip in tile.strips]
+
+
 def _shared(
-    patches: list[Patch], failed: list[Box], tile: Tile, *, copied: bool
+    patches: list[Patch], failed: list[Box], tile: Tile
 ) -> tuple[list[Patch], dict[TileIndex, Spill]]:
     """Return what lies where others may reach, and what reaches into every other tile."""
     kept: list[Patch] = []
@@ -322,8 +365,7 @@ def _shared(
     for patch in patches:
         if tile.interior.contains(patch.box):
             continue
-        parts = [patch.cut(strip) for strip in tile.strips if patch.box.overlaps(strip)]
-        kept += [part.copy() for part in parts] if copied else parts
+        kept += [patch.cut(s).copy() for s in tile.strips if patch.box.overlaps(s)]
         if not tile.box.contains(patch.box):
             for index, box in tile.sends.items():
                 if patch.box.overlaps(box):
