@@ -253,7 +253,7 @@ class ReferenceCatalog:
         """Return a checksum of its file or its arrays; of a HATS catalog, of names and sizes."""
         return self.catalog.fingerprint()
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         source = self.catalog.reader.__dask_tokenize__()
         return "ReferenceCatalog", source, self.bands, self.names, self.unit
 

@@ -159,7 +159,7 @@ class HatsTable:
             digest.update(f"{order} {pixel} {os.path.getsize(path)}\n".encode())
         return f"hats-sha256:{digest.hexdigest()}"
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "HatsTable", self.path, self.partitions, sorted(self.meta.items())
 
 

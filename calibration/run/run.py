@@ -192,7 +192,7 @@ class FgcmRun:
         tract = "" if self.tract is None else f" of tract {self.tract}"
         return f"<FgcmRun of {len(self.visit_ids)} visits{tract}: {', '.join(parts)}>"
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         catalogs = {n: catalog.__dask_tokenize__() for n, catalog in self.catalogs.items()}
         return "FgcmRun", catalogs, normalize_token(self.camera), self.tract, self.jacobian_applied
 

@@ -91,7 +91,7 @@ class TablePartition:
         """Return what tells it from others."""
         return self.name, self._table.fingerprint()
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "TablePartition", self.key
 
 

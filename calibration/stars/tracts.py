@@ -302,7 +302,7 @@ class TractStars(Mapping[int, Delayed]):
         offsets = self.offsets
         return self.reader.shifts(offsets.compute() if isinstance(offsets, Delayed) else offsets)
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "TractStars", self._token
 
     @cached_property

@@ -113,7 +113,7 @@ class FitsTable:
         """Return the SHA-256 checksum of the file."""
         return file_fingerprint(self.path, self.hdu.stamp)
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "FitsTable", self.hdu.path, self.hdu.stamp, self.hdu.index
 
     def _read(self, file: BinaryIO, names: Sequence[str], rows: Rows) -> dict[str, np.ndarray]:

@@ -130,7 +130,7 @@ class ParquetTable:
         """Return the SHA-256 checksum of the file."""
         return file_fingerprint(self.path, self.stamp)
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "ParquetTable", self.path, self.stamp
 
     def _seen_length(self, name: str) -> int | None:

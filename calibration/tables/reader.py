@@ -212,7 +212,7 @@ class MemoryTable:
         """Return a checksum of the values."""
         return f"tokenize:{self._checksum}"
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "MemoryTable", self._checksum
 
 
