@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -37,6 +37,7 @@ NO_MAGNITUDE = 90.0
 """From where on a magnitude in a catalog means that there is none."""
 
 _TILE = 2**22  # pixels of a task
+_Planes = tuple[np.ndarray, np.ndarray | None]  # image and variance
 
 
 def nanojansky(
@@ -127,7 +128,7 @@ def calibrated(
         tile=tile,
     )
     result.meta["BUNIT"] = "nJy"
-    return result
+    return cast("Exposure", result)  # which pixel reducers make
 
 
 def pixels_as_they_are(sub: Exposure, expanded: Exposure, full_bbox: Box) -> Exposure:
@@ -176,15 +177,13 @@ class Calibrate(PixelReducer):
     looks_for_nan: ClassVar[bool] = False
     keeps_psf: ClassVar[bool] = True
 
-    def begin(
-        self, image: np.ndarray, variance: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def begin(self, image: np.ndarray, variance: np.ndarray | None) -> _Planes:
         """Take the output planes."""
         return image, variance
 
-    def fold(self, state: tuple, where: tuple[slice, slice], patch: Patch) -> None:
+    def fold(self, state: _Planes, where: tuple[slice, slice], patch: Patch) -> None:
         """Write the patch, calibrated, to its place."""
-        image, variance = (plane if plane is None else plane[where] for plane in state)
+        image, variance = state[0][where], None if state[1] is None else state[1][where]
         kind = np.result_type(image.dtype, np.float32)
         for strip, factor in self.field.strips(patch.part, kind):
             rows = strip.slices(patch.part)
@@ -192,6 +191,7 @@ class Calibrate(PixelReducer):
             np.multiply(patch.image[rows], factor, out=flux)
             if variance is None:
                 continue
+            assert patch.variance is not None  # as the result has one
             np.multiply(factor, factor, out=factor)
             np.multiply(patch.variance[rows], factor, out=variance[rows])
             if self.relative_err is not None:
@@ -199,6 +199,6 @@ class Calibrate(PixelReducer):
                 np.multiply(noise, noise, out=noise)
                 np.add(variance[rows], noise, out=variance[rows])
 
-    def finish(self, state: tuple) -> bool:
+    def finish(self, state: _Planes) -> bool:
         """Find nothing left to be done."""
         return True
