@@ -49,8 +49,8 @@ def read_exposure_catalog(
 ) -> tuple[int, dict[int, StoredPhotoCalib]]:
     """Read the visit and, by detector, the PhotoCalibs of an exposure catalog.
 
-    See `VisitPhotoCalib.open`. A calibration that is the same everywhere, and has no box, gets
-    that of the detector. Detectors without one are left out.
+    See `VisitPhotoCalib.open`, which says what box one gets that is the same everywhere. Detectors
+    without one are left out.
     """
     archive = _Archive(path)
     catalog = read_table(archive.hdus[1])
@@ -64,7 +64,7 @@ def read_exposure_catalog(
     if len(visits) != 1:
         raise ValueError(f"{path} has rows of {len(visits)} visits; a VisitPhotoCalib is of one")
     found = {
-        int(row["id"]): archive.photo_calib(row["photoCalib"], _box(row))
+        int(row["id"]): archive.photo_calib(row["photoCalib"], _box(row) or _EVERYWHERE)
         for row in catalog
         if row["photoCalib"]
     }

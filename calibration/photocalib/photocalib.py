@@ -301,7 +301,7 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
         """Read an exposure catalog that LSST's afw wrote: a visit summary, or FGCM's product.
 
         Detectors without a photoCalib are left out. A constant that has no box gets that of the
-        detector.
+        detector, or, if that is empty, one of 2**31 pixels about the origin.
 
         Raises
         ------
