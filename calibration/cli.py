@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-import dask
+from dask.base import compute
 
 from mapreduce.cli import INTERRUPTED, SOME_FAILED, computed_on, main, scheduler_option
 
@@ -118,12 +118,13 @@ def _draw(products: FgcmProducts, store: Store, visits: list[int], folder: Path)
     folder.mkdir(parents=True, exist_ok=True)
     if visits and products.atmospheres:
         lazy = {v: products.atmospheres[v] for v in visits[:: -(-len(visits) // _DRAWN)]}
-        axes = draw_transmissions(dask.compute(lazy)[0])
+        axes = draw_transmissions(compute(lazy)[0])
         save_figure(axes.figure, folder / "transmissions.png")
         click.echo(f"wrote {folder / 'transmissions.png'}")
-    if visits and products.photo_calibs:
+    camera = products.run.camera
+    if visits and products.photo_calibs and camera is not None:
         photo_calib = VisitPhotoCalib.from_table(store.read("photo_calibs", visits[0]))
-        axes = draw_focal_plane(photo_calib, products.run.camera)
+        axes = draw_focal_plane(photo_calib, camera)
         save_figure(axes.figure, folder / "focal_plane.png")
         click.echo(f"wrote {folder / 'focal_plane.png'}")
 
@@ -174,7 +175,7 @@ def report_command(
     _draw_offsets(Store.reopen(target), folder)
 
 
-class _Named(click.ParamType):
+class _Named(click.ParamType):  # type: ignore[type-arg]  # a generic in new versions only
     """NAME=COLUMN, or the column alone, whose name is then empty."""
 
     name = "NAME=COLUMN"
@@ -238,6 +239,7 @@ def calibrate_command(
       skyfold calibrate src-*.fits products calibrated --flux psf=base_PsfFlux_instFlux
       skyfold calibrate sources products calibrated --column visit=expnum --column detector=ccd
     """  # noqa: D301 - click's mark for a block that is not rewrapped
+    names: dict[str, Any]
     names = {name: int(text) if str(text).isdecimal() else text for name, text in columns}
     if wrong := names.keys() - {"visit", "detector", "x", "y"}:
         raise ValueError(f"--column names visit, detector, x or y, got {sorted(wrong)[0]!r}")

@@ -18,7 +18,7 @@ from .photocalib.photocalib import VisitPhotoCalib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 __all__ = ["draw_focal_plane", "draw_transmissions", "save_figure"]
 
@@ -112,7 +112,7 @@ def draw_transmissions(curves: Mapping[Any, TransmissionCurve], ax: Axes | None 
     return ax
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save_figure(figure: Figure | SubFigure, path: str | os.PathLike[str]) -> None:
     """Save a figure in the format of its suffix, or else as PNG; the file appears when complete."""
-    with complete_first(Path(path), overwrite=True) as temporary:
-        figure.savefig(temporary, dpi=120, format=Path(path).suffix[1:] or "png")
+    with complete_first(Path(path), overwrite=True) as temporary:  # of a part of one, the whole
+        figure.figure.savefig(temporary, dpi=120, format=Path(path).suffix[1:] or "png")

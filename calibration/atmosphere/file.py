@@ -79,7 +79,7 @@ class _Parameters:
         if len(rows) != 1:
             raise ValueError(f"{hdu.where} must have one row, it has {len(rows)}")
         self._where = hdu.where
-        self._values = {name.upper(): rows[name][0] for name in rows.dtype.names}
+        self._values = {name.upper(): rows[name][0] for name in rows.dtype.names or ()}
         self.names = self._values.keys()
 
     def array(self, name: str) -> np.ndarray:

@@ -135,12 +135,12 @@ class AtmosphereTable:
             sizes[name] = len(ascending(array, f"{where}: {name}", least))
             object.__setattr__(self, name, array)
         shape = sizes["sec_zenith"], sizes["wavelengths"]
-        shapes = {"oxygen": shape, "rayleigh": shape}
+        shapes: dict[str, tuple[int, ...]] = {"oxygen": shape, "rayleigh": shape}
         shapes |= {"ozone": (sizes["o3"], *shape), "water": (sizes["ln_pwv"], *shape)}
-        for name, shape in shapes.items():
+        for name, needed in shapes.items():
             array = frozen(getattr(self, name), f"{where}: {name}")
-            if array.shape != shape:
-                raise ValueError(f"{where}: {name} has the shape {array.shape}, not {shape}")
+            if array.shape != needed:
+                raise ValueError(f"{where}: {name} has the shape {array.shape}, not {needed}")
             if array.min() < 0 or array.max() > 1.001:
                 raise ValueError(
                     f"{where}: {name} must be a transmission between 0 and 1, "
@@ -204,6 +204,7 @@ class AtmosphereTable:
         """
         path = Path(path)
         check_free(path, overwrite)
+        columns: dict[str, float | np.ndarray]
         columns = {"ELEVATION": self.elevation, "PMBELEVATION": self.pmb_elevation}
         standard = self.standard or {}
         columns |= {c: standard[name] for name, c in STANDARD.items() if name in standard}
@@ -217,7 +218,7 @@ class AtmosphereTable:
         with complete_first(path, overwrite) as temporary:
             fits.HDUList(hdus).writeto(temporary)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[object, ...]:
         return AtmosphereTable, tuple(getattr(self, field.name) for field in fields(self))
 
     def __repr__(self) -> str:

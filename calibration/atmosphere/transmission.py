@@ -86,7 +86,7 @@ class TransmissionCurve:
 
     def sample(self, wavelengths: ArrayLike) -> np.ndarray:
         """Return the throughput at other wavelengths (Angstrom), in float64 of their shape."""
-        return np.interp(wavelengths, self.wavelengths, self.throughput)
+        return np.interp(np.asanyarray(wavelengths), self.wavelengths, self.throughput)
 
     def times(
         self, other: TransmissionCurve, wavelengths: ArrayLike | None = None
@@ -109,7 +109,8 @@ class TransmissionCurve:
             wavelengths = self.wavelengths
             if not np.array_equal(wavelengths, other.wavelengths):
                 wavelengths = np.union1d(wavelengths, other.wavelengths)
-        return TransmissionCurve(wavelengths, self.sample(wavelengths) * other.sample(wavelengths))
+        throughput = self.sample(wavelengths) * other.sample(wavelengths)
+        return TransmissionCurve(np.asanyarray(wavelengths), throughput)
 
     def __mul__(self, other: object) -> TransmissionCurve:
         if isinstance(other, TransmissionCurve):
@@ -248,7 +249,7 @@ class TransmissionCurve:
     def __hash__(self) -> int:
         return hash((self.wavelengths.tobytes(), self.throughput.tobytes(), self.airmass))
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[object, ...]:
         return TransmissionCurve, (self.wavelengths, self.throughput, self.airmass)
 
     def __repr__(self) -> str:

@@ -84,7 +84,7 @@ class Camera(Mapping[int, BaseDetector]):
             raise ValueError(f"the pixel scale must be a positive number, got {self.pixel_scale}")
 
     @classmethod
-    def open(cls, path: str | PathLike) -> Camera:
+    def open(cls, path: str | PathLike[str]) -> Camera:
         """Read the geometry of a camera from an ECSV file; see `from_table`."""
         try:
             return cls.from_table(Table.read(path, format="ascii.ecsv"))
@@ -170,7 +170,7 @@ class Camera(Mapping[int, BaseDetector]):
             table.meta["pixel_scale_arcsec"] = self.pixel_scale
         return table
 
-    def write(self, path: str | PathLike, *, overwrite: bool = False) -> None:
+    def write(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write the geometry as an ECSV file that `open` reads; see `to_table`.
 
         Raises
@@ -230,10 +230,11 @@ class Camera(Mapping[int, BaseDetector]):
             If the camera has no such detector.
         """
         detector, x, y = np.broadcast_arrays(detector, np.asarray(x, float), np.asarray(y, float))
-        angles = np.empty((2, *detector.shape))
+        angles, x, y = np.empty((2, detector.size)), x.ravel(), y.ravel()
         for number, here in _groups(detector):
-            angles[:, *here] = self[number].to_field_angle(x[here], y[here])
-        return angles[0], angles[1]
+            angles[:, here] = self[number].to_field_angle(x[here], y[here])
+        tx, ty = angles.reshape(2, *detector.shape)
+        return tx, ty
 
     def to_sky(self, detector: ArrayLike, x: ArrayLike, y: ArrayLike, boresight: Boresight) -> Pair:
         """Return (ra, dec) in deg of positions in pixels; see `to_field_angle`."""
@@ -319,17 +320,16 @@ class Camera(Mapping[int, BaseDetector]):
         span = f"id {ids[0]}" if len(ids) == 1 else f"ids from {ids.min()} to {ids.max()}"
         return f"Camera({self.name!r}, {plural(len(ids), 'detector')}, {span})"
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "Camera", self.name, self.pixel_scale, [tokenize(d) for d in self.values()]
 
 
-def _groups(detector: np.ndarray) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
-    """Yield each detector id with the places where it stands in an array."""
+def _groups(detector: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each detector id with the places where it stands in an array, flattened."""
     flat = detector.ravel()
     order = np.argsort(flat, kind="stable")
     ids, starts = np.unique(flat[order], return_index=True)
-    for number, places in zip(ids.tolist(), np.split(order, starts[1:]), strict=True):
-        yield number, np.unravel_index(places, detector.shape)
+    yield from zip(ids.tolist(), np.split(order, starts[1:]), strict=True)
 
 
 def _fit_area(detector: BaseDetector) -> np.ndarray:

@@ -81,7 +81,7 @@ class BaseDetector(ABC):
         to (x + 1, y + 1); it does not depend on the boresight.
         """
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
-        east = np.float64([0, 1, 0]).reshape(3, *(1,) * x.ndim)
+        east = np.array([0.0, 1.0, 0.0]).reshape(3, *(1,) * x.ndim)
         tx, ty = self.to_field_angle(x + east, y + east[[0, 0, 1]])
         tz = 1 / np.sqrt(1 + tx * tx + ty * ty)
         points = tx * tz, ty * tz, tz
@@ -254,7 +254,7 @@ class WcsDetector(BaseDetector):
         missed = ~(np.hypot(back_x - tx, back_y - ty) <= 1e-3 * size)
         return np.where(missed, np.nan, x)[()], np.where(missed, np.nan, y)[()]
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         parts = self.id, self.name, self.type, self.box, tokenize(self.boresight)
         return "WcsDetector", *parts, self.wcs.to_header_string(relax=True)
 

@@ -49,7 +49,7 @@ class Boresight:
 
     def __post_init__(self) -> None:
         if np.any(np.abs(self.dec) > 90):
-            raise ValueError(f"dec of a boresight is in degrees from -90 to 90, got {self.dec}")
+            raise ValueError(f"dec of a boresight is in degrees from -90 to 90, got {self.dec!s}")
 
     def to_sky(self, tx: ArrayLike, ty: ArrayLike) -> Pair:
         """Return (ra, dec) in deg of field angles in rad; ra in [0, 360)."""

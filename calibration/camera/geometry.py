@@ -42,16 +42,16 @@ def read_table(table: Table) -> list[Detector]:
     """Make detectors of the rows of a table; see `Camera.from_table`."""
     wrong = [f"column {name} is missing" for name in _COLUMNS if name not in table.colnames]
     present = [name for name in ("id", *_UNITS) if name in table.colnames]
-    columns = {name: _numbers(table, name, wrong) for name in present}
+    columns: dict[str, Any] = {name: _numbers(table, name, wrong) for name in present}
     transform = _transform(table.meta, wrong)
-    if wrong:
+    if transform is None or wrong:
         raise ValueError("; ".join(wrong))
     columns |= {name: [str(text) for text in table[name]] for name in _TEXT}
     rows = zip(*(columns[name] for name in _COLUMNS), strict=True)
     detectors = []
-    for number, name, kind, nx, ny, rx, ry, ox, oy, yaw, *size in rows:
+    for number, name, kind, nx, ny, rx, ry, ox, oy, yaw, px, py in rows:
         box = Box(0, 0, int(nx), int(ny))
-        place = (rx, ry), (ox, oy), yaw, size
+        place = (rx, ry), (ox, oy), yaw, (px, py)
         detectors.append(Detector(int(number), name, kind, box, *place, transform))
     _check_edge(detectors, transform)
     return detectors
@@ -59,10 +59,11 @@ def read_table(table: Table) -> list[Detector]:
 
 def to_table(detectors: list[BaseDetector], name: str) -> Table:
     """Return detectors as a table that `read_table` reads; see `Camera.to_table`."""
-    transforms = {getattr(detector, "transform", None) for detector in detectors}
-    if len(transforms) > 1 or None in transforms:
+    plain = [detector for detector in detectors if isinstance(detector, Detector)]
+    transforms = {detector.transform for detector in plain}
+    if len(transforms) > 1 or len(plain) < len(detectors):
         raise ValueError("only a camera with one radial transform can be a table")
-    for detector in detectors:
+    for detector in plain:
         if detector.box[:2] != (0, 0):
             raise ValueError(f"detector {detector.id} does not start at (0, 0): {detector.box}")
     transform = transforms.pop()
@@ -74,7 +75,7 @@ def to_table(detectors: list[BaseDetector], name: str) -> Table:
     }
     rows = [
         (d.id, d.name, d.type, *d.box[2:], *d.refpos, *d.offset, d.yaw, *d.pixel_size)
-        for d in detectors
+        for d in plain
     ]
     return Table(
         rows=rows, names=_COLUMNS, units=[_UNITS.get(name) for name in _COLUMNS], meta=meta
@@ -89,7 +90,9 @@ def read_wcs(
     for number, header in headers.items():
         wcs = _celestial(number, header)
         parts[number] = wcs, _box(number, wcs, boxes)
-    boresight = _mean_direction(parts) if parts else None
+    if not parts:
+        return []
+    boresight = _mean_direction(parts)
     return [
         WcsDetector(number, _name(number, headers[number]), "", box, wcs, boresight)
         for number, (wcs, box) in parts.items()
@@ -103,11 +106,11 @@ def _numbers(table: Table, name: str, wrong: list[str]) -> np.ndarray | None:
         wrong.append(f"column {name} must hold one number per row, not {column.dtype}")
         return None
     stated = column.unit if unit and column.unit else unit
-    if unit and not stated.is_equivalent(unit):
+    if stated and not stated.is_equivalent(unit):
         wrong.append(f"column {name} is in {stated}, which is no {unit}")
         return None
     values = np.ma.filled(np.ma.masked_array(column).astype(float), np.nan)
-    values = stated.to(unit, values) if unit else values
+    values = stated.to(unit, values) if stated else values
     good, rule = np.isfinite(values), "finite"
     if name in _WHOLE:
         good, rule = good & (values == np.rint(values)), "a whole number"

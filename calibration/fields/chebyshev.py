@@ -257,7 +257,7 @@ class ChebyshevField:
     def __hash__(self) -> int:
         return hash((self.box, self.coefficients.tobytes()))
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[object, ...]:
         return ChebyshevField, (self.box, self.coefficients)
 
 

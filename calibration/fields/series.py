@@ -73,7 +73,7 @@ def evaluate(coefficients: ArrayLike, x: ArrayLike, y: ArrayLike) -> np.ndarray:
     if not single:
         stack = np.broadcast_to(stack, (*shape, *stack.shape[-2:])).reshape(-1, *stack.shape[-2:])
     result = np.empty(len(x))
-    series = _Series(*stack.shape[-2:], min(BLOCK, len(x)))
+    series = _Series(min(BLOCK, len(x)), *stack.shape[-2:])
     for start in range(0, len(x), BLOCK):
         block = slice(start, start + BLOCK)
         terms = stack[:, :, None] if single else np.moveaxis(stack[block], 0, -1)
@@ -110,10 +110,11 @@ def evaluate_mixed(
     """
     which, x, y = np.broadcast_arrays(which, np.asarray(x, float), np.asarray(y, float))
     result = np.empty(which.shape)
-    flat, which, x, y = (a.reshape(-1) for a in (result, which, x, y))
+    flat = result.reshape(-1)
+    which, x, y = (a.reshape(-1) for a in (which, x, y))
     stack, edges = checked_stack(coefficients), np.asarray(boxes, np.float64)
     size = min(BLOCK, flat.size)
-    series, gathered = _Series(*stack.shape[1:], size), np.empty((size, *stack.shape[1:]))
+    series, gathered = _Series(size, *stack.shape[1:]), np.empty((size, *stack.shape[1:]))
     for start in range(0, flat.size, BLOCK):
         block = slice(start, start + BLOCK)
         # "clip", as numpy would otherwise gather into an array of its own first.
@@ -138,7 +139,7 @@ class _Series:
     To get memory anew for each block would take longer than to compute in it.
     """
 
-    def __init__(self, ny: int, nx: int, size: int) -> None:
+    def __init__(self, size: int, ny: int, nx: int) -> None:
         self._ny, self._nx = ny, nx
         self._basis = np.empty(max(ny, nx) * 2 * size)
         self._columns, self._products = np.empty((2, nx * size))

@@ -49,13 +49,13 @@ def read_exposure_catalog(
 ) -> tuple[int, dict[int, StoredPhotoCalib]]:
     """Read the visit and, by detector, the PhotoCalibs of an exposure catalog.
 
-    See `VisitPhotoCalib.open`. A calibration that is the same everywhere, and has no box, gets
-    that of the detector. Detectors without one are left out.
+    See `VisitPhotoCalib.open`, which says what box one gets that is the same everywhere. Detectors
+    without one are left out.
     """
     archive = _Archive(path)
     catalog = read_table(archive.hdus[1])
     wanted = {"id", "visit", "photoCalib", "bbox_min_x", "bbox_min_y", "bbox_max_x", "bbox_max_y"}
-    if missing := wanted - set(catalog.dtype.names):
+    if missing := wanted - set(catalog.dtype.names or ()):
         raise ValueError(
             f"{path} is not a catalog of exposures with photoCalibs: its first table has no "
             f"{', '.join(sorted(missing))}"
@@ -64,7 +64,7 @@ def read_exposure_catalog(
     if len(visits) != 1:
         raise ValueError(f"{path} has rows of {len(visits)} visits; a VisitPhotoCalib is of one")
     found = {
-        int(row["id"]): archive.photo_calib(row["photoCalib"], _box(row))
+        int(row["id"]): archive.photo_calib(row["photoCalib"], _box(row) or _EVERYWHERE)
         for row in catalog
         if row["photoCalib"]
     }
@@ -99,11 +99,11 @@ class _Archive:
         if name != "PhotoCalib":
             raise ValueError(f"{self.path} holds a {name}, not a PhotoCalib")
         (row,) = rows
-        if "version" not in rows.dtype.names:
+        if "version" not in (rows.dtype.names or ()):
             raise ValueError(f"{self.path}: a PhotoCalib of version 0 is in maggies, not in nJy")
         mean, err = float(row["calibrationMean"]), float(row["calibrationErr"])
         if _flag(hdu, row, "isConstant"):
-            field = ChebyshevField(self._box_of(row["field"]) or box, [[mean]])
+            field = ChebyshevField(self._box_of(row["field"]) or box, np.array([[mean]]))
         else:
             field = self._field(row["field"])
         return StoredPhotoCalib(field, mean, err)
@@ -113,7 +113,7 @@ class _Archive:
         if not number:
             return None
         _, _, rows = self._find(number)
-        return _box(rows[0]) if "bbox_min_x" in rows.dtype.names else None
+        return _box(rows[0]) if "bbox_min_x" in (rows.dtype.names or ()) else None
 
     def _field(self, number: int) -> ChebyshevField:
         name, _, rows = self._find(number)

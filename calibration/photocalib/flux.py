@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -37,6 +37,7 @@ NO_MAGNITUDE = 90.0
 """From where on a magnitude in a catalog means that there is none."""
 
 _TILE = 2**22  # pixels of a task
+_Planes = tuple[np.ndarray, np.ndarray | None]  # image and variance
 
 
 def nanojansky(
@@ -127,7 +128,7 @@ def calibrated(
         tile=tile,
     )
     result.meta["BUNIT"] = "nJy"
-    return result
+    return cast("Exposure", result)  # which pixel reducers make
 
 
 @dataclass(frozen=True)
@@ -181,19 +182,19 @@ class _Place(PixelReducer):
     bad: tuple[str, ...] = ()
 
     name: ClassVar[str] = "calibrate"
-    variance_rule: ClassVar[str] = "scaled"
+    variance_rule: str = field(default="scaled", init=False, repr=False, compare=False)
     holds_nan: ClassVar[bool] = False
     keeps_psf: ClassVar[bool] = True
 
-    def begin(self, image: np.ndarray, variance: np.ndarray | None) -> tuple:
+    def begin(self, image: NDArray[Any], variance: NDArray[Any] | None) -> _Planes:
         """Take the output planes."""
         return image, variance
 
-    def fold(self, state: tuple, where: tuple[slice, slice], patch: Patch) -> None:
+    def fold(self, state: _Planes, where: tuple[slice, slice], patch: Patch) -> None:
         """Write the patch to its place."""
         for plane, values in zip(state, (patch.image, patch.variance), strict=True):
             if plane is not None:
                 plane[where] = values
 
-    def finish(self, state: tuple) -> None:
+    def finish(self, state: _Planes) -> None:
         """Find nothing left to be done."""

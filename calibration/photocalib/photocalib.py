@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import astropy.units as u
 import numpy as np
@@ -134,7 +134,7 @@ class PhotoCalib:
         The error is that of the instrumental flux and of the calibration's mean together. All
         arguments are broadcast against each other.
         """
-        return nanojansky(inst_flux, inst_flux_err, self.field(x, y), self.err / self.mean)
+        return nanojansky(inst_flux, inst_flux_err, self.field(x, y), self._relative_err)
 
     def to_magnitude(
         self,
@@ -148,7 +148,7 @@ class PhotoCalib:
 
         NaN for negative fluxes, infinite for zero.
         """
-        return magnitude(inst_flux, inst_flux_err, self.field(x, y), self.err / self.mean)
+        return magnitude(inst_flux, inst_flux_err, self.field(x, y), self._relative_err)
 
     def calibrate(
         self,
@@ -196,9 +196,11 @@ class PhotoCalib:
         >>> result.image[0], result.meta["BUNIT"]
         (array([10., 10., 10., 10.]), 'nJy')
         """
-        return calibrated(
-            exposure, self.field, self.err / self.mean if include_error else None, tile
-        )
+        return calibrated(exposure, self.field, self._relative_err if include_error else None, tile)
+
+    @property
+    def _relative_err(self) -> float:
+        return self.err / cast("float", self.mean)  # a number, once `self` is made
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -291,7 +293,7 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
         for stored, member, (ny, nx) in zip(coefficients, members, orders, strict=False):
             stored[:ny, :nx] = member.field.coefficients
         boxes = np.array([member.field.box for member in members]).reshape(-1, 4)
-        mean, err = ([getattr(m, name) for m in members] for name in ("mean", "err"))
+        mean, err = (np.array([getattr(m, name) for m in members]) for name in ("mean", "err"))
         return cls(visit, np.array([*photo_calibs], np.int64), boxes, coefficients, mean, err)
 
     @classmethod
@@ -299,7 +301,7 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
         """Read an exposure catalog that LSST's afw wrote: a visit summary, or FGCM's product.
 
         Detectors without a photoCalib are left out. A constant that has no box gets that of the
-        detector.
+        detector, or, if that is empty, one of 2**31 pixels about the origin.
 
         Raises
         ------
@@ -381,8 +383,6 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
             np.array_equal(getattr(self, name), getattr(other, name))
             for name in self.__dataclass_fields__
         )
-
-    __hash__ = None
 
     def __repr__(self) -> str:
         detectors, order = plural(len(self), "detector"), self.coefficients.shape[1:]

@@ -359,7 +359,7 @@ def _shaped(
     column = _column(visit, rows, name)
     try:
         if isinstance(column, np.ma.MaskedArray) and dtype is np.float64:
-            column = column.astype(dtype).filled(np.nan)
+            column = np.ma.filled(column.astype(dtype), np.nan)
         column = np.asarray(column, dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(

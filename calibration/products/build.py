@@ -29,7 +29,7 @@ from ..reference.measure import reference_offsets
 from ..run.problems import RunWarning
 from ..run.run import FgcmRun
 from ..sky.skymap import sky_map_of
-from ..stars.tracts import tract_stars
+from ..stars.tracts import TractStars, tract_stars
 from ..tables.reader import file_fingerprint
 from .per_visit import PerVisit, node, task
 from .store import Store
@@ -213,7 +213,7 @@ class FgcmProducts:
             products = self.with_offsets(write_offsets(self.offsets, store, report))
         by_visit = {"photo_calibs": products.photo_calibs, "atmospheres": products.atmospheres}
         write_visits(by_visit, chosen, store, report, progress)
-        if products.tract_stars and visits is None:
+        if isinstance(products.tract_stars, TractStars) and visits is None:
             write_stars(products.tract_stars, store, report)
         examples = dict(report.examples)
         if "offsets" in examples:
@@ -293,6 +293,7 @@ class Setup(NamedTuple):
         """Compute the pixel areas of the camera, if they are to be composed."""
         if not config.compose_wcs_jacobian:
             return cls(run, config, None)
+        assert run.camera is not None  # zeropoint_output needs it
         boxes = np.array([detector.box for detector in run.camera.values()])
         return cls(run, config, (run.camera.ids, boxes, run.camera.area_coefficients()))
 
@@ -303,6 +304,7 @@ def make_photo_calib(
     """Make the calibrations of a visit's detectors."""
     run, config = setup.run, setup.config
     row = run.visit_row(visit)
+    assert run.detector_ids is not None  # as there is a camera
     return calibrate_visit(
         visit,
         run.zeropoint_rows(visit),

@@ -9,15 +9,18 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import dask
 import numpy as np
+from dask.base import persist
 from dask.delayed import Delayed
 from dask.task_spec import DataNode, Task, TaskRef
 
 from ..photocalib.zeropoints import CalibrationWarning
 from ..search import contains
 
-__all__ = ["PerVisit", "node", "task", "warned"]
+__all__ = ["Make", "PerVisit", "node", "task", "warned"]
+
+Make = Callable[..., tuple[Any, str]]
+"""What makes a product of shared values and a visit: returns it and a remark, empty for none."""
 
 
 class PerVisit(Mapping[int, Delayed]):
@@ -29,13 +32,12 @@ class PerVisit(Mapping[int, Delayed]):
         What the keys of its tasks begin with.
     visits : (n,) int64 array
         In ascending order.
-    make : function
-        Called with the shared values and the visit; returns the product and a remark.
+    make : Make
     *shared : Delayed
         What all visits need.
     """
 
-    def __init__(self, name: str, visits: np.ndarray, make: Callable, *shared: Delayed) -> None:
+    def __init__(self, name: str, visits: np.ndarray, make: Make, *shared: Delayed) -> None:
         self.name = name
         self.visits = visits
         self.make = make
@@ -47,13 +49,13 @@ class PerVisit(Mapping[int, Delayed]):
             raise KeyError(f"there is no visit {visit} {among}")
         return self.put_to(f"{self.name}-{visit}", int(visit), warned)
 
-    def put_to(self, key: str, visit: int, function: Callable, *args: Any) -> Delayed:
+    def put_to(self, key: str, visit: int, function: Callable[..., Any], *args: Any) -> Delayed:
         """Return the Delayed of ``function(*args, make, *shared, visit)``."""
         return task(key, function, *args, self.make, *self.shared, visit)
 
     def persisted(self) -> PerVisit:
         """Return the same with what all visits share computed."""
-        return PerVisit(self.name, self.visits, self.make, *dask.persist(*self.shared))
+        return PerVisit(self.name, self.visits, self.make, *persist(*self.shared))
 
     def __contains__(self, visit: object) -> bool:
         return isinstance(visit, int | np.integer) and contains(self.visits, visit)
@@ -68,7 +70,7 @@ class PerVisit(Mapping[int, Delayed]):
         return f"<{len(self)} lazy visits>"
 
 
-def warned(make: Callable, *args: Any) -> Any:
+def warned(make: Make, *args: Any) -> Any:
     """Return a product alone; what is to be said of it is a warning."""
     product, remark = make(*args)
     if remark:
@@ -81,9 +83,9 @@ def node(key: str, value: Any) -> Delayed:
     return Delayed(key, {key: DataNode(key, value)})
 
 
-def task(key: str, function: Callable, *args: Any) -> Delayed:
+def task(key: str, function: Callable[..., Any], *args: Any) -> Delayed:
     """Return the Delayed of a function of other Delayeds and plain values."""
-    graph: dict = {}
+    graph: dict[Any, Any] = {}
     for arg in args:
         if isinstance(arg, Delayed):
             graph.update(arg.__dask_graph__())

@@ -132,7 +132,7 @@ class Store:
             raise FileNotFoundError(
                 f"{folder.path} holds no products: there is no {folder.manifest}"
             )
-        found = folder.read()
+        found = folder.read() or {}
         try:
             return cls(folder, found["config"]["output_format"], found["token"])
         except (KeyError, TypeError):
@@ -225,7 +225,7 @@ def _is_product(path: Path) -> bool:
 
 def _flat(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a store says of what its products are made of, under names like config.seed."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for part in ("layout", "config", "inputs"):
         values = manifest.get(part)
         flat |= (

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-import dask
 import numpy as np
 from astropy.table import Column
-from dask.delayed import Delayed
+from dask.base import compute
+from dask.delayed import Delayed, delayed
 
 from ..photocalib.zeropoints import BadZeropointsError, NoZeropointError
 from ..stars.tracts import TractStars
 from ..tables.files import read_table
 from ..texts import listed, said_by
-from .per_visit import PerVisit
+from .per_visit import Make, PerVisit
 from .store import Store
 
 __all__ = [
@@ -71,7 +71,7 @@ class WriteReport:
     """
 
     directory: Any
-    counts: dict[str, Counter] = field(default_factory=dict)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
     remarked: list[Outcome] = field(default_factory=list)
     examples: dict[str, int | None] = field(default_factory=dict)
 
@@ -138,7 +138,7 @@ def write_visits(
             for visit in batch
             for name, product in products.items()
         ]
-        for outcome in dask.compute(*tasks):
+        for outcome in compute(*tasks):
             report.add(outcome)
         if progress is not None:
             progress(len(batch))
@@ -150,7 +150,7 @@ def write_offsets(lazy: Delayed, store: Store, report: WriteReport) -> dict[str,
         table = read_table(store.path("offsets"))
         report.add(Outcome("offsets", None, "kept"))
         return dict(zip(map(str, table["band"]), map(float, table["offset"]), strict=True))
-    (offsets,) = dask.compute(lazy)
+    (offsets,) = compute(lazy)
     store.write(offsets.pixels, "offset_pixels")
     store.write(offsets.to_table(), "offsets")
     report.add(Outcome("offsets", None, "written", "; ".join(offsets.warnings)))
@@ -159,9 +159,9 @@ def write_offsets(lazy: Delayed, store: Store, report: WriteReport) -> dict[str,
 
 def write_stars(stars: TractStars, store: Store, report: WriteReport) -> None:
     """Write the stars of the tracts that are not there yet."""
-    check = dask.delayed(store.is_complete, pure=False)
+    check = delayed(store.is_complete, pure=False)
     tracts = list(stars)
-    complete = dask.compute(*(check("tract_stars", tract) for tract in tracts))
+    complete = compute(*(check("tract_stars", tract) for tract in tracts))
     missing = [tract for tract, done in zip(tracts, complete, strict=True) if not done]
     if missing:
         store.path("tract_stars", 0).parent.mkdir(exist_ok=True)
@@ -180,7 +180,7 @@ def chosen_visits(known: list[int], wanted: Iterable[int] | None) -> list[int]:
     return wanted
 
 
-def save(store: Store, name: str, make: Callable, *args: Any) -> Outcome:
+def save(store: Store, name: str, make: Make, *args: Any) -> Outcome:
     """Make a product and write it, unless it is there already or cannot be made.
 
     What cannot be made is no error here, as the others can; what cannot be written is.

@@ -224,13 +224,13 @@ class ReferenceCatalog:
             If a file is gone, was changed or is damaged.
         """
         bands, catalog, centers = tuple(bands), self.catalog, unit_vectors(ra, dec)
-        if self.partitioned:
+        if isinstance(catalog.reader, HatsTable):
             catalog = dataclasses.replace(catalog, reader=catalog.reader.near(ra, dec, radius))
         columns = [*self.names[:2], *(_named(n, b) for b in bands for n in self.names[2:])]
         parts, lost = [self._stars(bands, {name: np.zeros(0) for name in columns})], 0
         for block in catalog.blocks(columns):
             good = placed(block[columns[0]], block[columns[1]])
-            lost += np.count_nonzero(~good)
+            lost += int(np.count_nonzero(~good))
             block = {name: values[good] for name, values in block.items()}
             vectors = unit_vectors(block[columns[0]], block[columns[1]])
             rows = np.flatnonzero(_near(vectors, centers, radius))
@@ -253,7 +253,7 @@ class ReferenceCatalog:
         """Return a checksum of its file or its arrays; of a HATS catalog, of names and sizes."""
         return self.catalog.fingerprint()
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         source = self.catalog.reader.__dask_tokenize__()
         return "ReferenceCatalog", source, self.bands, self.names, self.unit
 
@@ -274,11 +274,11 @@ def _near(vectors: np.ndarray, centers: np.ndarray, radius: float) -> np.ndarray
     centers = centers.reshape(-1, 3)
     if not len(centers):
         return np.zeros(len(vectors), bool)
-    reach = np.nextafter(chord(min(radius, 180.0)), 3)
+    reach = float(np.nextafter(chord(min(radius, 180.0)), 3))
     return np.isfinite(KDTree(centers).query(vectors, distance_upper_bound=reach)[0])
 
 
-def _magnitudes(values: np.ndarray, errors: np.ndarray, unit: str) -> tuple:
+def _magnitudes(values: np.ndarray, errors: np.ndarray, unit: str) -> tuple[np.ndarray, np.ndarray]:
     """Return AB magnitudes with their errors, NaN where there is none."""
     with np.errstate(divide="ignore", invalid="ignore"):
         if unit == "nJy":
@@ -329,6 +329,6 @@ def _place_columns(source: TableReader, ra: str | None, dec: str | None) -> list
     columns = []
     for kind, name in (("ra", ra), ("dec", dec)):
         name = name or properties.get(f"hats_col_{kind}")
-        other = {} if name else {"aliases": (f"coord_{kind}",), "assumed": "rad"}
-        columns.append(Column(name or kind, unit="deg", **other))
+        usual = Column(kind, unit="deg", aliases=(f"coord_{kind}",), assumed="rad")
+        columns.append(Column(name, unit="deg") if name else usual)
     return columns

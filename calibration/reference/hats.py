@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 from ..sky.healpix import overlapping
 from ..tables.fields import Field
 from ..tables.parquet_reader import ParquetTable
+from ..tables.reader import Rows
 
 __all__ = ["HatsTable", "Partition"]
 
@@ -133,11 +134,15 @@ class HatsTable:
         wanted = {
             (order, pixel)
             for order in {partition.order for partition in self.partitions}
-            for circle in zip(*(values.tolist() for values in circles), strict=True)
-            for pixel in overlapping(*circle, 2**order).tolist()
+            for lon, lat, reach in zip(*(values.tolist() for values in circles), strict=True)
+            for pixel in overlapping(lon, lat, reach, 2**order).tolist()
         }
         kept = tuple(part for part in self.partitions if (part.order, part.pixel) in wanted)
         return dataclasses.replace(self, partitions=kept, rows=None)
+
+    def read(self, names: Sequence[str], rows: Rows = None) -> dict[str, np.ndarray]:
+        """Refuse to: all of a catalog of the sky may be too much for the memory."""
+        raise NotImplementedError(f"{self.where}: a HATS catalog is read in blocks alone")
 
     def blocks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield columns of all rows, some at a time."""
@@ -159,7 +164,7 @@ class HatsTable:
             digest.update(f"{order} {pixel} {os.path.getsize(path)}\n".encode())
         return f"hats-sha256:{digest.hexdigest()}"
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "HatsTable", self.path, self.partitions, sorted(self.meta.items())
 
 

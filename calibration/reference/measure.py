@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from dask import delayed
 from dask.base import tokenize
-from dask.delayed import Delayed
+from dask.delayed import Delayed, delayed
 
 from ..config.config import ColorTerm, ProductsConfig
 from ..photocalib.flux import MAG, NO_MAGNITUDE
@@ -103,7 +102,7 @@ def reference_offsets(run: FgcmRun, config: ProductsConfig, reference: Any = Non
     token = tokenize(run.standard_stars, reference, run.bands, config.to_dict())
     groups = min(GROUPS, config.reference_pixelization_n_pixels)
 
-    def task(function: Callable, *arguments: Any, number: int | None = None) -> Delayed:
+    def task(function: Callable[..., Any], *arguments: Any, number: int | None = None) -> Delayed:
         name = function.__name__.strip("_").replace("_", "-")
         suffix = "" if number is None else f"-{number}"
         return delayed(function)(*arguments, dask_key_name=f"reference-{name}-{token}{suffix}")
@@ -142,16 +141,17 @@ def compare_pixels(
     rows, residuals = [], np.zeros((len(terms), 2, len(EDGES) - 1), np.int64)
     reach = _reach(sample, config)
     for k, pixel in enumerate(sample.pixels.tolist()):
-        place = float(sample.ra[k]), float(sample.dec[k])
+        ra, dec = float(sample.ra[k]), float(sample.dec[k])
         stars = slice(sample.starts[k], sample.starts[k + 1])
-        near = reference.near(*place, reach[k])
+        near = reference.near(ra, dec, reach[k])
         for number, (band, term) in enumerate(terms.items()):
             ours = _stars(sample, stars, number, config.star_min_signal_to_noise)
             theirs = _references(near, term, config.reference_min_signal_to_noise)
             found, counts = _zero_point(ours, theirs, config)
             residuals[number] += counts
-            numbers = stars.stop - stars.start, len(ours.values), len(theirs.values)
-            rows.append(PixelOffset(pixel, *place, band, *map(int, numbers), *found))
+            n_stars = int(stars.stop - stars.start)
+            numbers = n_stars, len(ours.values), len(theirs.values), *found
+            rows.append(PixelOffset(pixel, ra, dec, band, *numbers))
     return Comparison(rows, residuals, sample.notes | reference.notes)
 
 

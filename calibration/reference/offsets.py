@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import Table
@@ -51,7 +51,7 @@ _PIXELS = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ReferenceOffsets(Mapping):
+class ReferenceOffsets(Mapping[str, float]):
     """Offsets of a run's magnitudes: a mapping from bands to what has to be added, in mag.
 
     Parameters
@@ -106,7 +106,7 @@ class ReferenceOffsets(Mapping):
         those that were not clipped.
         """
         used = self.pixels[np.asarray(self.pixels["used"])]
-        columns = {
+        columns: dict[str, list[Any] | np.ndarray] = {
             "band": list(self.offsets),
             "offset": [*self.offsets.values()],
             "scatter": [*self.scatter.values()],
@@ -116,8 +116,8 @@ class ReferenceOffsets(Mapping):
         }
         residuals = np.array([self.residuals[band] for band in self], np.int64)
         columns |= {name: residuals[:, i] for i, name in enumerate(_RESIDUALS)}
-        columns = {name: np.asarray(values) for name, values in columns.items()}
-        return as_table(columns, fields_like(columns, _OFFSETS), self.pixels.meta)
+        arrays = {name: np.asarray(values) for name, values in columns.items()}
+        return as_table(arrays, fields_like(arrays, _OFFSETS), self.pixels.meta)
 
     @classmethod
     def from_tables(cls, table: Table, pixels: Table) -> ReferenceOffsets:
@@ -145,9 +145,10 @@ class ReferenceOffsets(Mapping):
         pixels.meta["NSIDE"] = int(pixels.meta["NSIDE"])
         bands = table["band"].tolist()
         columns = (table[name].tolist() for name in ("offset", "scatter", "error", "n_pixels"))
-        values = (dict(zip(bands, column, strict=True)) for column in columns)
-        residuals = np.stack([np.asarray(table[name]) for name in _RESIDUALS], axis=1)
-        return cls(*values, pixels, dict(zip(bands, residuals, strict=True)))
+        offsets, scatter, errors, n_pixels = (dict(zip(bands, c, strict=True)) for c in columns)
+        counts = np.stack([np.asarray(table[name]) for name in _RESIDUALS], axis=1)
+        residuals = dict(zip(bands, counts, strict=True))
+        return cls(offsets, scatter, errors, n_pixels, pixels, residuals)
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """Draw the pixels on the sky, colored by zero point, and histograms of the differences.

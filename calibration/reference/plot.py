@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import Table
@@ -17,6 +17,7 @@ from .comparison import EDGES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import Collection
     from matplotlib.figure import Figure
 
 __all__ = ["plot_offsets"]
@@ -24,7 +25,7 @@ __all__ = ["plot_offsets"]
 _COLORS = "RdBu_r"
 _UNUSED = "#b0b0b0"
 _WIDE = 60  # deg, of a map on which pixels are less than dots
-_DOTS = {"s": 14, "edgecolors": "0.4", "linewidths": 0.4}
+_DOTS: dict[str, Any] = {"s": 14, "edgecolors": "0.4", "linewidths": 0.4}
 _ALL, _KEPT = "#c0392b", "#2c3e50"
 
 
@@ -80,7 +81,7 @@ class _Sky:
         x = (center - self.middle + 180) % 360 - 180 + self.middle
         return np.stack([x + (ra - center + 180) % 360 - 180, dec], axis=-1)
 
-    def draw(self, ax: Axes, rows: Table, offset: float) -> object:
+    def draw(self, ax: Axes, rows: Table, offset: float) -> Collection:
         """Draw pixels; return what a color bar is made of."""
         from matplotlib.collections import PolyCollection
 
@@ -89,9 +90,9 @@ class _Sky:
         away = 1e3 * (np.asarray(rows["zero_point"])[used] - offset)
         (left, low), (right, high) = outlines.min((0, 1)), outlines.max((0, 1))
         if wide := right - left > _WIDE:
-            middles = outlines.mean(axis=1)
-            ax.scatter(*middles[~used].T, color=_UNUSED, **_DOTS)
-            drawn = ax.scatter(*middles[used].T, c=away, cmap=_COLORS, **_DOTS)
+            x, y = outlines.mean(axis=1).T
+            ax.scatter(x[~used], y[~used], color=_UNUSED, **_DOTS)
+            drawn: Collection = ax.scatter(x[used], y[used], c=away, cmap=_COLORS, **_DOTS)
         else:
             ax.add_collection(PolyCollection(outlines[~used], color=_UNUSED))
             drawn = PolyCollection(outlines[used], array=away, cmap=_COLORS, edgecolors="face")

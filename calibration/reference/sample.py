@@ -57,9 +57,14 @@ class PixelSample:
         first, last = (len(self) * n // of for n in (number, number + 1))
         rows = slice(self.starts[first], self.starts[last])
         return PixelSample(
-            *(values[first:last] for values in (self.pixels, self.ra, self.dec, self.reach)),
+            self.pixels[first:last],
+            self.ra[first:last],
+            self.dec[first:last],
+            self.reach[first:last],
             self.starts[first : last + 1] - self.starts[first],
-            *(values[rows] for values in (self.vectors, self.magnitudes, self.errors)),
+            self.vectors[rows],
+            self.magnitudes[rows],
+            self.errors[rows],
             self.notes,
         )
 
@@ -103,7 +108,7 @@ class _Census:
         good, lost = np.zeros(len(bands), np.int64), 0
         for block in _blocks(stars, nside):
             good += np.count_nonzero(block["ngood"] > 0, axis=0)
-            lost += np.count_nonzero(block["pixel"] < 0)
+            lost += int(np.count_nonzero(block["pixel"] < 0))
             self._add(block["pixel"][block["usable"]])
         self.of_bands = ", ".join(f"{b} {n}" for b, n in zip(bands, good.tolist(), strict=True))
         note = f"{stars.where}: {lost} stars without a position are left out"
@@ -135,7 +140,7 @@ def _read(stars: Catalog, pixels: np.ndarray, nside: int, notes: frozenset[str])
     for block in _blocks(stars, nside, *names[3:]):
         rows = np.flatnonzero(block["usable"] & np.isin(block["pixel"], pixels))
         parts.append([block[name][rows] for name in names])
-    ra, dec, pixel, *values = (np.concatenate(column) for column in zip(*parts, strict=True))
+    ra, dec, pixel, mag, err = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(pixel, kind="stable")
     vectors = unit_vectors(ra[order], dec[order])
     starts = np.searchsorted(pixel[order], [*pixels, pixels[-1] + 1])
@@ -143,5 +148,5 @@ def _read(stars: Catalog, pixels: np.ndarray, nside: int, notes: frozenset[str])
     centers = np.repeat(unit_vectors(center_ra, center_dec), np.diff(starts), axis=0)
     distances = np.linalg.norm(vectors - centers, axis=1)
     reach = angle(np.maximum.reduceat(distances, starts[:-1]))
-    columns = (vectors, *(value[order] for value in values))
-    return PixelSample(pixels, center_ra, center_dec, reach, starts, *columns, notes)
+    values = vectors, mag[order], err[order]
+    return PixelSample(pixels, center_ra, center_dec, reach, starts, *values, notes)

@@ -91,7 +91,8 @@ class StarMagnitudes:
         # What was taken out of normalized fluxes is put back: photoCalibs take it out themselves.
         self._factor = exptime
         if "scaling" in rows:
-            ids = run.detector_ids
+            if (ids := run.detector_ids) is None:
+                raise ValueError(f"{run!r} does not say whose scaling it has; it needs a camera")
             detector, _ = find(ids, stack.detectors, np.argsort(ids, kind="stable"))
             self._factor = exptime / rows["scaling"][place, detector]
         self._composed = config.compose_wcs_jacobian and run.jacobian_applied is not False
@@ -152,14 +153,14 @@ class StarMagnitudes:
     def _photometric(self) -> np.ndarray:
         """Whether each row of the stack is photometric."""
         photometric = np.zeros(len(self._stack), bool)
-        for block in self._run.zeropoints.blocks(["visit", "detector", "fgcmFlag"]):
+        for block in self._run.catalogs["zeropoints"].blocks(["visit", "detector", "fgcmFlag"]):
             rows, found = self._stack.rows(block["visit"], block["detector"])
             photometric[rows[found]] = (block["fgcmFlag"][found] & _PHOTOMETRIC) > 0
         return photometric
 
 
 def _chosen(block: Observed, rows: np.ndarray) -> Observed:
-    return Observed(*(None if values is None else values[rows] for values in block))
+    return Observed._make(None if values is None else values[rows] for values in block)
 
 
 def _in_order(bands: Any, order: tuple[str, ...]) -> tuple[str, ...]:
@@ -196,6 +197,7 @@ def _open_run(store: Store, path: Any, config: ProductsConfig) -> FgcmRun:
 def _open_observations(observations: Any, run: FgcmRun) -> StarObservations:
     if isinstance(observations, StarObservations):
         return observations
-    if observations is None and run.directory is None:
+    place = run.directory if observations is None else observations
+    if place is None:
         raise ValueError(f"{run!r} is in memory; say where its star observations are")
-    return StarObservations.open(run.directory if observations is None else observations)
+    return StarObservations.open(place)

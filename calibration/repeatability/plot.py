@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import Table
@@ -62,11 +62,12 @@ def _draw(ax: Axes, bins: Table) -> None:
     enough = bins[bins["n_observations"] >= _FEW]
     photometric, every = (enough[enough["visits"] == name] for name in SELECTIONS)
     for kind, color in _COLORS.items():
-        for rows, name, style in (
+        curves: list[tuple[Table, str, dict[str, Any]]] = [
             (photometric, kind, {"marker": "o", "ms": 5, "label": kind}),
             (photometric, f"{kind}_rms", {"ls": "--", "lw": 1, "label": f"{kind}, rms"}),
             (every, kind, _OPEN | {"label": f"{kind}, all visits"}),
-        ):  # fmt: skip
+        ]
+        for rows, name, style in curves:
             ax.plot(_middle(rows), 1e3 * rows[name], color=color, **style)
     ax.plot(_middle(photometric), 1e3 * photometric["expected"], "k", lw=1, label="expected")
     ax.set_yscale("log")

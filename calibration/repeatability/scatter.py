@@ -54,7 +54,8 @@ class Means:
 
     def add(self, block: Magnitudes) -> None:
         """Add observations."""
-        for selection, chosen in enumerate((block.photometric, slice(None))):
+        for selection in range(2):
+            chosen = block.photometric if selection == 0 else slice(None)
             group, weight = block.group[chosen], weights(block.error[chosen])
             np.add.at(self.count[selection], group, 1)
             np.add.at(self.weight[selection], group, weight)
@@ -129,7 +130,7 @@ class Scatter:
             after_rms and expected.
         """
         of_star = np.isin(self._cell, cells) & (self._means.count[selection] > 1)
-        found = {"n_stars": int(of_star.sum())}
+        found: dict[str, float] = {"n_stars": int(of_star.sum())}
         found["n_observations"] = count = int(self._errors[selection, cells].sum())
         for k, kind in enumerate(KINDS):
             found[kind] = _ROBUST * _median(self._residuals[selection, k, cells].sum(axis=0))

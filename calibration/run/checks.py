@@ -41,8 +41,9 @@ def check_layout(run: OpenedRun, problems: Problems) -> np.ndarray | None:
     for catalog in (run.standard_stars, run.reference_catalog):
         if catalog is not None:
             problems.errors += check_limits(catalog)
-    for catalog in (run.visits, run.zeropoints, run.atmosphere_parameters):
-        path = "" if catalog is None else catalog.path or ""
+    by_visit = (run.visits, run.zeropoints, run.atmosphere_parameters)
+    for catalog in (c for c in by_visit if c is not None):
+        path = catalog.path or ""
         if path.endswith(".gz") and (size := os.path.getsize(path)) > _LARGE:
             problems.warnings.append(
                 f"{catalog.where} is compressed as a whole ({size / 2**20:.0f} MiB), so that every "
@@ -63,8 +64,9 @@ def check_keys(
     tuple of str
         Physical filters of the look-up table.
     """
-    index, filters = _indexed(run, detector_ids, problems), ()
-    if "visits" not in index:
+    index = _indexed(run, detector_ids, problems)
+    filters: tuple[str, ...] = ()
+    if run.visits is None or "visits" not in index:
         return index, filters
     if not len(index["visits"]):
         problems.errors.append(f"{run.visits.where} has no rows")
@@ -99,7 +101,7 @@ def check_limits(catalog: Catalog) -> Iterator[str]:
     rows = np.r_[: min(_PEEK, count), max(_PEEK, count - _PEEK) : count]
     values = catalog.read(limits, rows) if limits else {}
     for name, column in limits.items():
-        low, high = column.limits
+        low, high = column.limits or (-np.inf, np.inf)
         worst = np.nanmax(np.abs(values[name]), initial=0)
         if worst > max(abs(low), abs(high)):
             yield (
@@ -164,7 +166,7 @@ class Strangers:
 
     def report(self, catalog: Catalog, problems: Problems) -> None:
         """Say what was found."""
-        if not self.visits:
+        if self.known is None or not self.visits:
             return
         strange = sorted(set().union(*self.visits.values()))
         problems.warnings.append(

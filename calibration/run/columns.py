@@ -22,8 +22,8 @@ __all__ = [
 ]
 
 
-def _optional(names: str, **options: object) -> tuple[Column, ...]:
-    return tuple(Column(name, required=False, **options) for name in names.split())
+def _optional(names: str, unit: str = "") -> tuple[Column, ...]:
+    return tuple(Column(name, required=False, unit=unit) for name in names.split())
 
 
 _VISIT = Column("visit", "i", aliases=("expnum", "exposure"))

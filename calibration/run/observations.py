@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -89,9 +89,10 @@ class StarObservations:
 
     def __init__(self, observations: object, ids: object = None) -> None:
         problems = Problems()
-        self._table: Catalog = problems.open(observations, OBSERVATIONS)
-        self._of_stars: Catalog | None = problems.open(ids, STAR_IDS)
+        table = problems.open(observations, OBSERVATIONS)
+        self._of_stars = problems.open(ids, STAR_IDS)
         problems.raise_errors("the star observations")
+        self._table = cast("Catalog", table)  # or else there was an error
         have = self._table.columns
         self.normalized = not {"instFlux", "instFluxErr"} <= {*have}
         if self.normalized and not {"inst_mag", "inst_mag_err"} <= {*have}:
@@ -151,14 +152,10 @@ class StarObservations:
         for block in self._table.blocks([*_PLACE, *fluxes, *optional]):
             rows = np.arange(first, first + len(block["visit"]))
             first += len(rows)
-            flux, error = _flux_and_error(*(block[name] for name in fluxes), self.normalized)
-            yield Observed(
-                self._star(block.get("fgcm_id"), rows),
-                *(block[name] for name in _PLACE),
-                flux,
-                error,
-                block.get("jacobian"),
-            )
+            star = self._star(block.get("fgcm_id"), rows)
+            visit, detector, x, y = (block[name] for name in _PLACE)
+            flux, error = _flux_and_error(self.normalized, *(block[name] for name in fluxes))
+            yield Observed(star, visit, detector, x, y, flux, error, block.get("jacobian"))
 
     def _star(self, ids: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
         if ids is not None:
@@ -168,7 +165,7 @@ class StarObservations:
     @cached_property
     def _stars(self) -> np.ndarray:
         """The ids of all stars, or the first row of each; ascending."""
-        if "fgcm_id" in self._table.columns:
+        if self._of_stars is None or "fgcm_id" in self._table.columns:
             parts = [np.unique(block["fgcm_id"]) for block in self._table.blocks(["fgcm_id"])]
             return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
         ids = self._of_stars.read(["obs_arr_index", "n_obs"])
@@ -185,7 +182,7 @@ class StarObservations:
 
 
 def _flux_and_error(
-    flux: np.ndarray, error: np.ndarray, magnitudes: bool
+    magnitudes: bool, flux: np.ndarray, error: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return fluxes and the errors of their magnitudes; NaN where there is none."""
     if magnitudes:

@@ -119,7 +119,11 @@ def truth(value: Any) -> bool:
 
 
 def _stated(
-    value: Any, card: str, kind: Callable, catalogs: Iterable[Catalog], problems: Problems
+    value: Any,
+    card: str,
+    kind: Callable[[Any], Any],
+    catalogs: Iterable[Catalog],
+    problems: Problems,
 ) -> Any:
     """Return a value, or else that of the first header that has a card; None if none has."""
     if value is not None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from dask.base import normalize_token
@@ -23,6 +23,7 @@ from .scan import scan_run
 __all__ = ["FgcmRun"]
 
 _NEEDED = tuple(name for name in CATALOGS if name != "reference_catalog")
+_Visits = Sequence[int] | np.ndarray
 
 
 class FgcmRun:
@@ -122,7 +123,7 @@ class FgcmRun:
         self._index, self.physical_filters = check_keys(opened, self.detector_ids, problems)
         problems.raise_errors(opened.where)
         self._opened = opened
-        self.visits = opened.visits
+        self.visits = cast("Catalog", opened.visits)  # or else there was an error
         self.zeropoints = opened.zeropoints
         self.atmosphere_parameters = opened.atmosphere_parameters
         self.standard_stars = opened.standard_stars
@@ -170,10 +171,8 @@ class FgcmRun:
         if not directory.is_dir():
             raise FileNotFoundError(f"there is no directory {directory}")
         found = find_catalogs(directory, [n for n in CATALOGS if n not in parts], cycle)
-        missing = missing_files(
-            directory, [n for n in _NEEDED if n not in found and n not in parts]
-        )
-        return cls(**missing, **found, **parts)
+        absent = [n for n in _NEEDED if n not in found and n not in parts]
+        return cls(**{**missing_files(directory, absent), **found, **parts})
 
     # What was found
 
@@ -192,7 +191,7 @@ class FgcmRun:
         tract = "" if self.tract is None else f" of tract {self.tract}"
         return f"<FgcmRun of {len(self.visit_ids)} visits{tract}: {', '.join(parts)}>"
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         catalogs = {n: catalog.__dask_tokenize__() for n, catalog in self.catalogs.items()}
         return "FgcmRun", catalogs, normalize_token(self.camera), self.tract, self.jacobian_applied
 
@@ -254,7 +253,7 @@ class FgcmRun:
         return {name: v if np.ndim(v) else v.item() for name, v in rows.items()}
 
     def visit_rows(
-        self, visits: Sequence[int] | None = None, columns: Iterable[str] | None = None
+        self, visits: _Visits | None = None, columns: Iterable[str] | None = None
     ) -> dict[str, np.ndarray]:
         """Return what the visit catalog says of visits, in their order; default all that it can.
 
@@ -268,7 +267,7 @@ class FgcmRun:
         return rows
 
     def zeropoint_rows(
-        self, visits: int | Sequence[int], columns: Iterable[str] | None = None
+        self, visits: int | _Visits, columns: Iterable[str] | None = None
     ) -> dict[str, np.ndarray]:
         """Return the zeropoints of a visit, or of several one after the other: a row per detector.
 
@@ -295,7 +294,7 @@ class FgcmRun:
         return self._rows("zeropoints", np.atleast_1d(visits), columns)
 
     def atmosphere_rows(
-        self, visits: int | Sequence[int], columns: Iterable[str] | None = None
+        self, visits: int | _Visits, columns: Iterable[str] | None = None
     ) -> dict[str, np.ndarray]:
         """Return the atmosphere parameters of visits, in their order, (n,) arrays.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..camera.camera import Camera
 from ..photocalib.zeropoints import has_zeropoint
 from ..search import find
 from ..tables.catalog import Catalog
@@ -22,9 +23,10 @@ _MAGNITUDES = ("mag_std_noabs", "magErr_std")
 
 def scan_run(run: OpenedRun) -> Iterator[str]:
     """Yield all that is wrong with the values of a run, a line each; see `FgcmRun.check`."""
-    yield from _scan_visits(run)
-    if run.zeropoints is not None:
-        yield from _scan_zeropoints(run)
+    if run.visits is not None:
+        yield from _scan_visits(run.visits)
+        if run.zeropoints is not None:
+            yield from _scan_zeropoints(run.visits, run.zeropoints, run.camera)
     if run.atmosphere_parameters is not None:
         yield from _scan_atmosphere(run.atmosphere_parameters)
     if run.standard_stars is not None:
@@ -52,27 +54,29 @@ def _finite(values: np.ndarray) -> np.ndarray:
     return np.isfinite(values).reshape(len(values), -1).all(axis=1)
 
 
-def _scan_visits(run: OpenedRun) -> Iterator[str]:
+def _scan_visits(catalog: Catalog) -> Iterator[str]:
     faults = _Faults()
-    columns = [n for n in ("visit", "physicalFilter", "scaling") if n in run.visits.columns]
-    for block in run.visits.blocks(columns):
+    columns = [n for n in ("visit", "physicalFilter", "scaling") if n in catalog.columns]
+    for block in catalog.blocks(columns):
         faults.add("physicalFilter is empty", block["visit"][block["physicalFilter"] == ""])
         if "scaling" in block:
             with np.errstate(invalid="ignore"):
                 bad = ~(_finite(block["scaling"]) & (block["scaling"] > 0).all(axis=1))
             faults.add("scaling is not above zero", block["visit"][bad])
-    yield from faults.lines(run.visits)
+    yield from faults.lines(catalog)
 
 
-def _scan_zeropoints(run: OpenedRun) -> Iterator[str]:
-    faults, boxes = _Faults(), _Boxes(run)
-    rows = run.visits.read(["visit", "physicalFilter"])
+def _scan_zeropoints(
+    of_visits: Catalog, zeropoints: Catalog, camera: Camera | None
+) -> Iterator[str]:
+    faults, boxes = _Faults(), _Boxes(camera)
+    rows = of_visits.read(["visit", "physicalFilter"])
     known, first = np.unique(rows["visit"], return_index=True)
     filters = rows["physicalFilter"][first]
-    for block in run.zeropoints.blocks():
+    for block in zeropoints.blocks():
         visits = block["visit"]
-        numbers = (block[name] for name in ("fgcmFlag", "fgcmZptVar", "fgcmZpt"))
-        used = has_zeropoint(*numbers, block["fgcmfZptCheb"][:, 0])
+        flag, variance, zpt = (block[name] for name in ("fgcmFlag", "fgcmZptVar", "fgcmZpt"))
+        used = has_zeropoint(flag, variance, zpt, block["fgcmfZptCheb"][:, 0])
         for name in ("fgcmZpt", "fgcmZptVar", "fgcmfZptCheb", "fgcmfZptSstarCheb"):
             faults.add(f"{name} is NaN or infinite", visits[used & ~_finite(block[name])])
         if "fgcmDeltaChrom" in block:
@@ -82,15 +86,15 @@ def _scan_zeropoints(run: OpenedRun) -> Iterator[str]:
         other = found & (block["filtername"] != filters[places])
         faults.add("filtername is not that of the visit catalog", visits[other])
         boxes.add(block, used)
-    yield from faults.lines(run.zeropoints)
-    yield from boxes.lines(run.zeropoints)
+    yield from faults.lines(zeropoints)
+    yield from boxes.lines(zeropoints)
 
 
 class _Boxes:
     """Detectors whose zeropoints are over another box than the camera says."""
 
-    def __init__(self, run: OpenedRun) -> None:
-        self._sizes = {} if run.camera is None else {i: d.box for i, d in run.camera.items()}
+    def __init__(self, camera: Camera | None) -> None:
+        self._sizes = {} if camera is None else {i: d.box for i, d in camera.items()}
         self._wrong: dict[int, Any] = {}
 
     def add(self, rows: dict[str, np.ndarray], used: np.ndarray) -> None:
@@ -120,11 +124,11 @@ def _scan_atmosphere(catalog: Catalog) -> Iterator[str]:
 
 def _scan_stars(catalog: Catalog) -> Iterator[str]:
     counts: dict[str, int] = defaultdict(int)
-    ids = []
+    parts = []
     for block in catalog.blocks():
-        ids.append(block["id"])
+        parts.append(block["id"])
         for name in _STAR_COLUMNS:
-            low, high = catalog.schema.by_name[name].limits
+            low, high = catalog.schema.by_name[name].limits or (-np.inf, np.inf)
             counts[f"{name} that is NaN or infinite"] += int(np.sum(~_finite(block[name])))
             with np.errstate(invalid="ignore"):
                 beyond = (block[name] < low) | (block[name] > high)
@@ -132,7 +136,7 @@ def _scan_stars(catalog: Catalog) -> Iterator[str]:
         for name in _MAGNITUDES:
             bad = ~np.isfinite(block[name]) & (block["ngood"] > 0)
             counts[f"{name} that is NaN or infinite"] += int(np.sum(bad.any(axis=1)))
-    ids = np.concatenate(ids) if ids else np.empty(0, int)
+    ids = np.concatenate(parts) if parts else np.empty(0, int)
     counts["id that another has, too"] = len(ids) - len(np.unique(ids))
     for text, count in counts.items():
         if count:

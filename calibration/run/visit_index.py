@@ -141,7 +141,7 @@ class _Runs:
         np.equal(visits[1:], visits[:-1], out=same[1:])
         if self.tidy and second is None:
             self.tidy = not same.any()
-        elif self.tidy:
+        elif self.tidy and second is not None:
             up = np.empty(len(visits), bool)
             up[0] = self._last is None or second[0] > self._last[1]
             np.greater(second[1:], second[:-1], out=up[1:])

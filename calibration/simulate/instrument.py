@@ -97,15 +97,18 @@ def simulate_camera(
     detectors = []
     for number in range(columns * rows):
         row, column = divmod(number, columns)
-        place = {
-            "refpos": ((width - 1) / 2, (height - 1) / 2),
-            "offset": ((column - (columns - 1) / 2) * step_x, (row - (rows - 1) / 2) * step_y),
-            "yaw": 180.0 if 2 * row >= rows > 1 else 0.0,
-            "pixel_size": (pixel_size, pixel_size),
-        }
-        box = Box(0, 0, width, height)
-        title = f"R{row}C{column}"
-        detectors.append(Detector(number, title, "SCIENCE", box, **place, transform=transform))
+        detector = Detector(
+            number,
+            f"R{row}C{column}",
+            "SCIENCE",
+            Box(0, 0, width, height),
+            refpos=((width - 1) / 2, (height - 1) / 2),
+            offset=((column - (columns - 1) / 2) * step_x, (row - (rows - 1) / 2) * step_y),
+            yaw=180.0 if 2 * row >= rows > 1 else 0.0,
+            pixel_size=(pixel_size, pixel_size),
+            transform=transform,
+        )
+        detectors.append(detector)
     return Camera(detectors, name=name)
 
 

@@ -164,8 +164,8 @@ def simulate_run(
             f"n_stars={n_stars}, seed={seed}"
         )
     camera = simulate_camera() if camera is None else camera
-    made_of = {"layout": _LAYOUT, "seed": seed, "n_visits": n_visits, "n_stars": n_stars}
-    made_of |= {"observations": observations, "camera": tokenize(camera)}
+    numbers = {"layout": _LAYOUT, "seed": seed, "n_visits": n_visits, "n_stars": n_stars}
+    made_of = {**numbers, "observations": observations, "camera": tokenize(camera)}
     path = Path(directory).resolve()
     names = [name for name in FILES if observations or name != _OBSERVATIONS]
     found = Directory(path, _MANIFEST, _KIND).check(made_of, overwrite=overwrite)

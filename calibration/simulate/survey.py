@@ -204,13 +204,13 @@ def chromatic_corrections(
     2.5 log10((1 + f' I10) / (1 + f' I10std)), as FGCM, for spectra that are linear within a band;
     that of the standard passband is 0 at the reference wavelength.
     """
-    standard = [
+    of_curves = [
         curve.band_integrals(reference=reference).i10
         for curve, reference in zip(
             instrument.standard_curves, instrument.reference_wavelengths, strict=True
         )
     ]
-    slope, standard = slopes[which, np.newaxis], np.array(standard)[which, np.newaxis]
+    slope, standard = slopes[which, np.newaxis], np.array(of_curves)[which, np.newaxis]
     return 2.5 * np.log10((1 + slope * i10) / (1 + slope * standard))
 
 

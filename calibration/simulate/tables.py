@@ -197,7 +197,7 @@ def reference_rows(stars: Block, rng: np.random.Generator) -> Arrays:
     chosen = rng.random(len(stars["ra"])) < _REFERENCE_SHARE
     ra, dec, mag = (stars[name][chosen] for name in ("ra", "dec", "mag"))
     step = rng.normal(0, _REFERENCE_POSITION / 3600, (2, len(ra)))
-    rows = {"id": _FIRST_REFERENCE + np.arange(len(ra))}
+    rows: Arrays = {"id": _FIRST_REFERENCE + np.arange(len(ra))}
     rows["ra"], rows["dec"] = (ra + step[0] / np.cos(np.radians(dec))) % 360, dec + step[1]
     flux = 10 ** (-0.4 * (mag - AB_MAGNITUDE))
     err = flux * np.hypot(0.003, 0.01 * 10 ** (0.3 * (mag - 18)))
@@ -213,7 +213,7 @@ def lookup_row(instrument: Instrument, tablename: str) -> Arrays:
     wavelengths = instrument.reference_wavelengths
     pairs = zip(curves, wavelengths, strict=True)
     i0, i1, i10 = np.transpose([curve.band_integrals(reference=at) for curve, at in pairs])
-    standard, filters = table.standard, ",".join(FILTERS)
+    standard, filters = table.standard or {}, ",".join(FILTERS)
     alone = [curve.effective_wavelength() for curve in instrument.filter_curves]
     row = {
         **{"tablename": tablename, "elevation": table.elevation},

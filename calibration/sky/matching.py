@@ -90,9 +90,9 @@ def match_vectors(vectors: np.ndarray, others: np.ndarray, radius: float) -> Mat
     """
     if not len(vectors) or not len(others):
         return Matches(_NO_MATCHES, _NO_MATCHES, np.zeros(0))
-    reach = np.nextafter(chord(radius), 1)  # as trees look for what is nearer than the bound
+    reach = float(np.nextafter(chord(radius), 1))  # trees look for what is nearer than the bound
     tree = KDTree(others)
-    distances, indices = tree.query(vectors, k=2, distance_upper_bound=reach)
+    distances, indices = map(np.asarray, tree.query(vectors, k=2, distance_upper_bound=reach))
     distance, nearest = distances[:, 0], indices[:, 0]
     within = nearest < len(others)
     bound = _nearest_distances(tree, vectors, distances, nearest, reach)
@@ -126,8 +126,8 @@ def chord(separation: ArrayLike) -> np.ndarray | float:
     return 2 * np.sin(np.radians(separation) / 2)
 
 
-def angle(distance: ArrayLike) -> np.ndarray | float:
-    """Return the separation, in deg, of unit vectors at a distance: the inverse of `chord`."""
+def angle(distance: np.ndarray) -> np.ndarray:
+    """Return separations, in deg, of unit vectors at these distances: the inverse of `chord`."""
     return 2 * np.degrees(np.arcsin(np.minimum(np.divide(distance, 2), 1)))
 
 

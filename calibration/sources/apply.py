@@ -51,7 +51,7 @@ def calibrated_partition(
 
 def _needed(
     columns: SourceColumns, bound: Bound, values: Mapping[str, np.ndarray], count: int
-) -> dict[str, np.ndarray]:
+) -> dict[str | tuple[str, str], np.ndarray]:
     """Return visit, detector, x, y, by these names, and the fluxes by their columns'."""
     place = {
         name: _single(values, bound.sources[column], count)
@@ -73,7 +73,10 @@ def _single(values: Mapping[str, np.ndarray], name: str, count: int) -> np.ndarr
 
 
 def _made(
-    calibrations: Calibrations, columns: SourceColumns, values: Mapping, margin: float
+    calibrations: Calibrations,
+    columns: SourceColumns,
+    values: Mapping[str | tuple[str, str], np.ndarray],
+    margin: float,
 ) -> tuple[dict[str, np.ndarray], Tally]:
     """Return the new columns."""
     count, tally = len(values["visit"]), Tally(len(values["visit"]))
@@ -85,7 +88,7 @@ def _made(
     for start in range(0, count, BLOCK):
         block = slice(start, start + BLOCK)
         place = (values[name][block] for name in ("visit", "detector", "x", "y"))
-        factor, relative_err = _factors(stack, *place, margin, tally)
+        factor, relative_err = _factors(stack, margin, tally, *place)
         for flux in columns.fluxes:
             inst = values["flux", flux.value][block]
             err = None if flux.error is None else values["flux", flux.error][block]
@@ -108,12 +111,12 @@ def _distinct(visit: np.ndarray) -> np.ndarray:
 
 def _factors(
     stack: PhotoCalibStack,
+    margin: float,
+    tally: Tally,
     visit: np.ndarray,
     detector: np.ndarray,
     x: np.ndarray,
     y: np.ndarray,
-    margin: float,
-    tally: Tally,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return nJy per unit of flux and its relative error, NaN where there is none."""
     rows, found = stack.rows(visit, detector)

@@ -14,7 +14,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, overload
 
 from astropy.table import Table
 from dask.base import tokenize
@@ -157,6 +157,10 @@ class CalibratedSources(Sequence[Delayed]):
     def __len__(self) -> int:
         return len(self.partitions)
 
+    @overload
+    def __getitem__(self, index: int) -> Delayed: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Delayed]: ...
     def __getitem__(self, index: int | slice) -> Delayed | list[Delayed]:
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]

@@ -19,7 +19,7 @@ from ..photocalib.photocalib import VisitPhotoCalib
 from ..photocalib.stack import PhotoCalibStack
 from ..photocalib.zeropoints import NoZeropointError
 from ..products.build import FgcmProducts
-from ..products.per_visit import PerVisit
+from ..products.per_visit import Make, PerVisit
 from ..products.store import Store
 
 __all__ = ["Calibrations", "calibrations_of", "stack_of"]
@@ -29,17 +29,16 @@ _PRODUCT = "photo_calibs"
 
 
 class Calibrations(Protocol):
-    """The calibrations of visits.
+    """The calibrations of visits."""
 
-    Attributes
-    ----------
-    token : str
-        Of others that may give other calibrations, another one.
-    """
+    @property
+    def token(self) -> str:
+        """Of others that may give other calibrations, another one."""
 
-    token: str
+    def __hash__(self) -> int:
+        """Return the same for those that give the same."""
 
-    def stamp(self, visit: int) -> tuple | None:
+    def stamp(self, visit: int) -> tuple[object, ...] | None:
         """Return what tells a visit's calibration from what it was before; None if none."""
 
     def load(self, visit: int) -> VisitPhotoCalib | None:
@@ -87,7 +86,9 @@ def stack_of(calibrations: Calibrations, visits: np.ndarray) -> PhotoCalibStack 
 
 
 @lru_cache(maxsize=_KEPT)
-def _loaded(calibrations: Calibrations, visit: int, stamp: tuple) -> VisitPhotoCalib | None:
+def _loaded(
+    calibrations: Calibrations, visit: int, stamp: tuple[object, ...]
+) -> VisitPhotoCalib | None:
     return calibrations.load(visit)
 
 
@@ -102,7 +103,7 @@ class InFiles:
         """That of the store."""
         return self.store.token
 
-    def stamp(self, visit: int) -> tuple | None:
+    def stamp(self, visit: int) -> tuple[object, ...] | None:
         """Return size and time of the visit's file."""
         try:
             status = os.stat(self.store.path(_PRODUCT, visit))
@@ -123,7 +124,7 @@ class Loadable:
     ) -> None:
         self.token, self._visits, self.load = token, frozenset(visits), load
 
-    def stamp(self, visit: int) -> tuple | None:
+    def stamp(self, visit: int) -> tuple[object, ...] | None:
         """Return an empty one if there is the visit."""
         return () if visit in self._visits else None
 
@@ -147,13 +148,13 @@ def in_memory(photo_calibs: Mapping[int, VisitPhotoCalib]) -> Loadable:
     return Loadable(token, photo_calibs, photo_calibs.__getitem__)
 
 
-def to_be_made(name: str, visits: np.ndarray, make: Callable, *shared: Any) -> Loadable:
+def to_be_made(name: str, visits: np.ndarray, make: Make, *shared: Any) -> Loadable:
     """Return the calibrations that are made of the parts of a `PerVisit`, which are computed."""
     # The name is that of the first, a large one; offsets may be measured.
     return Loadable(tokenize(name, shared[1:]), visits.tolist(), partial(_made, make, shared))
 
 
-def _made(make: Callable, shared: tuple, visit: int) -> VisitPhotoCalib | None:
+def _made(make: Make, shared: tuple[Any, ...], visit: int) -> VisitPhotoCalib | None:
     """Make a visit's; what is to be said of its detectors is said of their sources."""
     try:
         return make(*shared, visit)[0]

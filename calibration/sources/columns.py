@@ -135,8 +135,8 @@ class SourceColumns:
         """What a table must have."""
         columns: dict[str, Column] = {}
         for name, column in self.place.items():
-            kind = {"unit": "pix"} if name in ("x", "y") else {"kind": "i"}
-            columns.setdefault(column, Column(column, **kind))
+            needed = Column(column, unit="pix") if name in ("x", "y") else Column(column, "i")
+            columns.setdefault(column, needed)
         for flux in self.fluxes:
             for name in filter(None, (flux.value, flux.error)):
                 columns.setdefault(name, Column(name))

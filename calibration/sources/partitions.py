@@ -59,7 +59,7 @@ class FilePartition:
         """Open the file; of several tables, that with most of the schema's columns."""
         return open_table(self.path, schema)
 
-    def identity(self) -> tuple:
+    def identity(self) -> tuple[object, ...]:
         """Return what tells it from others, and from what it was before a change."""
         status = os.stat(self.path)
         return self.name, status.st_size, status.st_mtime_ns, self.span
@@ -87,11 +87,11 @@ class TablePartition:
         """Return the table."""
         return self._table
 
-    def identity(self) -> tuple:
+    def identity(self) -> tuple[object, ...]:
         """Return what tells it from others."""
         return self.name, self._table.fingerprint()
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "TablePartition", self.key
 
 
@@ -134,7 +134,7 @@ def partitions_of(sources: Any, schema: Schema, rows: int | None = None) -> list
     return parts
 
 
-def identity_of(partition: Partition) -> tuple:
+def identity_of(partition: Partition) -> tuple[object, ...]:
     """Return what tells a partition from others, without a look at its values."""
     if isinstance(partition, LaterPartition):
         return partition.name, partition.data.key

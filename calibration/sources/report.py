@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,7 +118,7 @@ class Tally:
             yield "without a position", self.nowhere
 
 
-def _counted(values: np.ndarray) -> tuple[list, list]:
+def _counted(values: np.ndarray) -> tuple[list[Any], list[int]]:
     values, counts = np.unique(values, axis=0, return_counts=True)
     return values.tolist(), counts.tolist()
 

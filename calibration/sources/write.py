@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import dask
 import numpy as np
+from dask.base import compute, persist
 from dask.delayed import Delayed, delayed
 
 from ..tables.directory import TOKEN, Directory
@@ -67,8 +67,8 @@ def write_sources(
     check_format(f".{format_}")
     folder = Path(os.path.abspath(directory))  # workers may have another current folder
     _check_apart(partitions, folder)
-    (calibrations,) = dask.persist(calibrations)
-    (token,) = dask.compute(delayed(_token_of, pure=False)(calibrations))
+    (calibrations,) = persist(calibrations)
+    (token,) = compute(delayed(_token_of, pure=False)(calibrations))
     made_of = {
         "layout": _LAYOUT,
         "format": format_,
@@ -91,7 +91,7 @@ def write_sources(
             )
             for partition in batch
         ]
-        for saved in dask.compute(*tasks):
+        for saved in compute(*tasks):
             _add(report, saved)
         if progress is not None:
             progress(len(batch))

@@ -17,10 +17,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-import dask
 import numpy as np
-from dask import delayed
-from dask.delayed import Delayed
+from dask.base import compute
+from dask.delayed import Delayed, delayed
 
 from mapreduce.io.stream import ABANDONED
 
@@ -90,7 +89,7 @@ def write_shards(
                 chosen = np.unique(group["tract"]).tolist()
                 files = [(t, paths[t], {**meta, **reader.meta(t, shifts)}) for t in chosen]
                 batch.append((scratch, reader.fields, group, files))
-            written = dask.compute(*(delayed(write_tracts, pure=False)(*args) for args in batch))
+            written = compute(*(delayed(write_tracts, pure=False)(*args) for args in batch))
             if progress is not None:
                 progress(sum(written))
 
@@ -125,7 +124,7 @@ def _sort(
     entries = index.entries[np.isin(index.entries["tract"], wanted)]
     sort = delayed(sort_partition, pure=False)
     numbers = np.unique(entries["partition"]).tolist()
-    dask.compute(*(sort(shared, scratch, n, *partitions[n], wanted, shifts) for n in numbers))
+    compute(*(sort(shared, scratch, n, *partitions[n], wanted, shifts) for n in numbers))
     order = np.argsort(entries["partition"], kind="stable")
     sorted_partitions, counts = entries["partition"][order], entries["count"][order]
     before = np.cumsum(counts) - counts

@@ -17,11 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
-from dask import delayed
-from dask.base import tokenize
-from dask.delayed import Delayed
+from dask.base import compute, tokenize
+from dask.delayed import Delayed, delayed
 
 from ..config import options
 from ..run.problems import RunWarning
@@ -178,7 +176,7 @@ class TractStars(Mapping[int, Delayed]):
         """Where the stars of each tract are in the catalog."""
         survey = delayed(StarReader.survey)
         parts = [survey(self.shared, n, *rows) for n, rows in enumerate(self.partitions)]
-        index = StarIndex.of(dask.compute(*parts))
+        index = StarIndex.of(compute(*parts))
         catalog = self.reader.catalog
         if index.n_lost:
             text = (
@@ -264,7 +262,7 @@ class TractStars(Mapping[int, Delayed]):
         paths = {tract: folder.path / name.format(tract=tract) for tract in wanted}
         token = tokenize(made_of)
         check = delayed(folder.is_complete, pure=False)
-        complete = dask.compute(*(check(path, token) for path in paths.values()))
+        complete = compute(*(check(path, token) for path in paths.values()))
         missing = [tract for tract, there in zip(paths, complete, strict=True) if not there]
         more = {**(meta or {}), TOKEN: token}
         self.put({tract: paths[tract] for tract in missing}, more, progress)
@@ -302,7 +300,7 @@ class TractStars(Mapping[int, Delayed]):
         offsets = self.offsets
         return self.reader.shifts(offsets.compute() if isinstance(offsets, Delayed) else offsets)
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "TractStars", self._token
 
     @cached_property

@@ -143,7 +143,7 @@ class Catalog:
         """Return a checksum of its file, ``sha256:...``, read now in blocks, or of its arrays."""
         return self.reader.fingerprint()
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "Catalog", self.schema.name, self.reader.__dask_tokenize__()
 
     def _names(self, columns: Iterable[str] | None) -> list[str]:
@@ -221,5 +221,5 @@ class JoinedTable:
         """Return the SHA-256 checksum of the file."""
         return self._tables[0].fingerprint()
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "JoinedTable", *(table.__dask_tokenize__() for table in self._tables)

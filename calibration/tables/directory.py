@@ -94,7 +94,7 @@ overwrite=True (--overwrite)
         made_of: Mapping[str, Any],
         *,
         overwrite: bool = False,
-        differing: Callable[[Mapping, Mapping], list[str]] | None = None,
+        differing: Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]] | None = None,
     ) -> dict[str, Any] | None:
         """Make the directory, or find that it is one of tables that are made of the same.
 
@@ -121,7 +121,7 @@ overwrite=True (--overwrite)
         made_of: Mapping[str, Any],
         *,
         overwrite: bool = False,
-        differing: Callable[[Mapping, Mapping], list[str]] | None = None,
+        differing: Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]] | None = None,
     ) -> dict[str, Any] | None:
         """Refuse what is there if it may not be added to, nor be replaced.
 

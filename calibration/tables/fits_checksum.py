@@ -19,12 +19,12 @@ _WHOLE = 0xFFFFFFFF  # to which the words of a part with a checksum add up
 _CARD = b"CHECKSUM= '"
 
 
-def word_sum(data: bytes, total: int = 0) -> int:
+def word_sum(data: bytes | memoryview, total: int = 0) -> int:
     """Add 32-bit words to a sum, with the carries added at the low end (FITS 4.0, 4.4.2.7).
 
     Parameters
     ----------
-    data : bytes
+    data : bytes or memoryview
         A multiple of 4.
     total : int, optional
 

@@ -113,7 +113,7 @@ class FitsTable:
         """Return the SHA-256 checksum of the file."""
         return file_fingerprint(self.path, self.hdu.stamp)
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "FitsTable", self.hdu.path, self.hdu.stamp, self.hdu.index
 
     def _read(self, file: BinaryIO, names: Sequence[str], rows: Rows) -> dict[str, np.ndarray]:
@@ -131,18 +131,20 @@ class FitsTable:
 
     def _records(
         self, file: BinaryIO, places: Mapping[str, _Place], start: int, stop: int
-    ) -> Mapping[str, np.ndarray]:
+    ) -> np.ndarray | dict[str, np.ndarray]:
         """Read rows; of wide ones, such as those of the look-up table, the columns alone."""
         width = self._width
         if width <= WIDE:
             data = self._bytes(file, start * width, (stop - start) * width)
-            spec = {
-                "names": [*places],
-                "formats": [place.dtype for place in places.values()],
-                "offsets": [place.offset for place in places.values()],
-                "itemsize": width,
-            }
-            return np.frombuffer(data, np.dtype(spec))
+            dtype = np.dtype(
+                {
+                    "names": [*places],
+                    "formats": [place.dtype for place in places.values()],
+                    "offsets": [place.offset for place in places.values()],
+                    "itemsize": width,
+                }
+            )
+            return np.frombuffer(data, dtype)
         return {
             name: np.array(
                 [
@@ -195,7 +197,7 @@ def fits_tables(path: str | os.PathLike[str]) -> list[FitsTable]:
 
 
 def _place(column: fits.Column, dtype: np.dtype) -> _Place:
-    kind, offset = dtype.fields[column.name][:2]
+    kind, offset = (dtype.fields or {})[column.name][:2]
     whole = kind.base.kind in "iu" and "L" not in str(column.format)
     null = column.null if whole and isinstance(column.null, int) else None
     return _Place(kind, offset, int(column.bzero or 0) if whole else 0, null)

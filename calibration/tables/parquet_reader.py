@@ -130,7 +130,7 @@ class ParquetTable:
         """Return the SHA-256 checksum of the file."""
         return file_fingerprint(self.path, self.stamp)
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "ParquetTable", self.path, self.stamp
 
     def _seen_length(self, name: str) -> int | None:
@@ -233,7 +233,8 @@ def _field(
     Where some may be null, and the numbers do not tell, ``seen`` looks at the lists themselves.
     """
     pa = pyarrow()
-    kind, shape, fault = field.type, (), ""
+    kind, fault = field.type, ""
+    shape: tuple[int, ...] = ()
     text = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
     if pa.types.is_fixed_size_list(kind):
         kind, shape = kind.value_type, (kind.list_size,)
@@ -246,7 +247,7 @@ def _field(
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if any(is_text(kind) for is_text in _texts(pa)):
-        dtype = np.dtype(str)
+        dtype: np.dtype = np.dtype(str)
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         dtype = np.dtype(kind.to_pandas_dtype())
     else:

@@ -140,7 +140,7 @@ class _TableSum:
                 texts = values.reshape(-1).tolist()
                 self._values[name].update("".join(f"{len(t)}:{t}" for t in texts).encode())
             else:
-                self._values[name].update(np.ascontiguousarray(values))
+                self._values[name].update(np.ascontiguousarray(values).data)
             if missing is not None:
                 places = np.flatnonzero(missing) + self._rows * math.prod(values.shape[1:])
                 self._missing[name].update(places.tobytes())

@@ -43,23 +43,23 @@ GAP = 2**15  # bytes: rows that are closer are read with what lies between them
 
 
 class TableReader(Protocol):
-    """A table that is read when it is needed.
+    """A table that is read when it is needed."""
 
-    Attributes
-    ----------
-    where : str
-        How messages name it.
-    path : str or None
-        Its file.
-    columns : dict of str to Field
-    meta : dict
-        What is said of the table as a whole; a list where a key was repeated.
-    """
+    @property
+    def where(self) -> str:
+        """How messages name it."""
 
-    where: str
-    path: str | None
-    columns: dict[str, Field]
-    meta: dict[str, Any]
+    @property
+    def path(self) -> str | None:
+        """Its file; None if it is in memory."""
+
+    @property
+    def columns(self) -> dict[str, Field]:
+        """What it says of its columns."""
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What is said of the table as a whole; a list where a key was repeated."""
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -72,6 +72,9 @@ class TableReader(Protocol):
 
     def fingerprint(self) -> str:
         """Return a checksum."""
+
+    def __dask_tokenize__(self) -> tuple[object, ...]:
+        """Return what tells it from other tables."""
 
 
 def file_fingerprint(path: str | os.PathLike[str], stamp: tuple[int, int] | None = None) -> str:
@@ -138,9 +141,9 @@ def groups(
         if first < last:
             start, stop = int(rows[first]), int(rows[last - 1]) + 1
             pick = rows[first:last] - start
-            pick = None if np.array_equal(pick, np.arange(stop - start)) else pick
+            whole = np.array_equal(pick, np.arange(stop - start))
             place = slice(first, last) if order is None else order[first:last]
-            yield start, stop, place, pick
+            yield start, stop, place, None if whole else pick
 
 
 # Arrays in memory
@@ -212,7 +215,7 @@ class MemoryTable:
         """Return a checksum of the values."""
         return f"tokenize:{self._checksum}"
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[object, ...]:
         return "MemoryTable", self._checksum
 
 

@@ -250,7 +250,7 @@ def _bind_column(
         errors.append(f"column {name} is in {found.unit}")
     elif doubt:
         findings.warnings.append(f"column {name} is in {doubt}, which is not known; {column.unit}?")
-    if errors:
+    if errors or length is None or factor is None:
         findings.errors += [f"{error}; it should hold {column.wanted}" for error in errors]
     else:
         findings.bindings[column.name] = Binding(sources, length, factor)

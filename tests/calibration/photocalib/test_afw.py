@@ -96,6 +96,10 @@ def test_a_catalog_of_exposures(tmp_path):
     assert (visit.visit, list(visit)) == (42, [3, 7])
     assert visit[7] == PhotoCalib(FIELD, 2.0, 0.01)
     assert visit[3].box == Box(0, 0, 100, 50)
+    rows[1] |= {"bbox_max_x": -1}
+    head = [fits.table_to_hdu(Table(rows))]
+    visit = VisitPhotoCalib.open(write(tmp_path / "d.fits", objects, head=head))
+    assert visit[3].box.contains(Box(-10000, -10000, 20000, 20000))
     with pytest.raises(ValueError, match="holds a SkyWcs, not a PhotoCalib"):
         PhotoCalib.open(write(tmp_path / "b.fits", {1: ("SkyWcs", [{"x": 1}])}))
     rows[0]["visit"] = 43

@@ -137,6 +137,13 @@ def test_a_pixel_of_a_hats_catalog_may_have_several_files(tmp_path):
     assert_close(compute(table=folder), compute())
 
 
+def test_rows_of_a_hats_catalog_are_not_read(tmp_path):
+    pytest.importorskip("pyarrow")
+    reference = ReferenceCatalog.open(write_hats(tmp_path / "cat", TABLE, (4, 5)))
+    with pytest.raises(NotImplementedError, match="cat: a HATS catalog is read in blocks alone"):
+        reference.catalog.read()
+
+
 def test_the_main_catalog_of_a_hats_collection_is_read(tmp_path):
     pytest.importorskip("pyarrow")
     write_hats(tmp_path / "stars", TABLE, (4, 5))

@@ -399,6 +399,13 @@ def test_a_visit_catalog_without_exposure_times(folder):
         measure_repeatability(products)
 
 
+@pytest.mark.slow
+def test_a_run_without_a_camera(folder):
+    run = FgcmRun.open(folder / "run", camera=None)
+    with pytest.raises(ValueError, match="whose scaling it has; it needs a camera"):
+        measure_repeatability(folder / "out", run=run)
+
+
 # The parts
 
 
