@@ -27,6 +27,7 @@ from .reducers.names import REDUCERS, get_reducer
 from .run.engine import map_reduce
 from .run.lazy import MappedExposure
 from .simulate import simulate_exposure
+from .version import __version__
 
 __all__ = ["INTERRUPTED", "SOME_FAILED", "computed_on", "main", "scheduler_option"]
 
@@ -156,7 +157,7 @@ scheduler_option = click.option(
     epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but cells or visits failed, "
     "130 interrupted.",
 )
-@click.version_option(package_name="skyfold")
+@click.version_option(__version__)
 @click.option("--traceback", is_flag=True, help="Show where an error happened.")
 def main(traceback: bool) -> None:
     """Parallel map-reduce over astronomical exposures.

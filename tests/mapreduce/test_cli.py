@@ -1,10 +1,12 @@
 import sys
+from importlib import metadata
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from click.testing import CliRunner
 
+import calibration as cal
 import mapreduce as mr
 from mapreduce.cli import main
 from mapreduce.run.lazy import MappedExposure
@@ -49,6 +51,13 @@ def folder(tmp_path, monkeypatch):
 
 def skyfold(*words):
     return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_version():
+    result = skyfold("--version")
+    assert result.exit_code == 0
+    assert mr.__version__ == cal.__version__ == metadata.version("skyfold")
+    assert result.output.endswith(f", version {mr.__version__}\n")
 
 
 def test_help_names_the_commands_and_the_exit_codes():
