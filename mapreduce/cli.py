@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import cloudpickle
@@ -227,7 +227,7 @@ def map_command(
     variance: str | None,
     aligned: tuple[tuple[str, Any], ...],
     tile: Any,
-    on_error: str,
+    on_error: Literal["raise", "mask"],
     seed: int,
     scheduler: str,
     overwrite: bool,

@@ -41,7 +41,10 @@ __all__ = [
     "require_border",
 ]
 
-Mapper = Callable[Concatenate[Exposure, Exposure, Box, ...], Any]
+Mapper = (
+    Callable[[Exposure, Exposure, Box], Any]  # without which mypy infers no lambda
+    | Callable[Concatenate[Exposure, Exposure, Box, ...], Any]
+)
 
 _EXTRAS = ("cell", "rng")
 
