@@ -140,6 +140,7 @@ mr.GridConfig().build(exposure)[0].box  # wrong
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory, request):
     """Return what mypy, as strict as with us, says of two files of users: (file, line) to texts."""
+    pytest.importorskip("mypy")
     folder = tmp_path_factory.mktemp("users")
     for name, text in {"right.py": RIGHT, "wrong.py": WRONG}.items():
         (folder / name).write_text(text)

@@ -145,7 +145,7 @@ class CellPsf(Psf):
         return Box.union(component.box for component in self.components)
 
     @cached_property
-    def average_position(self) -> tuple[float, float]:  # type: ignore[override]  # as frozen
+    def average_position(self) -> tuple[float, float]:  # type: ignore[override]  # cached, read-only
         """Weighted mean of the cells' centers, or the cell center nearest to that."""
         centers = np.array([component.box.center for component in self.components])
         x, y = np.average(centers, axis=0, weights=[c.weight for c in self.components])

@@ -87,7 +87,7 @@ class LsstRules:
             return 1.0
         if fwhm is None and not isinstance(over, Box) and over.psf is None:
             raise AttributeError("a regular grid of GridConfig.lsst needs an exposure with PSF")
-        return super()._scale(over, fwhm)  # type: ignore[misc]  # of the GridConfig
+        return super()._scale(over, fwhm)  # type: ignore[misc]  # of the config that this is mixed into
 
     def _pixels(self, name: str, scale: float) -> tuple[int, int]:
         """Round sizes of regular grids, also to zero; cut the others."""

@@ -1,12 +1,10 @@
 import sys
-from importlib import metadata
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from click.testing import CliRunner
 
-import calibration as cal
 import mapreduce as mr
 from mapreduce.cli import main
 from mapreduce.run.lazy import MappedExposure
@@ -56,7 +54,6 @@ def skyfold(*words):
 def test_version():
     result = skyfold("--version")
     assert result.exit_code == 0
-    assert mr.__version__ == cal.__version__ == metadata.version("skyfold")
     assert result.output.endswith(f", version {mr.__version__}\n")
 
 
