@@ -4,6 +4,8 @@ The catalogs of one FGCM run become, visit by visit, spatially varying calibrati
 detector's fluxes, transmission curves of the atmosphere, and shards of the standard stars.
 """
 
+from mapreduce.version import __version__
+
 from .atmosphere.table import AtmosphereTable
 from .atmosphere.transmission import BandIntegrals, TransmissionCurve, band_integrals
 from .camera.camera import Camera
@@ -62,6 +64,7 @@ __all__ = [
     "VisitPhotoCalib",
     "WcsDetector",
     "WriteReport",
+    "__version__",
     "band_integrals",
     "build_products",
     "calibrate_sources",

@@ -21,6 +21,7 @@ from .reducers.pixels import Average, Copy, Feather, Median, Sum, WeightedAverag
 from .report import CellFailure, Report
 from .run.engine import map_reduce, split
 from .simulate import simulate_exposure
+from .version import __version__
 
 __all__ = [
     "Average",
@@ -49,6 +50,7 @@ __all__ = [
     "Report",
     "Sum",
     "WeightedAverage",
+    "__version__",
     "array_mapper",
     "map_reduce",
     "read_exposure",

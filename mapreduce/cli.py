@@ -8,35 +8,41 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import cloudpickle
 import dask
-from dask.diagnostics import ProgressBar
+from dask.diagnostics.progress import ProgressBar
 from distributed import Client
 from distributed import progress as show_progress
 
 from .display import before_after
-from .grid.config import GridConfig
+from .grid.config import Adjust, GridConfig
 from .io.files import check_target, read_exposure, write_exposure
 from .io.stream import check_free
 from .mappers.names import describe, resolve_mapper
 from .reducers.base import PixelReducer
 from .reducers.names import REDUCERS, get_reducer
 from .run.engine import map_reduce
+from .run.lazy import MappedExposure
 from .simulate import simulate_exposure
+from .version import __version__
 
 __all__ = ["INTERRUPTED", "SOME_FAILED", "computed_on", "main", "scheduler_option"]
 
-_PIXEL_REDUCERS = [name for name, kind in REDUCERS.items() if issubclass(kind, PixelReducer)]
+_PIXEL_REDUCERS: dict[str, Callable[..., PixelReducer]] = {
+    name: type(reducer)
+    for name in REDUCERS
+    if isinstance(reducer := get_reducer(name), PixelReducer)
+}
 _LOCAL = ("threads", "synchronous", "processes")
 CONNECT_TIMEOUT = "10s"
 SOME_FAILED = 3
 INTERRUPTED = 130
 
 
-class _Size(click.ParamType):
+class _Size(click.ParamType):  # type: ignore[type-arg]  # click 8.2's takes none
     """A size as one number or as XxY."""
 
     name = "SIZE"
@@ -54,7 +60,7 @@ class _Size(click.ParamType):
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
-class _Setting(click.ParamType):
+class _Setting(click.ParamType):  # type: ignore[type-arg]  # as above
     """KEY=VALUE, the value a Python literal or else a string."""
 
     name = "KEY=VALUE"
@@ -151,7 +157,7 @@ scheduler_option = click.option(
     epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 done but cells or visits failed, "
     "130 interrupted.",
 )
-@click.version_option(package_name="skyfold")
+@click.version_option(__version__)
 @click.option("--traceback", is_flag=True, help="Show where an error happened.")
 def main(traceback: bool) -> None:
     """Parallel map-reduce over astronomical exposures.
@@ -216,19 +222,19 @@ def map_command(
     in_path: Path,
     out_path: Path,
     mapper_name: str,
-    settings: tuple,
+    settings: tuple[tuple[str, Any], ...],
     reducer: str,
     variance: str | None,
-    aligned: tuple,
+    aligned: tuple[tuple[str, Any], ...],
     tile: Any,
-    on_error: str,
+    on_error: Literal["raise", "mask"],
     seed: int,
     scheduler: str,
     overwrite: bool,
     picture: Path | None,
     progress: bool,
     format_: str | None,
-    options: tuple,
+    options: tuple[tuple[str, Any], ...],
     **grid: Any,
 ) -> None:
     """Run a mapper over the cells of IN and write the result to OUT.
@@ -258,6 +264,7 @@ def map_command(
         on_error=on_error,
         seed=seed,
     )
+    assert isinstance(result, MappedExposure)  # as every pixel reducer makes one
     click.echo(f"about {result.predicted_bytes / 2**20:.0f} MiB a task", err=True)
     with computed_on(scheduler, progress):
         report = write_exposure(result, out_path, overwrite=overwrite)
@@ -265,7 +272,7 @@ def map_command(
         titles = _short(in_path.name), _short(mapper_name)
         before_after(exposure, read_exposure(out_path), picture, titles=titles)
     click.echo(f"wrote {out_path}\n{report}")
-    if report.failures:
+    if report is not None and report.failures:
         click.get_current_context().exit(SOME_FAILED)
 
 
@@ -276,7 +283,12 @@ def map_command(
 @click.option("--skip", type=int, default=1, show_default=True, help="Draw every n-th cell.")
 @_read_options
 def grid_command(
-    in_path: Path, plot: Path | None, skip: int, format_: str | None, options: tuple, **grid: Any
+    in_path: Path,
+    plot: Path | None,
+    skip: int,
+    format_: str | None,
+    options: tuple[tuple[str, Any], ...],
+    **grid: Any,
 ) -> None:
     """Show how IN would be cut into cells.
 
@@ -318,7 +330,7 @@ def simulate_command(
 
 
 def _grid_config(
-    *, cell: Any, step: Any, border: Any, adjust: str, fwhm: bool, even: bool
+    *, cell: Any, step: Any, border: Any, adjust: Adjust, fwhm: bool, even: bool
 ) -> GridConfig:
     return GridConfig(
         cell_size=cell, step=step, border=border, adjust=adjust, scale_by_fwhm=fwhm, even_sized=even
@@ -337,10 +349,11 @@ def _mapper(name: str) -> Any:
 
 
 def _pixel_reducer(name: str, variance: str | None) -> PixelReducer:
+    kind = _PIXEL_REDUCERS[name]
     if variance is None:
-        return get_reducer(name)
+        return kind()
     try:
-        return REDUCERS[name](variance_rule=variance)
+        return kind(variance_rule=variance)
     except TypeError:
         raise ValueError(f"reducer {name!r} has no choice of variance rule") from None
 

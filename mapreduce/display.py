@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import dask
 import dask.array as da
 import numpy as np
+from dask.base import compute
 
 from .exposure.box import Box
 from .exposure.exposure import Exposure
@@ -99,7 +99,7 @@ def draw_boxes(
 def before_after(
     before: Exposure | np.ndarray,
     after: Exposure | np.ndarray,
-    path: str | os.PathLike | None = None,
+    path: str | os.PathLike[str] | None = None,
     *,
     titles: tuple[str, str] = ("before", "after"),
 ) -> Figure:
@@ -129,12 +129,13 @@ def before_after(
     >>> [ax.get_title() for ax in figure.axes[:2]]
     ['raw', 'less a tenth']
     """
-    masked = isinstance(after, Exposure) and after.mask is not None
+    flagged = after if isinstance(after, Exposure) and after.mask is not None else None
+    panels = 2 if flagged is None else 3
     box = _bbox(before) or Box(0, 0, *before.shape[::-1])
-    figure = _new_figure(box, 2 + masked, 5.0)
-    axes = figure.subplots(1, 2 + masked)
+    figure = _new_figure(box, panels, 5.0)
+    axes = figure.subplots(1, panels)
     images = before, after
-    *thin, bits = dask.compute(*map(_sampled, images), _mask_bits(after) if masked else None)
+    *thin, bits = compute(*map(_sampled, images), None if flagged is None else _mask_bits(flagged))
     for ax, image, pixels, title in zip(axes, images, thin, titles, strict=False):
         box = _bbox(image) or Box(0, 0, *image.shape[::-1])
         drawn = _draw(ax, pixels, box)
@@ -142,8 +143,8 @@ def before_after(
         ax.set_title(title)
         unit = image.meta.get("BUNIT", "") if isinstance(image, Exposure) else ""
         _color_bar(figure, ax, drawn, unit)
-    if masked:
-        _draw_mask(axes[2], after, bits)
+    if flagged is not None:
+        _draw_mask(axes[2], flagged, bits)
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
@@ -230,7 +231,7 @@ def _mask_bits(exposure: Exposure) -> np.ndarray | da.Array:
         return reduce(exposure.mask)
     mask = lazy(exposure.planes["mask"], "mask", max(1, 1024 // block) * block)
     sizes = tuple(tuple(-(-size // block) for size in line) for line in mask.chunks)
-    return mask.map_blocks(reduce, chunks=sizes, dtype=mask.dtype, meta=np.empty((0, 0), "i4"))
+    return da.map_blocks(reduce, mask, chunks=sizes, dtype=mask.dtype, meta=np.empty((0, 0), "i4"))
 
 
 def _draw_mask(ax: Axes, exposure: Exposure, bits: np.ndarray) -> None:

@@ -69,7 +69,7 @@ def sampled(pixels: np.ndarray | da.Array, limit: int) -> np.ndarray | da.Array:
     _, step = steps(pixels.shape, limit)
     pixels = pixels[::step, ::step]
     # A view would keep the whole block.
-    return pixels.map_blocks(np.copy) if isinstance(pixels, da.Array) else pixels
+    return da.map_blocks(np.copy, pixels) if isinstance(pixels, da.Array) else pixels
 
 
 def thinned(pixels: np.ndarray, limit: int) -> tuple[np.ndarray, int]:
@@ -81,7 +81,7 @@ def thinned(pixels: np.ndarray, limit: int) -> tuple[np.ndarray, int]:
     (array([[2.33333333, 5.5       ]]), 2)
     """
     block, step = steps(pixels.shape, limit)
-    return block_means(sampled(pixels, limit), block // step), block
+    return block_means(np.asarray(sampled(pixels, limit)), block // step), block
 
 
 def block_means(pixels: np.ndarray, number: int) -> np.ndarray:

@@ -172,7 +172,7 @@ class Report:
         )
 
     # Only a report of failures holds on to its run, and so to the input.
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Callable[..., Report], tuple[Any, ...]]:
         values = (self.n_cells, self.failures, self.seconds, self.n_tiles)
         return _found, (*values, self.predicted_bytes, self.peak_bytes, self.token)
 
@@ -227,4 +227,4 @@ class Report:
 def _found(*values: Any) -> Report:
     """Rebuild a report, with its run if that was started in this process."""
     failures, token = values[1], values[-1]
-    return Report(*values, _run=runs.get(token) if failures else None)
+    return Report(*(*values, runs.get(token) if failures else None))

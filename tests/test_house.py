@@ -14,7 +14,7 @@ from tests.conftest import CHECKOUT
 
 HOUSE = {
     "mapreduce": """
-        optional.py
+        version.py optional.py
         picture.py html.py
         exposure/
         display.py simulate.py

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from operator import index
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -164,7 +164,17 @@ class Box(_Edges):
         return slice(y, y + height), slice(x, x + width)
 
 
-def size_pair(name: str, size: Any, *, whole: bool = True, zero: bool = False) -> tuple:
+@overload
+def size_pair(
+    name: str, size: Any, *, whole: Literal[True] = True, zero: bool = False
+) -> tuple[int, int]: ...
+@overload
+def size_pair(
+    name: str, size: Any, *, whole: Literal[False], zero: bool = False
+) -> tuple[float, float]: ...
+def size_pair(
+    name: str, size: Any, *, whole: bool = True, zero: bool = False
+) -> tuple[float, float]:
     """Return a size, which is a number or an (x, y) pair, as a pair.
 
     Parameters
@@ -190,7 +200,7 @@ def size_pair(name: str, size: Any, *, whole: bool = True, zero: bool = False) -
     ((512, 512), (512, 256))
     """
     kind, noun = (Integral, "whole number") if whole else (Real, "number")
-    pair = (size, size) if isinstance(size, Real) else size
+    pair: Any = (size, size) if isinstance(size, Real) else size
     if (
         not isinstance(pair, Sequence | np.ndarray)
         or len(pair) != 2
@@ -200,4 +210,5 @@ def size_pair(name: str, size: Any, *, whole: bool = True, zero: bool = False) -
     if not all(0 <= n < math.inf and (n or zero) for n in pair):
         rule = "zero or more" if zero else "above zero"
         raise ValueError(f"{name} must be {'' if whole else 'finite and '}{rule}, got {size!r}")
-    return tuple(map(int if whole else float, pair))
+    x, y = map(int if whole else float, pair)
+    return x, y

@@ -145,7 +145,7 @@ class CellPsf(Psf):
         return Box.union(component.box for component in self.components)
 
     @cached_property
-    def average_position(self) -> tuple[float, float]:
+    def average_position(self) -> tuple[float, float]:  # type: ignore[override]  # cached, read-only
         """Weighted mean of the cells' centers, or the cell center nearest to that."""
         centers = np.array([component.box.center for component in self.components])
         x, y = np.average(centers, axis=0, weights=[c.weight for c in self.components])
@@ -166,7 +166,7 @@ class CellPsf(Psf):
         return weights, math.floor(x + 0.5), math.floor(y + 0.5)
 
     @cached_property
-    def _trees(self) -> list[tuple[NDArray, KDTree, NDArray]]:
+    def _trees(self) -> list[tuple[NDArray[np.float64], KDTree, NDArray[np.intp]]]:
         """One index of box centers per class of sizes: (largest size (x, y), tree, members).
 
         Sizes in a class agree within a factor of two on each axis, so one large cell does not

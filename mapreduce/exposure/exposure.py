@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, cast
 
 import dask
 import dask.array as da
@@ -14,13 +14,15 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from dask.base import DaskMethodsMixin, is_dask_collection, tokenize
 from dask.core import flatten
+from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from ..html import facts_table, thumbnail
 from .box import Box, size_pair
-from .formats import FORMATS, write
+from .formats import converter, write
 from .mask import MaskPlanes, as_int32
 from .plane import Array, Derived, Plane, cut, lazy, plane_token
+from .psf import Psf
 
 __all__ = ["Exposure"]
 
@@ -101,8 +103,8 @@ class Exposure(DaskMethodsMixin):
         origin: tuple[int, int] = (0, 0),
         mask_planes: Mapping[str, int] | None = None,
         wcs: WCS | None = None,
-        psf: Any = None,
-        meta: MutableMapping | None = None,
+        psf: Psf | Delayed | None = None,
+        meta: MutableMapping[str, Any] | None = None,
     ) -> None:
         image = _checked("image", image)
         try:
@@ -117,14 +119,15 @@ class Exposure(DaskMethodsMixin):
         if not isinstance(meta, Mapping | fits.Header | None):
             raise TypeError(f"meta must be a header or a mapping, got {type(meta).__name__}")
         self._image = image
-        self._variance = self._mask = None
+        self._variance: Plane | None = None
+        self._mask: Plane | None = None
         self.mask_planes = MaskPlanes.lsst() if mask_planes is None else mask_planes
         self.variance = variance
         self.mask = mask
         self.wcs = wcs
         self.psf = psf
         self.meta = {} if meta is None else copy.copy(meta)
-        self.report = None
+        self.report: Any = None  # a Report, whose module needs this one
 
     # Planes and facts
 
@@ -150,25 +153,27 @@ class Exposure(DaskMethodsMixin):
 
     @image.setter
     def image(self, plane: Plane) -> None:
+        if plane is None:
+            raise TypeError("an Exposure needs an image plane")
         self._image = self._fitting("image", plane)
 
     @property
     def variance(self) -> Array | None:
         """The variance plane; a dask array where it is not in memory."""
-        return self._visible("variance", self._variance)
+        return None if self._variance is None else self._visible("variance", self._variance)
 
     @variance.setter
     def variance(self, plane: Plane | None) -> None:
-        self._variance = self._fitting("variance", plane)
+        self._variance = None if plane is None else self._fitting("variance", plane)
 
     @property
     def mask(self) -> Array | None:
         """The mask plane, int32; a dask array where it is not in memory."""
-        return self._visible("mask", self._mask)
+        return None if self._mask is None else self._visible("mask", self._mask)
 
     @mask.setter
     def mask(self, plane: Plane | None) -> None:
-        plane = self._fitting("mask", plane)
+        plane = None if plane is None else self._fitting("mask", plane)
         if plane is not None and plane.dtype == bool:
             self.mask_planes = self.mask_planes.add("BAD")
             plane = self._visible("mask", plane) * np.int32(self.mask_planes.bitmask("BAD"))
@@ -184,14 +189,14 @@ class Exposure(DaskMethodsMixin):
         self._mask_planes = planes if isinstance(planes, MaskPlanes) else MaskPlanes(planes)
 
     @property
-    def meta(self) -> MutableMapping:
+    def meta(self) -> MutableMapping[str, Any]:
         """The header; every exposure's own."""
         if self._meta_is_lent:  # copied only here, as a large header takes its time
-            self.meta = self._meta.copy()
+            self.meta = copy.copy(self._meta)
         return self._meta
 
     @meta.setter
-    def meta(self, meta: MutableMapping) -> None:
+    def meta(self, meta: MutableMapping[str, Any]) -> None:
         self._meta = meta
         self._meta_is_lent = False
 
@@ -205,16 +210,10 @@ class Exposure(DaskMethodsMixin):
             planes["mask"] = self._mask
         return planes
 
-    def _visible(self, name: str, plane: Plane | None) -> Array | None:
-        if plane is None or isinstance(plane, Array):
-            return plane
-        return lazy(plane, name)
+    def _visible(self, name: str, plane: Plane) -> Array:
+        return plane if isinstance(plane, Array) else lazy(plane, name)
 
-    def _fitting(self, name: str, plane: Plane | None) -> Plane | None:
-        if plane is None:
-            if name == "image":
-                raise TypeError("an Exposure needs an image plane")
-            return None
+    def _fitting(self, name: str, plane: Plane) -> Plane:
         plane = _checked(name, plane)
         if plane.shape != self._bbox.shape:
             raise ValueError(
@@ -235,7 +234,7 @@ class Exposure(DaskMethodsMixin):
         """Build without checks an exposure over ``bbox`` with these planes and our other parts."""
         other = Exposure.__new__(Exposure)
         other._bbox = bbox
-        other._image = image
+        other._image = cast(Plane, image)  # filled in where there is none yet
         other._variance = variance
         other._mask = mask
         other._mask_planes = self._mask_planes
@@ -325,11 +324,11 @@ class Exposure(DaskMethodsMixin):
         """Return the exposure with its image in another dtype."""
         return self.replace(image=self.image.astype(dtype))
 
-    def write(self, path: str | os.PathLike, **options: Any) -> Any:
+    def write(self, path: str | os.PathLike[str], **options: Any) -> Any:
         """Write to a file; see `write_exposure` for the options, and for what is returned."""
         return write(self, path, **options)
 
-    def to_zarr(self, path: str | os.PathLike, **options: Any) -> Any:
+    def to_zarr(self, path: str | os.PathLike[str], **options: Any) -> Any:
         """Write to a zarr store; see `mapreduce.io.zarr.write` for the options (``chunks=``, ...).
 
         If the exposure is lazy, it is written block by block as it is computed; the report of the
@@ -339,21 +338,21 @@ class Exposure(DaskMethodsMixin):
 
     def to_ccddata(self, **options: Any) -> Any:
         """Return the exposure as an `astropy.nddata.CCDData`; see `mapreduce.io.ccddata`."""
-        return FORMATS["ccddata"].write(self, **options)
+        return converter("ccddata", "write")(self, **options)
 
     @classmethod
     def from_ccddata(cls, ccd: Any, **options: Any) -> Exposure:
         """Make an exposure of an `astropy.nddata.CCDData`; see `mapreduce.io.ccddata`."""
-        return FORMATS["ccddata"].read(ccd, **options)
+        return converter("ccddata", "read")(ccd, **options)
 
     # Arithmetic with numbers and arrays, which have no variance of their own
 
     def _scaled(self, image: Plane, factor: Any) -> Exposure:
-        if self._variance is None:
+        if (variance := self.variance) is None:
             return self.replace(image=image)
         if not isinstance(factor, int | float) and factor.dtype.kind in "iu":
             factor = factor.astype(np.float64)  # whose square does not overflow
-        return self.replace(image=image, variance=self.variance * factor**2)
+        return self.replace(image=image, variance=variance * factor**2)
 
     def __add__(self, other: Any) -> Exposure:
         return self.replace(image=self.image + other) if self._operand(other) else NotImplemented
@@ -391,8 +390,16 @@ class Exposure(DaskMethodsMixin):
 
     # The dask collection protocol
 
+    def compute(self, **options: Any) -> Exposure:
+        """Return the exposure with everything in memory; the options are `dask.compute`'s."""
+        return DaskMethodsMixin.compute(self, **options)
+
+    def persist(self, **options: Any) -> Exposure:
+        """Return the exposure with the blocks of its planes computed or on their way there."""
+        return DaskMethodsMixin.persist(self, **options)
+
     def _lazy_parts(self) -> dict[str, Any]:
-        parts = {name: self._visible(name, plane) for name, plane in self.planes.items()}
+        parts: dict[str, Any] = {n: self._visible(n, plane) for n, plane in self.planes.items()}
         parts |= {"psf": self.psf, "report": self.report}
         return {name: part for name, part in parts.items() if is_dask_collection(part)}
 
@@ -402,7 +409,7 @@ class Exposure(DaskMethodsMixin):
             return None
         return HighLevelGraph.merge(*(part.__dask_graph__() for part in parts))
 
-    def __dask_keys__(self) -> list:
+    def __dask_keys__(self) -> list[Any]:
         return [part.__dask_keys__() for part in self._lazy_parts().values()]
 
     def __dask_layers__(self) -> tuple[str, ...]:
@@ -410,7 +417,7 @@ class Exposure(DaskMethodsMixin):
             layer for part in self._lazy_parts().values() for layer in part.__dask_layers__()
         )
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
         planes = [plane_token(plane) for plane in self.planes.values()]
         header = None if self.wcs is None else self.wcs.to_header_string(relax=True)
         cards = [(key, str(value)) for key, value in self.meta.items()]
@@ -420,12 +427,12 @@ class Exposure(DaskMethodsMixin):
     __dask_optimize__ = staticmethod(da.Array.__dask_optimize__)
     __dask_scheduler__ = staticmethod(dask.threaded.get)
 
-    def __dask_postcompute__(self) -> tuple[Callable, tuple]:
+    def __dask_postcompute__(self) -> tuple[Callable[..., Exposure], tuple[Any, ...]]:
         parts = self._lazy_parts()
         finish = {name: part.__dask_postcompute__() for name, part in parts.items()}
         return _computed, (self._without(parts), finish)
 
-    def __dask_postpersist__(self) -> tuple[Callable, tuple]:
+    def __dask_postpersist__(self) -> tuple[Callable[..., Exposure], tuple[Any, ...]]:
         parts = self._lazy_parts()
         rebuild = {
             name: (list(flatten([part.__dask_keys__()])), *part.__dask_postpersist__())
@@ -468,7 +475,7 @@ class Exposure(DaskMethodsMixin):
         return facts_table("Exposure", facts.items(), picture)
 
 
-def _computed(results: list, shell: Exposure, finish: dict[str, tuple]) -> Exposure:
+def _computed(results: list[Any], shell: Exposure, finish: dict[str, tuple[Any, ...]]) -> Exposure:
     exposure = shell._variation(shell._bbox, shell._image, shell._variance, shell._mask)
     for result, (name, (function, args)) in zip(results, finish.items(), strict=True):
         setattr(exposure, name, function(result, *args))
@@ -476,7 +483,11 @@ def _computed(results: list, shell: Exposure, finish: dict[str, tuple]) -> Expos
 
 
 def _persisted(
-    graph: Mapping, shell: Exposure, rebuild: dict[str, tuple], *, rename: dict | None = None
+    graph: Mapping[Any, Any],
+    shell: Exposure,
+    rebuild: dict[str, tuple[Any, ...]],
+    *,
+    rename: Mapping[str, str] | None = None,
 ) -> Exposure:
     exposure = shell._variation(shell._bbox, shell._image, shell._variance, shell._mask)
     options = {} if rename is None else {"rename": rename}
@@ -518,7 +529,7 @@ def _int32(mask: Plane) -> Plane:
     if mask.dtype == np.int32:
         return mask
     if isinstance(mask, da.Array):
-        return mask.map_blocks(as_int32, dtype=np.int32, meta=np.empty((0, 0), np.int32))
+        return da.map_blocks(as_int32, mask, dtype=np.int32, meta=np.empty((0, 0), np.int32))
     if not isinstance(mask, np.ndarray):
         return Derived(as_int32, (mask,), np.dtype(np.int32))
     return as_int32(mask)

@@ -10,9 +10,9 @@ import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-__all__ = ["FORMATS", "Format", "format_of", "read", "write"]
+__all__ = ["FORMATS", "Format", "converter", "format_of", "read", "write"]
 
 
 class Format(NamedTuple):
@@ -82,6 +82,11 @@ def format_of(path: str | os.PathLike[str]) -> str:
     if suffix not in known:
         raise ValueError(f"the suffix of {path} is none of {', '.join(known)}; choose a format=")
     return known[suffix]
+
+
+def converter(format: str, verb: Literal["read", "write"]) -> Callable[..., Any]:
+    """Return what takes another package's objects of a format, or makes them."""
+    return getattr(FORMATS[format], verb)
 
 
 def _function(format: str, verb: str) -> Callable[..., Any]:

@@ -36,8 +36,13 @@ _CHUNK_BYTES = 16 * 2**20
 class PlaneSource(Protocol):
     """An array on disk or elsewhere, read by block."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of what is read."""
 
     def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
         """Read a block."""
@@ -52,23 +57,21 @@ class Section:
 
     def __init__(self, whole: PlaneSource, slices: tuple[slice, slice]) -> None:
         self.whole = whole
-        self.slices = tuple(
-            slice(*s.indices(n)[:2]) for s, n in zip(slices, whole.shape, strict=True)
-        )
-        self.shape = tuple(s.stop - s.start for s in self.slices)
+        y, x = (slice(*s.indices(n)[:2]) for s, n in zip(slices, whole.shape, strict=True))
+        self.slices = y, x
+        self.shape = y.stop - y.start, x.stop - x.start
         self.dtype = np.dtype(whole.dtype)
         self.ndim = 2
 
     def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
         ranges = (s.indices(n) for s, n in zip(slices, self.shape, strict=True))
-        return self.whole[
-            tuple(
-                slice(outer.start + start, outer.start + stop, step)
-                for outer, (start, stop, step) in zip(self.slices, ranges, strict=True)
-            )
-        ]
+        y, x = (
+            slice(outer.start + start, outer.start + stop, step)
+            for outer, (start, stop, step) in zip(self.slices, ranges, strict=True)
+        )
+        return self.whole[y, x]
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[str, ...]:
         return "Section", tokenize(self.whole), str(self.slices)
 
 
@@ -104,14 +107,14 @@ class Derived:
             raise ValueError(f"the planes differ in shape: {sorted(shapes)} (rows, columns)")
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Rows and columns."""
         return self.planes[0].shape
 
     def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
         return self.function(*(plane[slices] for plane in self.planes))
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[str, str, list[str]]:
         return "Derived", tokenize(self.function), [tokenize(p) for p in self.planes]
 
 
@@ -120,11 +123,11 @@ def cut(plane: Plane, slices: tuple[slice, slice]) -> Plane:
     if isinstance(plane, Array):
         return plane[slices]
     if isinstance(plane, Section):
-        outer = plane.slices
-        slices = tuple(
-            slice(o.start + s.start, o.start + s.stop) for o, s in zip(outer, slices, strict=True)
+        y, x = (
+            slice(outer.start + inner.start, outer.start + inner.stop)
+            for outer, inner in zip(plane.slices, slices, strict=True)
         )
-        plane = plane.whole
+        plane, slices = plane.whole, (y, x)
     return Section(plane, slices)
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +56,7 @@ class Psf(ABC):
     """
 
     average_position: tuple[float, float] = (0.0, 0.0)
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # as every model is a dataclass
 
     @abstractmethod
     def draw(self, x: float, y: float, dx: float, dy: float) -> Image:
@@ -182,17 +183,17 @@ class DoubleGaussianPsf(Psf):
     sigma1: float
     sigma2: float
     ratio: float
-    size: int | None = None
+    size: int
 
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.ratio) and self.ratio >= 0):
-            raise ValueError(f"ratio must be zero or positive, got {self.ratio}")
+    def __init__(self, sigma1: float, sigma2: float, ratio: float, size: int | None = None) -> None:
+        if not (math.isfinite(ratio) and ratio >= 0):
+            raise ValueError(f"ratio must be zero or positive, got {ratio}")
         _set(
             self,
-            sigma1=_positive("sigma1", self.sigma1),
-            sigma2=_positive("sigma2", self.sigma2),
-            ratio=float(self.ratio),
-            size=_odd_size(self.size, max(self.sigma1, self.sigma2)),
+            sigma1=_positive("sigma1", sigma1),
+            sigma2=_positive("sigma2", sigma2),
+            ratio=float(ratio),
+            size=_odd_size(size, max(sigma1, sigma2)),
         )
 
     def draw(self, x: float, y: float, dx: float, dy: float) -> Image:
@@ -243,7 +244,9 @@ class KernelPsf(Psf):
     def draw(self, x: float, y: float, dx: float, dy: float) -> Image:
         """Draw the image, shifted by (dx, dy)."""
         ny, nx = self.array.shape
-        return _resample(self.array, np.arange(ny) - dy, np.arange(nx) - dx)
+        return _resample(
+            self.array, np.arange(ny, dtype=float) - dy, np.arange(nx, dtype=float) - dx
+        )
 
     def __repr__(self) -> str:
         return f"KernelPsf(<{self.array.shape[0]} x {self.array.shape[1]} image>)"
@@ -298,33 +301,41 @@ class PsfexPsf(Psf):
 
     planes: Image
     degree: int
-    offset: tuple[float, float] = (0.0, 0.0)
-    scale: tuple[float, float] = (1.0, 1.0)
-    sampling: float = 1.0
-    origin: tuple[float, float] = (0.0, 0.0)
-    average_position: tuple[float, float] | None = None
+    offset: tuple[float, float]
+    scale: tuple[float, float]
+    sampling: float
+    origin: tuple[float, float]
+    average_position: tuple[float, float]
 
-    def __post_init__(self) -> None:
-        planes = _read_only(self.planes, "PSFEx planes", ndim=3)
-        nterms = (self.degree + 1) * (self.degree + 2) // 2
-        if self.degree < 0 or planes.shape[0] != nterms:
+    def __init__(
+        self,
+        planes: ArrayLike,
+        degree: int,
+        offset: Iterable[float] = (0.0, 0.0),
+        scale: Iterable[float] = (1.0, 1.0),
+        sampling: float = 1.0,
+        origin: Iterable[float] = (0.0, 0.0),
+        average_position: Iterable[float] | None = None,
+    ) -> None:
+        images = _read_only(planes, "PSFEx planes", ndim=3)
+        nterms = (degree + 1) * (degree + 2) // 2
+        if degree < 0 or images.shape[0] != nterms:
             raise ValueError(
-                f"a polynomial of degree {self.degree} in x and y needs {nterms} planes, "
-                f"got {planes.shape[0]}"
+                f"a polynomial of degree {degree} in x and y needs {nterms} planes, "
+                f"got {images.shape[0]}"
             )
-        offset, origin = _pair(self.offset), _pair(self.origin)
-        average = self.average_position
-        if average is None:
-            average = offset[0] + origin[0], offset[1] + origin[1]
+        offset, origin = _pair(offset), _pair(origin)
+        if average_position is None:
+            average_position = offset[0] + origin[0], offset[1] + origin[1]
         _set(
             self,
-            planes=planes,
-            degree=int(self.degree),
+            planes=images,
+            degree=int(degree),
             offset=offset,
-            scale=tuple(_positive("scale", value) for value in _pair(self.scale)),
-            sampling=_positive("sampling", self.sampling),
+            scale=tuple(_positive("scale", value) for value in _pair(scale)),
+            sampling=_positive("sampling", sampling),
             origin=origin,
-            average_position=_pair(average),
+            average_position=_pair(average_position),
         )
 
     def draw(self, x: float, y: float, dx: float, dy: float) -> Image:
@@ -339,7 +350,7 @@ class PsfexPsf(Psf):
         """Sample coordinates of the pixels along one axis."""
         middle = self.planes.shape[1 + axis] // 2
         half = int(middle * self.sampling)
-        return (np.arange(-half, half + 1) - shift) / self.sampling + middle
+        return (np.arange(-half, half + 1, dtype=float) - shift) / self.sampling + middle
 
     def __repr__(self) -> str:
         n, ny, nx = self.planes.shape

@@ -6,10 +6,10 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
-from dask.base import is_dask_collection
+from dask.delayed import Delayed
 
 from ..exposure.box import Box, size_pair
 from ..exposure.exposure import Exposure
@@ -18,9 +18,10 @@ from .grid import Grid
 from .layout import around, even, regular
 from .lsst import LsstRules, config_of
 
-__all__ = ["GridConfig"]
+__all__ = ["Adjust", "GridConfig"]
 
-_ADJUST = ("partition", "spacing", "size", "none")
+Adjust = Literal["partition", "spacing", "size", "none"]
+_ADJUST = get_args(Adjust)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class GridConfig:
     cell_size: float | tuple[float, float] = 256
     step: float | tuple[float, float] | None = None
     border: float | tuple[float, float] = 32
-    adjust: Literal["partition", "spacing", "size", "none"] = "partition"
+    adjust: Adjust = "partition"
     scale_by_fwhm: bool = False
     even_sized: bool = False
     centroids: Sequence[tuple[float, float]] | None = None
@@ -171,7 +172,8 @@ class GridConfig:
 
     def _pixels(self, name: str, scale: float) -> tuple[int, int]:
         """Return a size in whole pixels."""
-        size = getattr(self, name) or self.cell_size  # which the step follows
+        # The step follows the size of the cells, a pair like all sizes here.
+        size = getattr(self, name) or cast("tuple[float, float]", self.cell_size)
         x, y = (round(value * scale) for value in size)
         if name != "border" and 0 in (x, y):
             raise ValueError(f"{name} {size} (times {scale:g}) rounds to zero pixels")
@@ -179,7 +181,7 @@ class GridConfig:
 
     def _centers(self, box: Box) -> list[tuple[int, int]]:
         """Return the pixels on which the centroids lie."""
-        return [(math.floor(x + 0.5), math.floor(y + 0.5)) for x, y in self.centroids]
+        return [(math.floor(x + 0.5), math.floor(y + 0.5)) for x, y in self.centroids or ()]
 
     def _report_empty(self, message: str) -> None:
         raise ValueError(message)
@@ -192,7 +194,7 @@ class LsstGridConfig(LsstRules, GridConfig):
 def _known_psf(over: Exposure | Box) -> Psf:
     """Return the PSF of what is cut, if there is one already."""
     psf = None if isinstance(over, Box) else over.psf
-    if is_dask_collection(psf):
+    if isinstance(psf, Delayed):
         raise ValueError(
             "scale_by_fwhm needs the PSF now, and that of a lazy result is not known yet; "
             "compute it first, or pass fwhm= in pixels"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from ..display import draw_boxes
 from ..exposure.box import Box
+from ..exposure.exposure import Exposure
 
 __all__ = ["CELL", "Cell", "Grid", "cells_of", "table_of"]
 
@@ -27,7 +28,7 @@ class Cell(NamedTuple):
         The core and its border: the pixels that the mapper may look at.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # in place of tuple.index, which no cell needs
     core: Box
     expanded: Box
 
@@ -83,7 +84,11 @@ expanded=Box(x0=0, y0=46, width=54, height=54)))
         """All cells."""
         return tuple(cells_of(self.table))
 
-    def __getitem__(self, index: int) -> Cell:
+    @overload
+    def __getitem__(self, index: int) -> Cell: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Cell, ...]: ...
+    def __getitem__(self, index: int | slice) -> Cell | tuple[Cell, ...]:
         return self.cells[index]
 
     def __len__(self) -> int:
@@ -100,13 +105,15 @@ expanded=Box(x0=0, y0=46, width=54, height=54)))
     def __hash__(self) -> int:
         return hash((self.box, self.table.tobytes()))
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type[Grid], tuple[Box, np.ndarray]]:
         return Grid, (self.box, self.table)
 
     def __repr__(self) -> str:
         return f"<Grid of {len(self)} cells over {self.box}>"
 
-    def plot(self, ax: Any = None, skip: int = 3, image: np.ndarray | None = None) -> Any:
+    def plot(
+        self, ax: Any = None, skip: int = 3, image: Exposure | np.ndarray | None = None
+    ) -> Any:
         """Draw the core and expanded boxes, over an image where one is given.
 
         Parameters
@@ -115,8 +122,8 @@ expanded=Box(x0=0, y0=46, width=54, height=54)))
             Where to draw; default a new figure.
         skip : int, optional
             Draw every ``skip``-th cell along each axis; 1 draws all.
-        image : (ny, nx) array, optional
-            Pixels over ``box``, drawn below the boxes.
+        image : Exposure or (ny, nx) array, optional
+            What is drawn below the boxes; an array is over ``box``.
 
         Returns
         -------

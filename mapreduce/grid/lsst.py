@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..exposure.box import Box, size_pair
@@ -75,6 +75,7 @@ def _centroids(xs: Any, ys: Any) -> tuple[tuple[float, float], ...] | None:
 class LsstRules:
     """What a `GridConfig` does otherwise by the original's rules: to be mixed into one."""
 
+    centroids: Sequence[tuple[float, float]] | None
     _smallest = 2
 
     def _check(self) -> None:
@@ -86,7 +87,7 @@ class LsstRules:
             return 1.0
         if fwhm is None and not isinstance(over, Box) and over.psf is None:
             raise AttributeError("a regular grid of GridConfig.lsst needs an exposure with PSF")
-        return super()._scale(over, fwhm)
+        return super()._scale(over, fwhm)  # type: ignore[misc]  # of the config that this is mixed into
 
     def _pixels(self, name: str, scale: float) -> tuple[int, int]:
         """Round sizes of regular grids, also to zero; cut the others."""
@@ -96,11 +97,12 @@ class LsstRules:
 
     def _centers(self, box: Box) -> list[tuple[int, int]]:
         """Take the centroids for local coordinates, and cut them to whole pixels."""
-        for point in self.centroids:
+        centroids = self.centroids or ()
+        for point in centroids:
             if not all(map(math.isfinite, point)):
                 kind = ValueError if any(map(math.isnan, point)) else OverflowError
                 raise kind(f"centroid {point} is not a finite position")
-        return [(box.x0 + math.floor(x), box.y0 + math.floor(y)) for x, y in self.centroids]
+        return [(box.x0 + math.floor(x), box.y0 + math.floor(y)) for x, y in centroids]
 
     def _report_empty(self, message: str) -> None:
         """Allow a grid without cells."""

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-import dask
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
@@ -74,7 +73,7 @@ def to_ccddata(
     bad = [name for name in planes if name not in _NOT_BAD] if bad is None else [*bad]
     bad_bits = planes.bitmask(*bad)
     unit = _unit(exposure.meta.get("BUNIT") if unit is None else unit)
-    (exposure,) = dask.compute(exposure)
+    exposure = exposure.compute()
     meta = bare(as_header(exposure.meta))
     meta.extend(origin_cards(exposure.origin), end=True)
     parts: dict[str, Any] = {}

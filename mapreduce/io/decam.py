@@ -59,7 +59,7 @@ _CODES = {
 }
 _BITS = {1: "BAD", 2: "SAT", 4: "INTRP", 16: "CR", 64: "BLEED", 128: "TRANSIENT"}
 
-PathOrNone = str | os.PathLike | None
+PathOrNone = str | os.PathLike[str] | None
 
 
 def recognizes(path: str | os.PathLike[str]) -> bool:
@@ -213,7 +213,7 @@ def _sibling_path(path: Path, option: str, kind: str) -> Path:
 
 def _kind(hdus: Sequence[Hdu], flags: Hdu) -> str:
     """Return whether data quality holds codes or bits."""
-    facts = hdus[0].facts | scan(flags.path)[0].facts
+    facts = {**hdus[0].facts, **scan(flags.path)[0].facts}
     instrument, version = str(facts.get("INSTRUME", "")), str(facts.get("PLVER", ""))
     if instrument.lower() != "decam" and instrument:
         return "codes"

@@ -21,7 +21,7 @@ from .write import write
 
 __all__ = ["read", "recognizes", "write"]
 
-HduChoice = str | int | os.PathLike | tuple[str | os.PathLike, str | int]
+HduChoice = str | int | os.PathLike[str] | tuple[str | os.PathLike[str], str | int]
 
 _IMAGE = ("SCI", "IMAGE", "DATA", "PRIMARY")
 _MASK = ("MASK", "DQ", "MSK", "BPM", "FLAGS")
@@ -128,11 +128,11 @@ def read(
     planes = None if mask_planes is None else MaskPlanes(mask_planes)
     bits: PlaneSource | None = None
     if mask == "auto":
-        mask = _only(rest, "mask", _MASK, "mask=")
-    elif mask is not None:
-        mask = _chosen(mask, hdus)
-    if mask is not None:
-        bits, planes = mask_of(mask, planes or mask_planes_of(mask.header()))
+        flags = _only(rest, "mask", _MASK, "mask=")
+    else:
+        flags = None if mask is None else _chosen(mask, hdus)
+    if flags is not None:
+        bits, planes = mask_of(flags, planes or mask_planes_of(flags.header()))
     if noise is not None:
         kind, hdu = noise
         plane = _plane(hdu, hdu.header())
@@ -223,9 +223,9 @@ def _noise(
     weight: HduChoice | None,
 ) -> tuple[str, Hdu] | None:
     """Return the kind and the HDU of the noise plane."""
-    choices = {"error": error, "weight": weight}
-    choices |= {"variance": None if variance == "auto" else variance}
-    choices = {kind: choice for kind, choice in choices.items() if choice is not None}
+    options = {"error": error, "weight": weight}
+    options |= {"variance": None if variance == "auto" else variance}
+    choices = {kind: choice for kind, choice in options.items() if choice is not None}
     if len(choices) > 1:
         raise ValueError(f"choose one of variance, error and weight, got {', '.join(choices)}")
     for kind, choice in choices.items():

@@ -57,7 +57,8 @@ class FitsPlane:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        return self.hdu.shape
+        rows, columns = self.hdu.shape
+        return rows, columns
 
     @property
     def dtype(self) -> np.dtype:
@@ -103,7 +104,7 @@ class FitsPlane:
             block.byteswap(inplace=True)
         return block
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[str, str, tuple[int, int], int]:
         return "FitsPlane", self.hdu.path, self.hdu.stamp, self.hdu.index
 
 

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -195,7 +195,7 @@ def _stamp(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _open(path: str) -> BinaryIO:
+def _open(path: str) -> io.BufferedIOBase:
     """Open a file that may be compressed as a whole."""
     file = open(path, "rb")
     magic = file.read(3)
@@ -214,7 +214,7 @@ def _padded(size: int) -> int:
 
 
 def _next_hdu(
-    file: BinaryIO, path: str, stamp: tuple[int, int], index: int, start: int
+    file: io.BufferedIOBase, path: str, stamp: tuple[int, int], index: int, start: int
 ) -> Hdu | None:
     """Read the header at an offset; None where the file, or what is FITS of it, has ended."""
     file.seek(start)
@@ -295,7 +295,7 @@ def _data_size(facts: Mapping[str, Any]) -> int:
 class _Window(io.RawIOBase):
     """An empty primary HDU followed by one HDU of a file, as if that were all there is."""
 
-    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
+    def __init__(self, file: io.BufferedIOBase, start: int, stop: int) -> None:
         self._file = file
         self._shift = start - len(_STUB)
         self._size = stop - self._shift
@@ -376,7 +376,7 @@ def read_table(hdu: Hdu) -> np.ndarray:
         return np.frombuffer(file.read(width * rows), dtype)
 
 
-def open_unchanged(hdu: Hdu) -> BinaryIO:
+def open_unchanged(hdu: Hdu) -> io.BufferedIOBase:
     """Open the file of an HDU if it is still the one that was scanned.
 
     Raises

@@ -118,8 +118,9 @@ def read(path: str | os.PathLike[str], *, keep_planes: Sequence[str] | None = No
 def _roles(hdus: Sequence[Hdu]) -> dict[str, list[Hdu]]:
     """Return the HDUs of each plane; a mask may take several."""
     images = [hdu for hdu in hdus if hdu.is_image]
-    for key in (lambda hdu: hdu.name, lambda hdu: hdu.facts.get("EXTTYPE")):
-        roles = {role: [hdu for hdu in images if key(hdu) == role] for role in _ROLES}
+    for labels in ([hdu.name for hdu in images], [hdu.facts.get("EXTTYPE") for hdu in images]):
+        labeled = [*zip(images, labels, strict=True)]
+        roles = {role: [hdu for hdu, label in labeled if label == role] for role in _ROLES}
         if roles["IMAGE"]:
             break
     else:

@@ -10,7 +10,7 @@ int64, so a model comes back equal to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from os import PathLike
 from typing import Any, NamedTuple
@@ -130,7 +130,7 @@ def psf_to_hdus(psf: Psf) -> list[fits.BinTableHDU]:
     ['PSF']
     """
     places: dict[Psf, Place] = {}
-    groups: dict[Any, Group] = {}
+    groups: dict[object, Group] = {}
     _add(psf, places, groups)
     hdus = [_hdu(group, places) for group in groups.values()]
     hdus[-1].name = "PSF"
@@ -184,14 +184,14 @@ class Group(NamedTuple):
     models: list[Psf]
 
 
-def _add(psf: Psf, places: dict[Psf, Place], groups: dict[Any, Group]) -> None:
+def _add(psf: Psf, places: dict[Psf, Place], groups: dict[object, Group]) -> None:
     """Find a model its place, after those it needs."""
     if psf in places:
         return
     if type(psf) is CellPsf:
         for component in psf.components:
             _add(component.psf, places, groups)
-        kind = psf  # which has a table of its own
+        kind: object = psf  # which has a table of its own
     elif type(psf) in _ROW_MODELS.values():
         kind = _kind(psf)
     else:
@@ -211,6 +211,7 @@ def _kind(psf: Psf) -> tuple[Any, ...]:
 def _hdu(group: Group, places: Mapping[Psf, Place]) -> fits.BinTableHDU:
     """Return the HDU of a group of models."""
     psf = group.models[0]
+    columns: dict[str, Sequence[Any]]
     if type(psf) is CellPsf:
         rows = [(c.index, *c.box, c.weight, *places[c.psf]) for c in psf.components]
         columns = dict(zip(_CELL_COLUMNS, zip(*rows, strict=True), strict=True))

@@ -13,6 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from copy import copy
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,19 +53,19 @@ _STORE_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 
 class Target(Protocol):
-    """A plane that is being written.
+    """A plane that is being written."""
 
-    Attributes
-    ----------
-    shape : (int, int)
-    dtype : numpy.dtype
-    chunks : (int, int)
-        Rows and columns of the pieces that only one task at a time may write to.
-    """
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
 
-    shape: tuple[int, int]
-    dtype: np.dtype
-    chunks: tuple[int, int]
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the pixels."""
+
+    @property
+    def chunks(self) -> tuple[int, int]:
+        """Rows and columns of the pieces that only one task at a time may write to."""
 
     def __setitem__(self, slices: tuple[slice, slice], block: np.ndarray) -> None:
         """Write a block."""
@@ -111,11 +112,11 @@ def _threads() -> int:
         return dask.config.get("num_workers", None) or CPU_COUNT
 
 
-def final_meta(exposure: Exposure, report: Report | None = None) -> MutableMapping:
+def final_meta(exposure: Exposure, report: Report | None = None) -> MutableMapping[str, Any]:
     """Return the header that an exposure has when it is computed; before the run, one as long."""
     if not is_dask_collection(exposure.report):
         return exposure.meta
-    meta = exposure.meta.copy()
+    meta = copy(exposure.meta)
     meta["MRFAILED"] = 0 if report is None else len(report.failures)
     return meta
 
@@ -126,8 +127,9 @@ def _write_lazily(name: str, plane: Plane, target: Target) -> da.Array:
         sides = (max(1, _SIDE // chunk) * chunk for chunk in target.chunks)
         plane = lazy(plane, name, tuple(map(min, sides, plane.shape)))
     plane = aligned(plane, target.chunks)
-    return plane.map_blocks(
+    return da.map_blocks(
         _put,
+        plane,
         target=target,
         name=f"write-{name}-{uuid.uuid4().hex}",
         chunks=tuple((1,) * count for count in plane.numblocks),

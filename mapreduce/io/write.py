@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 from astropy.io import fits
 from dask.base import is_dask_collection
@@ -163,7 +162,7 @@ def as_stored(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _write_at(file: int, piece: np.ndarray, offset: int) -> None:
-    written = os.pwrite(file, piece, offset)
+    written = os.pwrite(file, piece.data, offset)
     if written != piece.nbytes:
         raise OSError(f"only {written} of {piece.nbytes} bytes could be written; the disk is full?")
 
@@ -186,7 +185,7 @@ def _stream(
             nothing = np.broadcast_to(np.zeros((), dtype), plane.shape)
             hdu = fits.ImageHDU(nothing, _header(name, exposure, common), name=name.upper())
             file.write(hdu.header.tostring().encode("ascii"))
-            targets[name] = FitsTarget(str(path.absolute()), file.tell(), plane.shape, dtype)
+            targets[name] = FitsTarget(str(path.absolute()), file.tell(), exposure.shape, dtype)
             file.seek(-(-nothing.nbytes // BLOCK) * BLOCK, io.SEEK_CUR)
         file.truncate()
     psf, report = stream(exposure, targets)
@@ -207,7 +206,7 @@ def _compress(
     how: tuple[str, int, float],
 ) -> Report | None:
     """Compute the exposure and write it as compressed HDUs."""
-    (done,) = dask.compute(exposure)
+    done = exposure.compute()
     planes = [
         _compressed(name, getattr(done, name), _header(name, done, common), *how)
         for name in _PLANES
@@ -251,7 +250,8 @@ def _check_dtypes(exposure: Exposure) -> None:
 
 def _plane_header(exposure: Exposure) -> tuple[fits.Header, list[fits.ImageHDU]]:
     """Return the cards that all planes have, and the lookup tables of the WCS."""
-    header, tables = fits.Header(), []
+    header = fits.Header()
+    tables: list[fits.ImageHDU] = []
     if exposure.wcs is not None:
         header, tables = wcs_cards(exposure.wcs, exposure.origin)
     x0, y0 = exposure.origin

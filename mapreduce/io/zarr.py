@@ -100,9 +100,7 @@ def read(
     Box(x0=100, y0=200, width=3, height=2)
     """
     path = os.path.abspath(path)
-    arrays, attributes = _opened_store(path)
-    if None in arrays:
-        arrays = {image: arrays[None]}
+    arrays, attributes = _opened_store(path, image)
     if image not in arrays:
         names = ", ".join(arrays) or "no arrays"
         raise ValueError(f"{path} has no array {image!r}; there are {names}; choose with image=")
@@ -233,7 +231,7 @@ class ZarrPlane:
         except Exception as error:  # every codec has exceptions of its own
             raise OSError(f"{self.path} cannot be read: {error}") from error
 
-    def __dask_tokenize__(self) -> tuple:
+    def __dask_tokenize__(self) -> tuple[str, str, tuple[int, ...]]:
         return "ZarrPlane", self.path, self.stamp
 
 
@@ -269,13 +267,13 @@ def _zarr() -> Any:
 # Reading
 
 
-def _opened_store(path: str) -> tuple[dict[str | None, Any], Mapping[str, Any]]:
-    """Return the arrays in a group by name, or one array under None, and the group's attributes."""
+def _opened_store(path: str, alone: str) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Return a group's arrays by name, or an array that is alone by that, and its attributes."""
     zarr = _zarr()
     try:
         node = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
-            return {None: node}, {}
+            return {alone: node}, {}
         return dict(node.arrays()), dict(node.attrs)
     except Exception as error:  # what is wrong with metadata comes as any of many
         raise OSError(f"{path} is not a zarr store that can be read: {error}") from error
@@ -336,7 +334,8 @@ def _header(lines: list[str]) -> fits.Header:
 def _default_chunks(plane: Any) -> tuple[int, int]:
     """Return chunks that blocks of one size are made of, if there are."""
     blocks = getattr(plane, "chunks", ((1,), (1,)))
-    return tuple(map(_default_chunk, blocks, plane.shape))
+    height, width = map(_default_chunk, blocks, plane.shape)
+    return height, width
 
 
 def _default_chunk(sizes: tuple[int, ...], length: int) -> int:
@@ -362,7 +361,8 @@ def _description(
     exposure: Exposure, report: Report | None = None
 ) -> tuple[dict[str, Any], list[Any]]:
     """Return the attributes of the group, and the lookup tables of the WCS."""
-    header, tables = bare(as_header(final_meta(exposure, report))), []
+    header = bare(as_header(final_meta(exposure, report)))
+    tables: list[Any] = []
     attributes: dict[str, Any] = {"origin": list(exposure.origin), "header": _lines(header)}
     if exposure.wcs is not None:
         cards, tables = wcs_cards(exposure.wcs, exposure.origin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from astropy.stats import sigma_clip
@@ -15,7 +15,7 @@ __all__ = ["subtract_background"]
 
 _NOT_SKY = ("BAD", "SAT", "CR", "NO_DATA", "DETECTED", "DETECTED_NEGATIVE")
 
-_ESTIMATORS = {
+_ESTIMATORS: dict[str, Callable[[np.ndarray], float]] = {
     "mean": lambda sky: np.mean(sky, dtype=np.float64),
     "median": lambda sky: float(np.median(sky)),
     # Pearson's rule with the coefficients that Bertin & Arnouts (1996) fitted to clipped sky.

@@ -24,7 +24,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Concatenate
 
 import numpy as np
 
@@ -41,7 +41,10 @@ __all__ = [
     "require_border",
 ]
 
-Mapper = Callable[..., Any]
+Mapper = (
+    Callable[[Exposure, Exposure, Box], Any]  # without which mypy infers no lambda
+    | Callable[Concatenate[Exposure, Exposure, Box, ...], Any]
+)
 
 _EXTRAS = ("cell", "rng")
 
@@ -109,7 +112,7 @@ def check_arguments(mapper: Mapper, keywords: Iterable[str]) -> None:
         ) from None
 
 
-def _named(function: Callable, positional: int) -> frozenset[str]:
+def _named(function: Callable[..., Any], positional: int) -> frozenset[str]:
     """Return the extras among the parameters after those that are passed by position."""
     try:
         parameters = inspect.signature(function).parameters
@@ -299,5 +302,5 @@ def _names(planes: str | Iterable[str]) -> tuple[str, ...]:
     return (planes,) if isinstance(planes, str) else tuple(planes)
 
 
-def _name(function: Callable) -> str:
+def _name(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", None) or repr(function)

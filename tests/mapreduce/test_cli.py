@@ -51,6 +51,12 @@ def skyfold(*words):
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
+def test_version():
+    result = skyfold("--version")
+    assert result.exit_code == 0
+    assert result.output.endswith(f", version {mr.__version__}\n")
+
+
 def test_help_names_the_commands_and_the_exit_codes():
     result = skyfold("--help")
     assert result.exit_code == 0

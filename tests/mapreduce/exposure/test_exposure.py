@@ -1,4 +1,5 @@
 import pickle
+from collections.abc import MutableMapping
 
 import dask
 import dask.array as da
@@ -480,6 +481,35 @@ def test_the_header_is_copied_not_shared():
     exposure.meta["OBJECT"] = "M 33"
     assert header["OBJECT"] == "M 31"
     assert isinstance(exposure.copy().meta, fits.Header)
+
+
+class Cards(MutableMapping):
+    """No more than a mapping must be: it has no method copy()."""
+
+    def __init__(self):
+        self.cards = {"OBJECT": "M 31"}
+
+    def __getitem__(self, key):
+        return self.cards[key]
+
+    def __setitem__(self, key, value):
+        self.cards = {**self.cards, key: value}
+
+    def __delitem__(self, key):
+        self.cards = {k: v for k, v in self.cards.items() if k != key}
+
+    def __iter__(self):
+        return iter(self.cards)
+
+    def __len__(self):
+        return len(self.cards)
+
+
+def test_a_header_is_any_mapping():
+    exposure = Exposure(np.ones((2, 2)), meta=Cards())
+    other = exposure + 1
+    other.meta["OBJECT"] = "M 33"
+    assert (exposure.meta["OBJECT"], other.meta["OBJECT"]) == ("M 31", "M 33")
 
 
 def test_a_wcs_of_three_axes_and_a_header_that_is_none():
