@@ -47,6 +47,7 @@ test-oldest:
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 $(VENV)/.%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "skyfold needs Python 3.11 or newer; this is $(PYTHON) " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'

@@ -25,7 +25,6 @@ from .mappers.names import describe, resolve_mapper
 from .reducers.base import PixelReducer
 from .reducers.names import REDUCERS, get_reducer
 from .run.engine import map_reduce
-from .run.lazy import MappedExposure
 from .simulate import simulate_exposure
 from .version import __version__
 
@@ -264,7 +263,6 @@ def map_command(
         on_error=on_error,
         seed=seed,
     )
-    assert isinstance(result, MappedExposure)  # as every pixel reducer makes one
     click.echo(f"about {result.predicted_bytes / 2**20:.0f} MiB a task", err=True)
     with computed_on(scheduler, progress):
         report = write_exposure(result, out_path, overwrite=overwrite)

@@ -91,9 +91,9 @@ mr.map_reduce(exposure, brighten, grid=grid, reducer=Maximum(), aligned={"other"
 mr.map_reduce(exposure, mr.array_mapper(smooth), reducer="feather", tile=(512, 256), seed=1)
 mr.map_reduce(exposure, lambda sub, expanded, box: sub * 2.0, on_error="mask")
 mean: Any = mr.map_reduce(exposure, brightest, reducer=Mean()).compute()
-if isinstance(result, mr.Exposure):
-    report: mr.Report | None = mr.write_exposure(result, "flat.fits", overwrite=True)
-    result.write("flat.zarr", chunks=512)
+report: mr.Report | None = mr.write_exposure(result, "flat.fits", overwrite=True)
+result.write("flat.zarr", chunks=512)
+result.psf = mr.GaussianPsf(2.0)
 print(mr.__version__)
 '''
 
@@ -127,6 +127,9 @@ mr.map_reduce(exposure, brighten, grid=256)  # wrong
 mr.map_reduce(exposure, brighten, tile="512")  # wrong
 mr.map_reduce(exposure, brighten, aligned={"other": np.zeros((100, 100))})  # wrong
 mr.map_reduce(np.zeros((100, 100)), brighten)  # wrong
+mr.map_reduce(exposure, of_two)  # wrong
+mr.map_reduce(exposure, brighten, on_error="ignore")  # wrong
+mr.write_exposure(mr.map_reduce(exposure, brighten, reducer="none"), "a.fits")  # wrong
 mr.array_mapper(3)  # wrong
 mr.write_exposure("out.fits", exposure)  # wrong
 exposure.imgae  # wrong

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -128,7 +128,7 @@ def calibrated(
         tile=tile,
     )
     result.meta["BUNIT"] = "nJy"
-    return cast("Exposure", result)  # which pixel reducers make
+    return result
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Calibrate:
         for strip, factor in self.field.strips(sub.bbox, np.result_type(image.dtype, np.float32)):
             rows = strip.slices(sub.bbox)
             flux = np.multiply(sub.image[rows], factor, out=image[rows])
-            if variance is None:
+            if variance is None or sub.variance is None:
                 continue
             np.multiply(factor, factor, out=factor)
             np.multiply(sub.variance[rows], factor, out=variance[rows])

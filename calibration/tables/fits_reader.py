@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -116,7 +117,9 @@ class FitsTable:
     def __dask_tokenize__(self) -> tuple[object, ...]:
         return "FitsTable", self.hdu.path, self.hdu.stamp, self.hdu.index
 
-    def _read(self, file: BinaryIO, names: Sequence[str], rows: Rows) -> dict[str, np.ndarray]:
+    def _read(
+        self, file: BufferedIOBase, names: Sequence[str], rows: Rows
+    ) -> dict[str, np.ndarray]:
         numbers, order = numbered(rows, len(self))
         places = {name: self._places[name] for name in names}
         out = {
@@ -130,7 +133,7 @@ class FitsTable:
         return {name: self._meant(name, values) for name, values in out.items()}
 
     def _records(
-        self, file: BinaryIO, places: Mapping[str, _Place], start: int, stop: int
+        self, file: BufferedIOBase, places: Mapping[str, _Place], start: int, stop: int
     ) -> np.ndarray | dict[str, np.ndarray]:
         """Read rows; of wide ones, such as those of the look-up table, the columns alone."""
         width = self._width
@@ -155,7 +158,7 @@ class FitsTable:
             for name, (dtype, offset, *_) in places.items()
         }
 
-    def _bytes(self, file: BinaryIO, start: int, size: int) -> bytes:
+    def _bytes(self, file: BufferedIOBase, start: int, size: int) -> bytes:
         file.seek(self.hdu.data + start)
         data = file.read(size)
         if len(data) != size:

@@ -59,8 +59,8 @@ class Patch(NamedTuple):
         return self._with(self.part, lambda plane: plane.copy())
 
     def _with(self, part: Box, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Patch:
-        others = (None if plane is None else change(plane) for plane in self[3:6])
-        return Patch(self.box, part, change(self.image), *others, self.cell)
+        variance, valid, mask = (None if p is None else change(p) for p in self[3:6])
+        return Patch(self.box, part, change(self.image), variance, valid, mask, self.cell)
 
 
 class CellResult(NamedTuple):

@@ -25,7 +25,7 @@ class Keep(Collector):
 
     name: ClassVar[str] = "none"
 
-    def collect(self, results):
+    def collect(self, results: list[CellResult]) -> Any:
         """Return the values, or whole `CellResult` records where the inputs were asked for."""
         if any(result.sub is not None for result in results):
             return results
@@ -41,7 +41,7 @@ class Coadd(Collector):
 
     name: ClassVar[str] = "coadd_psf"
 
-    def check_value(self, value, sub):
+    def check_value(self, value: Any, sub: Exposure) -> None:
         """Refuse what has no PSF, or is on other pixels."""
         psf, _ = _psf_and_box(value)
         if psf is None:
@@ -50,7 +50,7 @@ class Coadd(Collector):
             if not same_wcs(value.wcs, sub.wcs):
                 raise ValueError("the mapper returned an exposure with another WCS than its input")
 
-    def collect(self, results):
+    def collect(self, results: list[CellResult]) -> Any:
         """Return the combined PSF."""
         return CellPsf(
             [
@@ -78,7 +78,7 @@ class Concatenate(Collector):
     cell_column: str | None = "cell"
     name: ClassVar[str] = "concatenate"
 
-    def collect(self, results):
+    def collect(self, results: list[CellResult]) -> Any:
         """Return the concatenation; an empty list where there was nothing."""
         pieces = [(r.cell.index, r.value) for r in _succeeded(results) if r.value is not None]
         if not pieces:
@@ -119,7 +119,7 @@ class Concatenate(Collector):
                 "cell's index; choose Concatenate(cell_column=...)"
             )
 
-    def _mappings(self, pieces: Sequence[tuple[int, Mapping]]) -> dict[str, np.ndarray]:
+    def _mappings(self, pieces: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, np.ndarray]:
         columns = list(pieces[0][1])
         for index, value in pieces:
             if list(value) != columns:

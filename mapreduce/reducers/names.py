@@ -9,7 +9,7 @@ from .pixels import Average, Copy, Feather, Median, Sum, WeightedAverage
 __all__ = ["REDUCERS", "get_reducer"]
 
 #: The reducers that have a name, by name.
-REDUCERS = {
+REDUCERS: dict[str, type[PixelReducer | Collector]] = {
     reducer.name: reducer
     for reducer in (
         *(Keep, Copy, Sum, Average, Coadd),

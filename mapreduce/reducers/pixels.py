@@ -39,6 +39,8 @@ class Copy(PixelReducer):
         """Overwrite where the patch has a value."""
         state.cover(where, patch.valid)
         for plane, values in zip(state.planes, patch[2:4], strict=False):
+            if values is None:  # never, as there is a plane for it
+                continue
             if patch.valid is None:
                 plane[where] = values
             else:
@@ -115,14 +117,28 @@ class Average(PixelReducer):
 
 
 @dataclass(frozen=True)
-class _WeightedMean(PixelReducer):
-    """sum(w x) / sum(w), in float64."""
+class WeightedAverage(PixelReducer):
+    """Mean of the valid values, weighted by inverse variance; values without variance do not count.
+
+    It is sum(w x) / sum(w), in float64.
+
+    Parameters
+    ----------
+    variance_rule : {"correlated", "independent", "mean"}, optional
+        See `mapreduce.reducers`.
+    """
 
     variance_rule: str = "correlated"
+    name: ClassVar[str] = "weighted_average"
+    needs_variance: ClassVar[bool] = True
 
     def weight(self, patch: Patch) -> NDArray[np.float64]:
-        """Return the weight of each pixel of the patch; 0 where it has none."""
-        raise NotImplementedError
+        """Return the weight of each pixel: 1 / variance where that is above zero and finite."""
+        weight = np.zeros(patch.image.shape)
+        if patch.variance is not None:  # there is one, as `check` has seen
+            usable = (patch.variance > 0) & np.isfinite(patch.variance)
+            np.divide(1.0, patch.variance, out=weight, where=usable, dtype=np.float64)
+        return weight
 
     def begin(self, image: Image, variance: Image | None) -> tuple[Region, Sums]:
         """Start from zero weight."""
@@ -161,29 +177,7 @@ class _WeightedMean(PixelReducer):
 
 
 @dataclass(frozen=True)
-class WeightedAverage(_WeightedMean):
-    """Mean of the valid values, weighted by inverse variance; values without variance do not count.
-
-    Parameters
-    ----------
-    variance_rule : {"correlated", "independent", "mean"}, optional
-        See `mapreduce.reducers`.
-    """
-
-    name: ClassVar[str] = "weighted_average"
-    needs_variance: ClassVar[bool] = True
-
-    def weight(self, patch: Patch) -> NDArray[np.float64]:
-        """Return 1 / variance where it is above zero and finite."""
-        weight = np.zeros(patch.image.shape)
-        if patch.variance is not None:  # there is one, as `check` has seen
-            usable = (patch.variance > 0) & np.isfinite(patch.variance)
-            np.divide(1.0, patch.variance, out=weight, where=usable, dtype=np.float64)
-        return weight
-
-
-@dataclass(frozen=True)
-class Feather(_WeightedMean):
+class Feather(WeightedAverage):
     """Blend overlapping results without a seam.
 
     The weight of a result falls linearly in x and in y from its middle to its edge, so that in an
@@ -197,6 +191,7 @@ class Feather(_WeightedMean):
     """
 
     name: ClassVar[str] = "feather"
+    needs_variance: ClassVar[bool] = False
 
     def weight(self, patch: Patch) -> NDArray[np.float64]:
         """Return the product of the distances from the nearest edges in x and in y."""

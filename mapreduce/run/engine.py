@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, cast, overload
 
 import numpy as np
 from dask.base import is_dask_collection, tokenize
@@ -19,32 +19,80 @@ from ..exposure.psf import Psf
 from ..exposure.wcs import same_wcs
 from ..grid.config import GridConfig
 from ..grid.grid import Grid, cells_of
-from ..mappers.mapper import check_arguments, extras
+from ..mappers.mapper import Mapper, check_arguments, extras
 from ..reducers.base import Collector, PixelReducer
 from ..reducers.names import get_reducer
 from ..report import runs
 from . import graph
+from .lazy import MappedExposure
 from .plan import make_plan
-from .spec import MAIN, RunSpec
+from .spec import MAIN, Planes, RunSpec
 from .tile import replay_cell
 
 __all__ = ["map_reduce", "split"]
 
 
+PixelName = Literal["average", "copy", "feather", "median", "sum", "weighted_average"]
+CollectorName = Literal["coadd_psf", "concatenate", "none"]
+
+
+class Options(TypedDict, total=False):
+    """The options of `map_reduce` but for the reducer, for its signatures."""
+
+    grid: GridConfig | Grid | None
+    aligned: Mapping[str, Exposure] | None
+    mapper_kwargs: Mapping[str, Any] | None
+    tile: int | tuple[int, int] | None
+    on_error: Literal["raise", "mask"]
+    return_sub_exposures: bool
+    seed: int
+    reach: int
+
+
+@overload
 def map_reduce(
     exposure: Exposure,
-    mapper: Callable,
+    mapper: Mapper,
+    *,
+    reducer: PixelName | PixelReducer = "average",
+    **options: Unpack[Options],
+) -> MappedExposure: ...
+
+
+@overload
+def map_reduce(
+    exposure: Exposure,
+    mapper: Mapper,
+    *,
+    reducer: CollectorName | Collector,
+    **options: Unpack[Options],
+) -> Delayed: ...
+
+
+@overload
+def map_reduce(
+    exposure: Exposure,
+    mapper: Mapper,
+    *,
+    reducer: str | PixelReducer | Collector,
+    **options: Unpack[Options],
+) -> MappedExposure | Delayed: ...
+
+
+def map_reduce(
+    exposure: Exposure,
+    mapper: Mapper,
     *,
     grid: GridConfig | Grid | None = None,
     reducer: str | PixelReducer | Collector = "average",
     aligned: Mapping[str, Exposure] | None = None,
     mapper_kwargs: Mapping[str, Any] | None = None,
     tile: int | tuple[int, int] | None = None,
-    on_error: str = "raise",
+    on_error: Literal["raise", "mask"] = "raise",
     return_sub_exposures: bool = False,
     seed: int = 0,
     reach: int = 0,
-) -> Exposure | Delayed:
+) -> MappedExposure | Delayed:
     """Cut an exposure into cells, run a function on each, and put the results together.
 
     Lazy: nothing is read or run before the result is computed, on threads by default, or on the
@@ -196,7 +244,7 @@ def _replayed(spec: RunSpec[Any], grid: Grid, exposures: Mapping[str, Exposure],
         raise IndexError(f"there is no cell {index}; the run had {len(grid)}")
     cutouts = {name: each.cutout(cell.expanded) for name, each in exposures.items()}
     loaded = {name: cutout.compute(scheduler="synchronous") for name, cutout in cutouts.items()}
-    planes = {name: exposure.planes for name, exposure in loaded.items()}
+    planes = cast(dict[str, Planes], {name: each.planes for name, each in loaded.items()})
     return replay_cell(spec.with_psf(loaded[MAIN].psf), cell, planes)
 
 
@@ -212,7 +260,9 @@ def _built(grid: GridConfig | Grid | None, exposure: Exposure) -> Grid:
     return grid
 
 
-def _checked_kwargs(kwargs: Mapping | None, aligned: Mapping | None) -> dict[str, Any]:
+def _checked_kwargs(
+    kwargs: Mapping[str, Any] | None, aligned: Mapping[str, Exposure] | None
+) -> dict[str, Any]:
     if not isinstance(kwargs, Mapping | None):
         raise TypeError(f"mapper_kwargs must be a mapping, got {type(kwargs).__name__}")
     kwargs = dict(kwargs or {})
@@ -231,7 +281,9 @@ def _checked_kwargs(kwargs: Mapping | None, aligned: Mapping | None) -> dict[str
     return kwargs
 
 
-def _checked_aligned(aligned: Mapping | None, exposure: Exposure) -> dict[str, Exposure]:
+def _checked_aligned(
+    aligned: Mapping[str, Exposure] | None, exposure: Exposure
+) -> dict[str, Exposure]:
     if not isinstance(aligned, Mapping | None):
         raise TypeError(f"aligned must be a mapping, got {type(aligned).__name__}")
     for name, other in (aligned or {}).items():
@@ -279,7 +331,7 @@ def _shell(exposure: Exposure, mask_planes: MaskPlanes) -> Exposure:
     return shell
 
 
-def _described(exposure: Exposure, spec: RunSpec[PixelReducer]) -> Exposure:
+def _described(exposure: Exposure, spec: RunSpec[Any]) -> Exposure:
     """Return the result but for its planes, PSF and report; the header says how it was made."""
     shell = exposure._variation(exposure.bbox)
     shell.mask_planes = spec.mask_planes

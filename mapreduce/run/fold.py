@@ -142,7 +142,7 @@ class Tiling:
         for name, plane, written in zip(_PIXELS, patch[2:4], changed, strict=True):
             if written:
                 output = self._output[name]
-                if plane.dtype != output.dtype:
+                if plane is None or plane.dtype != output.dtype:
                     return False
                 output[where] = plane
         return True
@@ -177,8 +177,8 @@ def cut_out(cells: NDArray[Any], box: Box, planes: Planes) -> Iterator[Patch]:
     """Yield the results of cells that lie side by side in the planes over a box, as views."""
     for cell in cells_of(cells):
         where = cell.core.slices(box)
-        image, variance = (planes[n][where] if n in planes else None for n in _PIXELS)
-        yield Patch(cell.core, cell.core, image, variance, cell=cell.index)
+        parts = {name: planes[name][where] for name in _PIXELS if name in planes}
+        yield Patch(cell.core, cell.core, **parts, cell=cell.index)
 
 
 def _keeps_single(reducer: PixelReducer) -> bool:

@@ -88,7 +88,7 @@ def _input(
 
 def _run_layer(
     spec: RunSpec[Any], token: str, exposures: Mapping[str, Exposure]
-) -> tuple[str, dict]:
+) -> tuple[str, dict[str, Task]]:
     name = f"run-{token}"
     psf = exposures[MAIN].psf
     lazy_psf = TaskRef(psf.key) if isinstance(psf, Delayed) else None
@@ -96,7 +96,7 @@ def _run_layer(
 
 
 def _graph(
-    layers: dict[str, dict],
+    layers: Mapping[str, Mapping[Any, Task]],
     depends: dict[str, set[str]],
     exposures: Mapping[str, Exposure],
     on: str,
@@ -107,8 +107,9 @@ def _graph(
     upstream = {layer for part in lazy for layer in part.__dask_layers__()}
     depends = {**depends, on: depends[on] | upstream}
     run = next(name for name in layers if name.startswith("run-"))
-    if isinstance(exposures[MAIN].psf, Delayed):
-        depends[run] = set(exposures[MAIN].psf.__dask_layers__())
+    psf = exposures[MAIN].psf
+    if isinstance(psf, Delayed):
+        depends[run] = set(psf.__dask_layers__())
     return HighLevelGraph(
         {**graph.layers, **{name: MaterializedLayer(tasks) for name, tasks in layers.items()}},
         {**graph.dependencies, **depends},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import dask.array as da
 import numpy as np
@@ -76,7 +76,8 @@ class MappedExposure(Exposure):
         self.replayable = runs.get(facts["token"])  # keeps what a replay needs alive
         planes = {plane: self._plane(plane, dtype) for plane, dtype in dtypes.items()}
         self._bbox = shell.bbox
-        self._image, self._variance, self._mask = map(planes.get, ("image", "variance", "mask"))
+        self._image = planes["image"]
+        self._variance, self._mask = planes.get("variance"), planes["mask"]
         self._mask_planes = shell.mask_planes
         self.wcs = shell.wcs
         self.meta = shell.meta
@@ -92,7 +93,7 @@ class MappedExposure(Exposure):
 
     def __getstate__(self) -> tuple[None, dict[str, Any]]:
         # A replay happens in the process that started the run.
-        _, state = super().__getstate__()
+        _, state = cast(tuple[None, dict[str, Any]], super().__getstate__())
         return None, {name: value for name, value in state.items() if name != "replayable"}
 
     # How the parts are made of the tiles
@@ -187,13 +188,13 @@ def _with_canvas(task: Task) -> Task:
 
 
 def _rebuilt(
-    graph: Mapping,
+    graph: Mapping[Any, Any],
     shell: Exposure,
     name: str,
     run: str,
-    chunks: tuple,
-    dtypes: Mapping,
-    facts: Mapping,
+    chunks: tuple[tuple[int, ...], tuple[int, ...]],
+    dtypes: Mapping[str, np.dtype[Any]],
+    facts: Mapping[str, Any],
     *,
     rename: Mapping[str, str] | None = None,
 ) -> MappedExposure:
@@ -230,9 +231,9 @@ def _joined(blocks: list[list[np.ndarray]], shape: tuple[int, int]) -> np.ndarra
     whole = blocks[0][0].base
     if blocks[0][0].shape == shape:
         return blocks[0][0]
-    on_canvas = whole is not None and whole.shape == shape
-    if on_canvas and all(block.base is whole for line in blocks for block in line):
-        return whole
+    if whole is not None and whole.shape == shape:
+        if all(block.base is whole for line in blocks for block in line):
+            return whole
     return np.block(blocks)
 
 

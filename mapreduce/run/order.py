@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import dask
-from dask.base import tokenize
+from dask.base import optimize, tokenize
 from dask.core import flatten
 from dask.delayed import Delayed
 from dask.task_spec import List, TaskRef
@@ -44,7 +43,7 @@ def in_order(collections: Sequence[Any], ahead: int) -> Delayed:
     Delayed
         Of the results, a list for each collection: an array's blocks, nested.
     """
-    collections = dask.optimize(*collections)
+    collections = optimize(*collections)
     graph: dict[Any, Any] = {}
     for part in reversed(collections):  # of arrays, which come first, tasks have been fused
         graph.update(part.__dask_graph__())

@@ -18,8 +18,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..exposure.box import Box, size_pair
 from ..grid.grid import Grid
@@ -31,6 +33,7 @@ __all__ = ["Plan", "Tile", "make_plan"]
 _SMALLEST, _LARGEST, _PER_AXIS = 512, 1024, 4
 
 TileIndex = tuple[int, int]  # (row, column), as in dask
+Line = NDArray[np.int64]  # edges along an axis, or places of cells
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Tile:
 
     index: TileIndex
     box: Box
-    table: np.ndarray
+    table: NDArray[Any]
     reads: Box
     interior: Box
     sends: dict[TileIndex, Box]
@@ -92,14 +95,14 @@ class Plan:
     """
 
     grid: Grid
-    x_edges: np.ndarray
-    y_edges: np.ndarray
+    x_edges: Line
+    y_edges: Line
     tiles: tuple[Tile, ...]
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Heights and widths of the tiles, as dask array chunks."""
-        return tuple(tuple(np.diff(edges).tolist()) for edges in (self.y_edges, self.x_edges))
+        return tuple(np.diff(self.y_edges).tolist()), tuple(np.diff(self.x_edges).tolist())
 
 
 def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int = 0) -> Plan:
@@ -135,10 +138,14 @@ def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int 
         for column, (x0, x1) in enumerate(pairwise(x_edges.tolist()))
     }
     table = grid.table[np.argsort(grid.table["index"], kind="stable")]
-    places = _Places(table, x_edges, y_edges, reach)
-    owned = _grouped(np.ravel_multi_index(places.owner, shape), len(boxes))
-    pairs, interiors = _exchange(places, list(boxes.values()), shape)
-    sends, receives = defaultdict(dict), defaultdict(list)
+    core = table["core"]
+    middle = core["x0"] + core["width"] // 2, core["y0"] + core["height"] // 2
+    owner = _at(x_edges, y_edges, *middle)
+    owned = _grouped(np.ravel_multi_index(owner, shape), len(boxes))
+    reached = _reached(table, reach)
+    pairs, interiors = _exchange(reached, owner, x_edges, y_edges, list(boxes.values()))
+    sends: defaultdict[TileIndex, dict[TileIndex, Box]] = defaultdict(dict)
+    receives: defaultdict[TileIndex, list[TileIndex]] = defaultdict(list)
     indices = list(boxes)
     for owner, other in pairs.tolist():
         sends[indices[owner]][indices[other]] = boxes[indices[other]]
@@ -158,7 +165,7 @@ def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int 
     return Plan(grid, x_edges, y_edges, tuple(tiles))
 
 
-def _edges(grid: Grid, tile: int | tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray]:
+def _edges(grid: Grid, tile: int | tuple[int, int] | None) -> tuple[Line, Line]:
     """Return the tiles' edges in x and in y."""
     box = grid.box
     if tile is None:
@@ -175,7 +182,7 @@ def _edges(grid: Grid, tile: int | tuple[int, int] | None) -> tuple[np.ndarray, 
     )
 
 
-def _edges_at_cells(start: int, stop: int, size: int, cuts: list[int]) -> np.ndarray:
+def _edges_at_cells(start: int, stop: int, size: int, cuts: list[int]) -> Line:
     """Return tile edges along an axis, at edges of cells that are ``size`` or more apart."""
     edges = [start]
     for cut in cuts:
@@ -186,66 +193,69 @@ def _edges_at_cells(start: int, stop: int, size: int, cuts: list[int]) -> np.nda
     return np.array([*edges, stop])
 
 
-class _Places:
-    """Among which tiles each cell lies, as (row, column) pairs of (n,) arrays.
+def _reached(table: NDArray[Any], reach: int) -> tuple[Line, Line, Line, Line]:
+    """Return the edges x0, y0, x1, y1 of what each cell's result may touch."""
+    expanded = table["expanded"]
+    x0, y0 = expanded["x0"] - reach, expanded["y0"] - reach
+    return x0, y0, x0 + expanded["width"] + 2 * reach, y0 + expanded["height"] + 2 * reach
 
-    Attributes
-    ----------
-    owner : pair of arrays
-        The tile that holds the center of the core.
-    first, last : pair of arrays
-        The range of tiles that the cell's result may touch.
-    x0, y0, x1, y1 : (n,) arrays
-        The edges of what it may touch.
-    """
 
-    def __init__(
-        self, table: np.ndarray, x_edges: np.ndarray, y_edges: np.ndarray, reach: int
-    ) -> None:
-        core, expanded = table["core"], table["expanded"]
-        self.x0, self.y0 = expanded["x0"] - reach, expanded["y0"] - reach
-        self.x1 = self.x0 + expanded["width"] + 2 * reach
-        self.y1 = self.y0 + expanded["height"] + 2 * reach
-
-        def at(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            rows, columns = (
-                np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-                for edges, values in ((y_edges, y), (x_edges, x))
-            )
-            return rows, columns
-
-        self.owner = at(core["x0"] + core["width"] // 2, core["y0"] + core["height"] // 2)
-        self.first, self.last = at(self.x0, self.y0), at(self.x1 - 1, self.y1 - 1)
+def _at(x_edges: Line, y_edges: Line, x: Line, y: Line) -> tuple[Line, Line]:
+    """Return row and column of the tiles that hold points, or are nearest to them."""
+    rows, columns = (
+        np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+        for edges, values in ((y_edges, y), (x_edges, x))
+    )
+    return rows, columns
 
 
 def _exchange(
-    places: _Places, boxes: list[Box], shape: tuple[int, int]
-) -> tuple[np.ndarray, list[Box]]:
+    reached: tuple[Line, Line, Line, Line],
+    owner: tuple[Line, Line],
+    x_edges: Line,
+    y_edges: Line,
+    boxes: list[Box],
+) -> tuple[NDArray[np.intp], list[Box]]:
     """Return the pairs of tiles (owner, other) of which one's cells reach the other; interiors.
 
     A tile's interior ends where the cells begin that reach in from the other columns of tiles, and
     from the other rows of its own column.
+
+    Parameters
+    ----------
+    reached : four (n,) arrays
+        The edges x0, y0, x1, y1 of what each cell's result may touch.
+    owner : pair of (n,) arrays
+        Row and column of the cell's tile.
+    x_edges, y_edges : (m + 1,) arrays
+        Edges of the tiles.
+    boxes : list of Box
+        Of the tiles, row by row.
     """
+    low_x, low_y, high_x, high_y = reached
+    first = _at(x_edges, y_edges, low_x, low_y)
+    last = _at(x_edges, y_edges, high_x - 1, high_y - 1)
+    shape = len(y_edges) - 1, len(x_edges) - 1
     pairs = []
     edges = np.array([(box.x0, box.y0, box.x1, box.y1) for box in boxes])
     x0, y0, x1, y1 = edges.T
-    (rows, columns), (first_row, first_column) = places.owner, places.first
-    spans = [(b - a).max(initial=0) + 1 for a, b in zip(places.first, places.last, strict=True)]
+    (rows, columns), (first_row, first_column) = owner, first
+    spans = [(b - a).max(initial=0) + 1 for a, b in zip(first, last, strict=True)]
     for down, right in np.ndindex(*spans):
         row, column = first_row + down, first_column + right
-        reached = (row <= places.last[0]) & (column <= places.last[1])
-        reached &= (row != rows) | (column != columns)
-        cells = np.flatnonzero(reached)
+        touched = (row <= last[0]) & (column <= last[1])
+        touched &= (row != rows) | (column != columns)
+        cells = np.flatnonzero(touched)
         if not len(cells):
             continue
         row, column, own_row, own_column = (a[cells] for a in (row, column, rows, columns))
         other = np.ravel_multi_index((row, column), shape)
         pairs.append(np.stack([np.ravel_multi_index((own_row, own_column), shape), other], 1))
         for side, edge, shrink, low, same in (
-            (own_column < column, x0, np.maximum.at, places.x1, None),
-            (own_column > column, x1, np.minimum.at, places.x0, None),
-            (own_row < row, y0, np.maximum.at, places.y1, own_column == column),
-            (own_row > row, y1, np.minimum.at, places.y0, own_column == column),
+            (own_column < column, x0, np.maximum.at, high_x, None),
+            (own_column > column, x1, np.minimum.at, low_x, None),
+            (own_row < row, y0, np.maximum.at, high_y, own_column == column),
+            (own_row > row, y1, np.minimum.at, low_y, own_column == column),
         ):
             chosen = side if same is None else side & same
             shrink(edge, other[chosen], low[cells[chosen]])
@@ -257,13 +267,13 @@ def _exchange(
     return np.unique(np.concatenate([*pairs, np.empty((0, 2), int)]), axis=0), interiors
 
 
-def _grouped(numbers: np.ndarray, count: int) -> list[np.ndarray]:
+def _grouped(numbers: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
     """Return for each number below ``count`` where it stands, in order."""
     order = np.argsort(numbers, kind="stable")
     return np.split(order, np.searchsorted(numbers[order], np.arange(1, count)))
 
 
-def _union(table: np.ndarray) -> Box:
+def _union(table: NDArray[Any]) -> Box:
     """Return the smallest box around the expanded boxes of the cells."""
     if not len(table):
         return Box(0, 0, 0, 0)

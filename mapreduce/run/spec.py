@@ -20,7 +20,7 @@ MAIN = ""  # the name of the gridded exposure, beside the aligned ones
 
 Planes = dict[str, NDArray[Any]]
 
-Reducer = TypeVar("Reducer", PixelReducer, Collector, covariant=True)
+Reducer = TypeVar("Reducer", bound=PixelReducer | Collector, covariant=True)
 
 
 @dataclass(frozen=True)

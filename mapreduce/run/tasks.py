@@ -45,7 +45,7 @@ class SharedTask(Task):
 
     __slots__ = ()
 
-    def substitute(self, subs: dict, key: Any = None) -> Any:
+    def substitute(self, subs: dict[Any, Any], key: Any = None) -> Any:
         """Return a reference to this task where a copy of it is wanted."""
         if subs.get(self.key, self.key) != self.key:
             return TaskRef(self.key)
@@ -63,7 +63,7 @@ class Sealed:
         self._value = value
         self._data = data
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         if self._data is None:
             try:
                 return Sealed, (None, cloudpickle.dumps(self._value))
@@ -98,7 +98,7 @@ class Run:
         self._lock = threading.Lock() if canvas else None
         self._canvas: Planes | None = None
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return Run, (self._sealed, False, self.psf)
 
     @cached_property

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from ..exposure.box import Box
 from ..exposure.exposure import Exposure
+from ..exposure.mask import MaskPlanes
+from ..exposure.plane import Plane
 from ..exposure.psf import Psf
 from ..exposure.wcs import same_wcs
 from ..grid.grid import Cell, cells_of, table_of
@@ -273,7 +275,9 @@ def _call(
 
 def _extras(spec: RunSpec[Any], cell: Cell, parents: Mapping[str, Exposure]) -> dict[str, Any]:
     """Return what the engine adds to the mapper's keyword arguments."""
-    extras = {n: parent.cutout(cell.expanded) for n, parent in parents.items() if n != MAIN}
+    extras: dict[str, Any] = {
+        n: parent.cutout(cell.expanded) for n, parent in parents.items() if n != MAIN
+    }
     if "cell" in spec.extras:
         extras["cell"] = cell
     if "rng" in spec.extras:
@@ -297,8 +301,9 @@ def _check(spec: RunSpec[Any], cell: Cell, main: Exposure, value: Any) -> Exposu
     if value.psf is not main.psf and not isinstance(value.psf, Psf | None):
         raise TypeError(f"the mapper returned a {type(value.psf).__name__} as psf, not a Psf")
     _check_planes(spec, value.planes)
-    if value._mask_planes is not main._mask_planes and value._mask is not None:
-        value = value.replace(mask=_translated(spec, value))
+    mask = value._mask
+    if isinstance(mask, np.ndarray) and value._mask_planes is not main._mask_planes:
+        value = value.replace(mask=_translated(spec, mask, value.mask_planes))
     return value
 
 
@@ -312,7 +317,7 @@ def _check_box(spec: RunSpec[Any], cell: Cell, box: Box) -> None:
         )
 
 
-def _check_planes(spec: RunSpec[Any], planes: Planes) -> None:
+def _check_planes(spec: RunSpec[Any], planes: Mapping[str, Plane]) -> None:
     if ("variance" in planes) != ("variance" in spec.dtypes):
         has, wants = ("no", "one") if "variance" in spec.dtypes else ("a", "none")
         raise ValueError(f"the mapper returned {has} variance plane, the input has {wants}")
@@ -332,23 +337,25 @@ def _check_collected(spec: RunSpec[Any], cell: Cell, main: Exposure, value: Any)
     return value
 
 
-def _translated(spec: RunSpec[Any], value: Exposure) -> NDArray[np.int32]:
-    """Return the mask with the bits that the planes of these names have in the output."""
-    ours, theirs = spec.mask_planes, value.mask_planes
+def _translated(
+    spec: RunSpec[Any], mask: NDArray[np.int32], theirs: MaskPlanes
+) -> NDArray[np.int32]:
+    """Return a mask with the bits that the planes of these names have in the output."""
+    ours = spec.mask_planes
     moved = {name: bit for name, bit in theirs.items() if ours.get(name) != bit}
     if not moved:
-        return value.mask
-    mask = value.mask & ~np.int32(theirs.bitmask(*moved))
+        return mask
+    translated = mask & ~np.int32(theirs.bitmask(*moved))
     for name, bit in moved.items():
-        bits = (value.mask >> bit) & 1
+        bits = (mask >> bit) & np.int32(1)
         if name in ours:
-            mask |= bits << ours[name]
+            translated |= bits << ours[name]
         elif bits.any():
             raise ValueError(
                 f"the mapper set mask plane {name!r}, which the exposure does not have; add it "
                 f"before the run: exposure.replace(mask_planes=exposure.mask_planes.add({name!r}))"
             )
-    return mask
+    return translated
 
 
 def _masks(tile: Tile, planes: Planes) -> list[NDArray[np.int32]]:
