@@ -26,7 +26,7 @@ PARTS = {
     "mask_planes": {"A": 0, "B": 1},
 }
 DERIVED = {
-    "cutout": lambda e: e.cutout(Box(10, 0, 30, 20)),
+    "cutout": lambda e: e.cutout(Box(8, -5, 30, 20)),
     "astype": lambda e: e.astype("f8"),
     "product": lambda e: 2 * e,
     "sum": lambda e: e + np.ones(e.shape),
