@@ -49,7 +49,7 @@ REDUCERS = ("average", "copy")
 #: faster than the others at least.
 LIMITS = {
     (256, 32): {"ideal": 1.6, "original": 4, "lean": 1, "map_overlap": 12},
-    (64, 8): {"ideal": 1.2, "original": 3, "lean": 1, "map_overlap": 200},
+    (64, 8): {"ideal": 1.4, "original": 3, "lean": 1, "map_overlap": 200},
 }
 GRAPH_LIMIT = 0.05  # of the run
 

@@ -142,7 +142,8 @@ def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int 
     middle = core["x0"] + core["width"] // 2, core["y0"] + core["height"] // 2
     owner = _at(x_edges, y_edges, *middle)
     owned = _grouped(np.ravel_multi_index(owner, shape), len(boxes))
-    reached = _reached(table, reach)
+    x0, y0, x1, y1 = seen = _edges_of(table["expanded"])
+    reached = x0 - reach, y0 - reach, x1 + reach, y1 + reach
     pairs, interiors = _exchange(reached, owner, x_edges, y_edges, list(boxes.values()))
     sends: defaultdict[TileIndex, dict[TileIndex, Box]] = defaultdict(dict)
     receives: defaultdict[TileIndex, list[TileIndex]] = defaultdict(list)
@@ -155,7 +156,7 @@ def make_plan(grid: Grid, tile: int | tuple[int, int] | None = None, reach: int 
             index,
             boxes[index],
             table[rows],
-            _union(table[rows]),
+            _union(seen, rows),
             interior,
             sends[index],
             tuple(receives[index]),
@@ -193,11 +194,10 @@ def _edges_at_cells(start: int, stop: int, size: int, cuts: list[int]) -> Line:
     return np.array([*edges, stop])
 
 
-def _reached(table: NDArray[Any], reach: int) -> tuple[Line, Line, Line, Line]:
-    """Return the edges x0, y0, x1, y1 of what each cell's result may touch."""
-    expanded = table["expanded"]
-    x0, y0 = expanded["x0"] - reach, expanded["y0"] - reach
-    return x0, y0, x0 + expanded["width"] + 2 * reach, y0 + expanded["height"] + 2 * reach
+def _edges_of(boxes: NDArray[Any]) -> tuple[Line, Line, Line, Line]:
+    """Return the edges x0, y0, x1, y1 of boxes."""
+    x0, y0 = boxes["x0"], boxes["y0"]
+    return x0, y0, x0 + boxes["width"], y0 + boxes["height"]
 
 
 def _at(x_edges: Line, y_edges: Line, x: Line, y: Line) -> tuple[Line, Line]:
@@ -273,10 +273,9 @@ def _grouped(numbers: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
     return np.split(order, np.searchsorted(numbers[order], np.arange(1, count)))
 
 
-def _union(table: NDArray[Any]) -> Box:
-    """Return the smallest box around the expanded boxes of the cells."""
-    if not len(table):
+def _union(edges: tuple[Line, Line, Line, Line], rows: NDArray[np.intp]) -> Box:
+    """Return the smallest box around some of the boxes with these edges."""
+    if not len(rows):
         return Box(0, 0, 0, 0)
-    x0, y0, width, height = (table["expanded"][name] for name in Box._fields)
-    edges = x0.min(), y0.min(), (x0 + width).max(), (y0 + height).max()
-    return Box.from_edges(*map(int, edges))
+    x0, y0, x1, y1 = (values[rows] for values in edges)
+    return Box.from_edges(int(x0.min()), int(y0.min()), int(x1.max()), int(y1.max()))
