@@ -110,7 +110,7 @@ class Tiling:
         self._whole = whole
         self._output = output
         self._changed: tuple[bool, bool] | None = None  # image and variance, alike for all
-        self._written: list[tuple[int, NDArray[Any]]] = []  # of these, place in Patch and output
+        self._written: list[tuple[int, NDArray[Any]]] = []  # those of these that change
         self._taken = 0
         self._fits = whole is not None and _keeps_single(spec.reducer)
         self._fits = self._fits and _tiled(tile.table["core"]) == tile.box
@@ -139,15 +139,16 @@ class Tiling:
             self._changed = changed
             self._written = [
                 (place, self._output[name])
-                for place, name, written in zip((2, 3), _PIXELS, changed, strict=True)
+                for place, (name, written) in enumerate(zip(_PIXELS, changed, strict=True))
                 if written
             ]
         if patch.mask is not None or changed != self._changed or patch.box != core:
             return False
         where = core.slices(self._tile.box)
+        planes = patch.image, patch.variance
         for place, output in self._written:
-            plane = patch[place]
-            if plane.dtype != output.dtype:
+            plane = planes[place]
+            if plane is None or plane.dtype != output.dtype:
                 return False
             output[where] = plane
         return True
