@@ -396,9 +396,7 @@ def test_a_layout_that_loses_visits_is_not_timed(monkeypatch):
 def test_tasks_of_today_are_as_many_as_products_have(tmp_path, monkeypatch):
     run = simulate_run(tmp_path / "run", n_visits=5, n_stars=20, camera=simulate_camera(2, 1))
     computed = []
-    monkeypatch.setattr(
-        write, "dask", SimpleNamespace(compute=lambda *tasks: computed.append(tasks) or ())
-    )
+    monkeypatch.setattr(write, "compute", lambda *tasks: computed.append(tasks) or ())
     build_products(run, bench_survey.CONFIG).write(tmp_path / "out")
     assert bench_survey.BATCH == write.BATCH
     assert [len(tasks) for tasks in computed] == [5 * len(bench_survey.PRODUCTS)]

@@ -141,7 +141,7 @@ mr.GridConfig().build(exposure)[0].box  # wrong
 
 
 @pytest.fixture(scope="module")
-def errors(tmp_path_factory, request):
+def errors(tmp_path_factory):
     """Return what mypy, as strict as with us, says of two files of users: (file, line) to texts."""
     pytest.importorskip("mypy")
     folder = tmp_path_factory.mktemp("users")
@@ -149,7 +149,7 @@ def errors(tmp_path_factory, request):
         (folder / name).write_text(text)
     run = subprocess.run(
         [sys.executable, "-m", "mypy", "--config-file", str(CHECKOUT / "pyproject.toml"),
-         "--follow-imports=silent", "--cache-dir", str(request.config.cache.mkdir("mypy")),
+         "--cache-dir", str(CHECKOUT / ".mypy_cache"),
          "right.py", "wrong.py"],
         cwd=folder, env={**os.environ, "MYPYPATH": str(CHECKOUT)}, capture_output=True, text=True,
     )  # fmt: skip
