@@ -141,8 +141,18 @@ class HatsTable:
         return dataclasses.replace(self, partitions=kept, rows=None)
 
     def read(self, names: Sequence[str], rows: Rows = None) -> dict[str, np.ndarray]:
-        """Refuse to: all of a catalog of the sky may be too much for the memory."""
-        raise NotImplementedError(f"{self.where}: a HATS catalog is read in blocks alone")
+        """Return columns of rows, counted through the partitions in their order; holds them all."""
+        blocks = list(self.blocks(names))
+        chosen = slice(None) if rows is None else rows
+        columns = {}
+        for name in names:
+            parts = [block[name] for block in blocks]
+            whole = np.concatenate([np.ma.getdata(part) for part in parts])
+            if any(isinstance(part, np.ma.MaskedArray) for part in parts):
+                missing = np.concatenate([np.ma.getmaskarray(part) for part in parts])
+                whole = np.ma.MaskedArray(whole, missing)
+            columns[name] = whole[chosen]
+        return columns
 
     def blocks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield columns of all rows, some at a time."""

@@ -137,11 +137,16 @@ def test_a_pixel_of_a_hats_catalog_may_have_several_files(tmp_path):
     assert_close(compute(table=folder), compute())
 
 
-def test_rows_of_a_hats_catalog_are_not_read(tmp_path):
+@pytest.mark.parametrize("rows", [None, slice(2, 5), np.array([3, 0, 3])])
+def test_rows_of_a_hats_catalog(tmp_path, rows):
     pytest.importorskip("pyarrow")
-    reference = ReferenceCatalog.open(write_hats(tmp_path / "cat", TABLE, (4, 5)))
-    with pytest.raises(NotImplementedError, match="cat: a HATS catalog is read in blocks alone"):
-        reference.catalog.read()
+    table = ReferenceCatalog.open(write_hats(tmp_path / "cat", TABLE, (4, 5))).catalog
+    names = ["ra", "dec"]
+    whole = [np.concatenate([block[name] for block in table.blocks(names)]) for name in names]
+    found = table.read(names, rows)
+    assert sorted(whole[0]) == sorted(TABLE["ra"])
+    for name, expected in zip(names, whole, strict=True):
+        np.testing.assert_array_equal(found[name], expected if rows is None else expected[rows])
 
 
 def test_the_main_catalog_of_a_hats_collection_is_read(tmp_path):
