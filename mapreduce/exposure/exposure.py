@@ -479,6 +479,8 @@ def _computed(results: list[Any], shell: Exposure, finish: dict[str, tuple[Any, 
     exposure = shell._variation(shell._bbox, shell._image, shell._variance, shell._mask)
     for result, (name, (function, args)) in zip(results, finish.items(), strict=True):
         setattr(exposure, name, function(result, *args))
+    if "report" in finish:  # which is known only now
+        exposure.meta["MRFAILED"] = len(exposure.report.failures)
     return exposure
 
 

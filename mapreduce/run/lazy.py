@@ -84,7 +84,7 @@ class MappedExposure(Exposure):
         records = self._per_tile(f"records-{facts['token']}", leave_pixels)
         self.psf = self._summary("psf", _psf_of, records)
         self.report = self._summary("report", _report_of, records)
-        self._as_made = self._parts()
+        self._as_made = self._names()
 
     @property
     def predicted_bytes(self) -> int:
@@ -133,11 +133,17 @@ class MappedExposure(Exposure):
 
     # The dask collection protocol
 
-    def _parts(self) -> tuple[Any, ...]:
-        return self._image, self._variance, self._mask, self.psf, self.report
+    def _names(self) -> tuple[str | None, ...]:
+        """Return the parts' keys in the graph: an array that is assigned into gets another."""
+        planes = (self._image, self._variance, self._mask)
+        arrays = (plane.name if isinstance(plane, da.Array) else None for plane in planes)
+        facts = (
+            fact.key if isinstance(fact, Delayed) else None for fact in (self.psf, self.report)
+        )
+        return *arrays, *facts
 
     def _is_as_made(self) -> bool:
-        return all(a is b for a, b in zip(self._parts(), self._as_made, strict=True))
+        return self._names() == self._as_made
 
     def __dask_graph__(self) -> HighLevelGraph | None:
         return self._graph if self._is_as_made() else super().__dask_graph__()

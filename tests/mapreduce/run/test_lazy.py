@@ -70,6 +70,16 @@ def test_every_part_can_be_set(part, calls):
     assert computed.meta.get("A") == expected.meta.get("A")
 
 
+@pytest.mark.parametrize("plane", ["image", "variance", "mask"])
+def test_a_plane_can_be_assigned_into(plane, calls):
+    result = lazy_result(calls)
+    getattr(result, plane)[2:4, 3:5] = 7
+    assert (getattr(result.compute(), plane)[2:4, 3:5] == 7).all()
+    expected = lazy_result(calls).compute()
+    getattr(expected, plane)[2:4, 3:5] = 7
+    assert_same(result.compute(), expected)
+
+
 def test_a_changed_result_is_still_lazy(calls):
     result = lazy_result(calls)
     result.psf = GaussianPsf(2.0)
@@ -119,6 +129,7 @@ def test_failures_are_in_the_header_of_what_is_made_of_a_result(name, tmp_path):
         return sub
 
     result = map_reduce(make_exposure(), fail, grid=GRID, on_error="mask") * 2
+    assert result.compute().meta["MRFAILED"] == 1
     report = result.write(tmp_path / name)
     assert [failure.index for failure in report.failures] == [3]
     assert read_exposure(tmp_path / name).meta["MRFAILED"] == 1
