@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -115,7 +115,7 @@ class Tiling:
         self._fits = whole is not None and _keeps_single(spec.reducer)
         self._fits = self._fits and _tiled(tile.table["core"]) == tile.box
 
-    def take(self, patch: Patch | None, core: Box, sub: Exposure | None) -> bool:
+    def take(self, patch: Patch | None, core: Box, given: Sequence[Any]) -> bool:
         """Write the next cell's result, if it and all before it fit.
 
         Parameters
@@ -124,17 +124,17 @@ class Tiling:
             None where the cell failed.
         core : Box
             The cell's.
-        sub : Exposure or None
-            The mapper's input over the core.
+        given : sequence
+            The image and the variance that the mapper got, over the core.
         """
         if not self._fits:
             return False
-        self._fits = patch is not None and sub is not None and self._write(patch, core, sub)
+        self._fits = patch is not None and self._write(patch, core, given)
         self._taken += self._fits
         return self._fits
 
-    def _write(self, patch: Patch, core: Box, sub: Exposure) -> bool:
-        changed = patch.image is not sub._image, patch.variance is not sub._variance
+    def _write(self, patch: Patch, core: Box, given: Sequence[Any]) -> bool:
+        changed = patch.image is not given[0], patch.variance is not given[1]
         if self._changed is None:
             self._changed = changed
             self._written = [
@@ -172,11 +172,11 @@ class Tiling:
 
     def patches(self) -> list[Patch]:
         """Return what was taken, where that is not all; the output is free to be folded into."""
+        if not self._taken:
+            return []
         planes = {name: self._output[name].copy() for name in _PIXELS if name in self._output}
         taken = self._tile.table[: self._taken]
-        return (
-            list(cut_out(taken, self._tile.box, planes | self._unchanged())) if len(taken) else []
-        )
+        return list(cut_out(taken, self._tile.box, planes | self._unchanged()))
 
 
 def cut_out(cells: NDArray[Any], box: Box, planes: Planes) -> Iterator[Patch]:

@@ -101,8 +101,8 @@ def map_tile(
     patches: list[Patch] = []
 
     def run(cell: Cell) -> None:
-        patch, sub = _run_cell(spec, cell, parents, records)
-        if not tiling.take(patch, cell.core, sub) and patch is not None:
+        patch, given = _run_cell(spec, cell, parents, records)
+        if not tiling.take(patch, cell.core, given) and patch is not None:
             patches.append(patch)
 
     _for_each(tile, records, run)
@@ -150,7 +150,7 @@ def collect_tile(
     results, records = [], CellRecords(tile.table)
 
     def run(cell: Cell) -> None:
-        value, seconds, given = _call(spec, cell, parents, _check_collected)
+        value, seconds, given, _ = _call(spec, cell, parents, _check_collected)
         if isinstance(value, CellFailure):
             records.add_failure(value, seconds)
         else:
@@ -238,29 +238,35 @@ def _mask_or_zero(inputs: TileInput, tile: Tile) -> NDArray[Any] | int:
 
 def _run_cell(
     spec: RunSpec[PixelReducer], cell: Cell, parents: Parents, records: CellRecords
-) -> tuple[Patch | None, Exposure | None]:
+) -> tuple[Patch | None, tuple[Any, ...]]:
     """Return what a cell gives to the pixels, None if it failed, and its input; record the rest."""
-    value, seconds, (sub, expanded) = _call(spec, cell, parents, _check)
+    value, seconds, _, given = _call(spec, cell, parents, _check)
     if isinstance(value, CellFailure):
         records.add_failure(value, seconds)
-        return None, sub
+        return None, given
     box, mask = value._bbox, value._mask
-    if (mask is sub._mask or mask is expanded._mask) and spec.reducer.mask != "replace":
+    if any(mask is bits for bits in given[2:4]) and spec.reducer.mask != "replace":
         mask = None  # these bits are in the output already
-    records.add(cell, seconds, box, INPUT_PSF if value.psf is sub.psf else value.psf)
-    return Patch(box, box, value._image, value._variance, None, mask, cell.index), sub
+    records.add(cell, seconds, box, INPUT_PSF if value.psf is given[4] else value.psf)
+    return Patch(box, box, value._image, value._variance, None, mask, cell.index), given
 
 
 def _call(
     spec: RunSpec[Any], cell: Cell, parents: Parents, check: Callable[..., Any]
-) -> tuple[Any, float, tuple[Any, Any]]:
-    """Return what the mapper returned or how it failed, the time it took, and its input."""
+) -> tuple[Any, float, tuple[Any, Any], tuple[Any, ...]]:
+    """Return what the mapper returned or how it failed, the time it took, and its input.
+
+    The last are the parts of the input as they were: a mapper may set others on what it was given.
+    """
     start = time.perf_counter()
     inputs: tuple[Any, Any] = (None, None)
+    given: tuple[Any, ...] = ()
     try:
         exposures = parents(cell)
         main = exposures[MAIN]
         inputs = _cut(main, cell.core), _cut(main, cell.expanded)
+        sub, expanded = inputs
+        given = sub._image, sub._variance, sub._mask, expanded._mask, sub.psf
         kwargs = spec.kwargs
         if spec.extras or len(exposures) > 1:
             kwargs = {**kwargs, **_extras(spec, cell, exposures)}
@@ -270,7 +276,7 @@ def _call(
             error.add_note(f"in cell {cell.index}: core {cell.core}, expanded {cell.expanded}")
             raise
         value = CellFailure.of(cell, error)
-    return value, time.perf_counter() - start, inputs
+    return value, time.perf_counter() - start, inputs, given
 
 
 def _cut(exposure: Exposure, box: Box) -> Exposure:

@@ -128,6 +128,24 @@ def test_the_same_bits(mapper, tile):
         assert not np.may_share_memory(result.image, exposure.image)
 
 
+@pytest.mark.parametrize("reducer", ["copy", "average", "median"])
+@pytest.mark.parametrize("part", ["image", "variance", "mask"])
+def test_a_mapper_may_set_parts_of_what_it_was_given(part, reducer):
+    def set_part(sub, expanded, full_bbox):
+        setattr(sub, part, getattr(sub, part) + 1)
+        return sub
+
+    def other(sub, expanded, full_bbox):
+        return sub.replace(**{part: getattr(sub, part) + 1})
+
+    done, expected = (
+        mr.map_reduce(make_exposure(), mapper, grid=GRID, reducer=reducer).compute()
+        for mapper in (set_part, other)
+    )
+    for name, plane in expected.planes.items():
+        np.testing.assert_array_equal(done.planes[name], plane)
+
+
 class Doubled(Copy):
     """A reducer of one's own that is derived from another."""
 
@@ -153,7 +171,8 @@ INPUT = make_exposure()
 
 
 def take(tiling, cell, patch):
-    return tiling.take(patch, cell.core, INPUT.cutout(cell.core))
+    sub = INPUT.cutout(cell.core)
+    return tiling.take(patch, cell.core, (sub.image, sub.variance))
 
 
 def patch_of(cell, value=5.0, dtype="f4"):
@@ -178,7 +197,7 @@ def test_what_the_mapper_left_is_copied_at_the_end():
     for cell in cells:
         sub = INPUT.cutout(cell.core)
         patch = patch_of(cell)._replace(variance=sub.variance)
-        assert tiling.take(patch, cell.core, sub)
+        assert tiling.take(patch, cell.core, (sub.image, sub.variance))
     assert not output["variance"].any()
     assert tiling.close()
     np.testing.assert_array_equal(output["variance"], INPUT.variance)
