@@ -154,10 +154,6 @@ class MappedExposure(Exposure):
     def __dask_layers__(self) -> tuple[str, ...]:
         return (self._name,) if self._is_as_made() else super().__dask_layers__()
 
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        ours = "MappedExposure", self._name
-        return ours if self._is_as_made() else super().__dask_tokenize__()
-
     def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         if not self._is_as_made():
             return super().__dask_postcompute__()
