@@ -117,6 +117,8 @@ class PixelReducer:
     ...     def fold(self, state, where, patch):
     ...         image, variance = state
     ...         higher = ~(patch.image <= image[where])
+    ...         if patch.valid is not None:  # where the result has a value
+    ...             higher &= patch.valid
     ...         np.copyto(image[where], patch.image, where=higher)
     ...         if variance is not None:
     ...             np.copyto(variance[where], patch.variance, where=higher)
