@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .base import Collector, PixelReducer
 from .collect import Coadd, Concatenate, Keep
 from .pixels import Average, Copy, Feather, Median, Sum, WeightedAverage
 
-__all__ = ["REDUCERS", "get_reducer"]
+__all__ = ["REDUCERS", "CollectorName", "PixelName", "get_reducer"]
+
+# For the signature of `map_reduce`, which says by the name what comes of it.
+PixelName = Literal["average", "copy", "feather", "median", "sum", "weighted_average"]
+CollectorName = Literal["coadd_psf", "concatenate", "none"]
 
 #: The reducers that have a name, by name.
 REDUCERS: dict[str, type[PixelReducer | Collector]] = {

@@ -21,7 +21,7 @@ from ..grid.config import GridConfig
 from ..grid.grid import Grid, cells_of
 from ..mappers.mapper import Mapper, check_arguments, extras
 from ..reducers.base import Collector, PixelReducer
-from ..reducers.names import get_reducer
+from ..reducers.names import CollectorName, PixelName, get_reducer
 from ..report import runs
 from . import graph
 from .lazy import MappedExposure
@@ -30,10 +30,6 @@ from .spec import MAIN, Planes, RunSpec
 from .tile import replay_cell
 
 __all__ = ["map_reduce", "split"]
-
-
-PixelName = Literal["average", "copy", "feather", "median", "sum", "weighted_average"]
-CollectorName = Literal["coadd_psf", "concatenate", "none"]
 
 
 class Options(TypedDict, total=False):
@@ -201,9 +197,8 @@ def map_reduce(
     token = _token(spec, plan, exposures)
     if isinstance(reducer, Collector):
         return graph.collected(spec, plan, exposures, token)
-    result = graph.mapped(spec, plan, exposures, token, _described(exposure, spec))
-    result.replayable = runs.setdefault(token, partial(_replayed, spec, cells, exposures))
-    return result
+    replay = runs.setdefault(token, partial(_replayed, spec, cells, exposures))
+    return graph.mapped(spec, plan, exposures, token, _described(exposure, spec), replay)
 
 
 def split(exposure: Exposure, grid: GridConfig | Grid | None = None) -> dict[int, Exposure]:

@@ -16,7 +16,7 @@ here can be fused, because every task that dask could fuse depends on ``run`` as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -87,12 +87,12 @@ def _input(
 
 
 def _run_layer(
-    spec: RunSpec[Any], token: str, exposures: Mapping[str, Exposure]
+    spec: RunSpec[Any], token: str, exposures: Mapping[str, Exposure], replay: Any = None
 ) -> tuple[str, dict[str, Task]]:
     name = f"run-{token}"
     psf = exposures[MAIN].psf
     lazy_psf = TaskRef(psf.key) if isinstance(psf, Delayed) else None
-    return name, {name: SharedTask(name, start_run, Sealed(spec), False, lazy_psf)}
+    return name, {name: SharedTask(name, start_run, Sealed(spec, alive=replay), False, lazy_psf)}
 
 
 def _graph(
@@ -123,10 +123,15 @@ def _dask_parts(exposure: Exposure) -> list[Any]:
 
 
 def mapped(
-    spec: RunSpec[Any], plan: Plan, exposures: Mapping[str, Exposure], token: str, shell: Exposure
+    spec: RunSpec[Any],
+    plan: Plan,
+    exposures: Mapping[str, Exposure],
+    token: str,
+    shell: Exposure,
+    replay: Callable[[int], Any],
 ) -> MappedExposure:
-    """Return the lazy result of a run with a `PixelReducer`."""
-    run, run_layer = _run_layer(spec, token, exposures)
+    """Return the lazy result of a run with a `PixelReducer`, which keeps what a replay needs."""
+    run, run_layer = _run_layer(spec, token, exposures, replay)
     names = {step: f"{step}-{token}" for step in ("map", "spill", "reduce")}
     maps, spills, reduces = {}, {}, {}
     for tile in plan.tiles:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import DataNode, List, Task, TaskRef
@@ -53,7 +54,6 @@ class MappedExposure(Exposure):
         "_name",
         "_run",
         "_stored",
-        "replayable",
     )
 
     def __init__(
@@ -73,7 +73,6 @@ class MappedExposure(Exposure):
         self._chunks = chunks
         self._facts = facts
         self._stored = stored
-        self.replayable = runs.get(facts["token"])  # keeps what a replay needs alive
         planes = {plane: self._plane(plane, dtype) for plane, dtype in dtypes.items()}
         self._bbox = shell.bbox
         self._image = planes["image"]
@@ -84,17 +83,12 @@ class MappedExposure(Exposure):
         records = self._per_tile(f"records-{facts['token']}", leave_pixels)
         self.psf = self._summary("psf", _psf_of, records)
         self.report = self._summary("report", _report_of, records)
-        self._as_made = self._names()
+        self._as_made = self._part_keys()
 
     @property
     def predicted_bytes(self) -> int:
         """Memory that one task is expected to hold, in bytes."""
         return self._facts["predicted_bytes"]
-
-    def __getstate__(self) -> tuple[None, dict[str, Any]]:
-        # A replay happens in the process that started the run.
-        _, state = cast(tuple[None, dict[str, Any]], super().__getstate__())
-        return None, {name: value for name, value in state.items() if name != "replayable"}
 
     # How the parts are made of the tiles
 
@@ -108,17 +102,19 @@ class MappedExposure(Exposure):
     ) -> Delayed:
         name = f"{part}-{self._facts['token']}"
         refs = List(*(TaskRef(key) for key in records))
-        summary = SharedTask(name, function, refs, Sealed(self._facts))
+        summary = SharedTask(name, function, refs, self._sealed_facts())
         return Delayed(name, self._extended(name, {**records, name: summary}))
 
+    def _sealed_facts(self) -> Sealed:
+        return Sealed(self._facts, alive=runs.get(self._facts["token"]))
+
     def _per_tile(self, name: str, function: Callable[..., Any], *args: Any) -> dict[Any, Task]:
-        return {
-            (name, *index): SharedTask((name, *index), function, TaskRef(key), *args, run)
-            for run in [TaskRef(self._run)]
-            for line in self._keys()
-            for key in line
-            for index in [key[1:]]
-        }
+        run = TaskRef(self._run)
+        tasks: dict[Any, Task] = {}
+        for tile in flatten(self._keys()):
+            key = name, *tile[1:]
+            tasks[key] = SharedTask(key, function, TaskRef(tile), *args, run)
+        return tasks
 
     def _keys(self) -> list[list[tuple[str, int, int]]]:
         rows, columns = map(len, self._chunks)
@@ -133,7 +129,7 @@ class MappedExposure(Exposure):
 
     # The dask collection protocol
 
-    def _names(self) -> tuple[str | None, ...]:
+    def _part_keys(self) -> tuple[str | None, ...]:
         """Return the parts' keys in the graph: an array that is assigned into gets another."""
         planes = (self._image, self._variance, self._mask)
         arrays = (plane.name if isinstance(plane, da.Array) else None for plane in planes)
@@ -143,7 +139,7 @@ class MappedExposure(Exposure):
         return *arrays, *facts
 
     def _is_as_made(self) -> bool:
-        return self._names() == self._as_made
+        return self._part_keys() == self._as_made
 
     def __dask_graph__(self) -> HighLevelGraph | None:
         return self._graph if self._is_as_made() else super().__dask_graph__()
@@ -157,7 +153,7 @@ class MappedExposure(Exposure):
     def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         if not self._is_as_made():
             return super().__dask_postcompute__()
-        return _finish, (self._shell(), Sealed(self._facts), self._stored)
+        return _finish, (self._shell(), self._sealed_facts(), self._stored)
 
     def __dask_postpersist__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         if not self._is_as_made():

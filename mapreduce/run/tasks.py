@@ -57,11 +57,20 @@ class Sealed:
 
     A mapper or PSF that a worker cannot import then fails as a task does, with its error. Inside of
     dask's own messages it would not reach the worker, and the run would wait for it for ever.
+
+    Parameters
+    ----------
+    value : object
+    data : bytes, optional
+        The same, pickled.
+    alive : object, optional
+        What has to live in this process as long as the graph does; it is not sent.
     """
 
-    def __init__(self, value: Any, data: bytes | None = None) -> None:
+    def __init__(self, value: Any, data: bytes | None = None, *, alive: Any = None) -> None:
         self._value = value
         self._data = data
+        self._alive = alive
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._data is None:

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 
@@ -6,7 +8,7 @@ from mapreduce import (
     Collector,
     PixelReducer,
 )
-from mapreduce.reducers.names import get_reducer
+from mapreduce.reducers.names import REDUCERS, CollectorName, PixelName, get_reducer
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,12 @@ def test_by_name(name):
     assert reducer.name == name
     assert get_reducer(reducer) is reducer
     assert isinstance(reducer, PixelReducer | Collector)
+
+
+def test_the_types_know_every_name():
+    kinds = {name: issubclass(kind, PixelReducer) for name, kind in REDUCERS.items()}
+    assert {name for name, pixels in kinds.items() if pixels} == set(get_args(PixelName))
+    assert {name for name, pixels in kinds.items() if not pixels} == set(get_args(CollectorName))
 
 
 def test_unknown_names():

@@ -1,5 +1,6 @@
 """map_reduce from the front door: input, results, errors."""
 
+import copy
 import gc
 import importlib
 import threading
@@ -874,6 +875,22 @@ def test_replay_after_persist_on_a_cluster(exposure, client):
     result = client.persist(masked(exposure, tile=20)).compute()
     with pytest.raises(OSError, match="no luck"):
         result.report.replay(0)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        copy.copy,
+        lambda result: result * 2,
+        lambda result: result.cutout(result.bbox),
+        lambda result: result.persist() * 2,
+    ],
+)
+def test_replay_where_only_what_was_made_of_the_result_is_left(made, exposure):
+    report = made(masked(exposure)).compute().report
+    gc.collect()
+    with pytest.raises(OSError, match="no luck"):
+        report.replay(0)
 
 
 @pytest.mark.slow
