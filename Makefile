@@ -11,7 +11,7 @@ INPUT ?=
 OPTIONS ?=
 BIN := $(VENV)/bin
 # Two processes: some tests start clusters of their own, of two more.
-PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
+PYTEST := -m pytest -q -n 2 --dist worksteal
 OLDEST := .venv-oldest
 LOWER_BOUNDS := import tomllib; \
 	project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
@@ -34,15 +34,15 @@ endif
 	@echo "the exposure is $(DEMO)/output.fits, the products are in $(DEMO)/products/"
 
 test: lint
-	$(PYTEST)
+	$(BIN)/python $(PYTEST)
 
 quick: lint
-	$(PYTEST) -m "not slow"
+	$(BIN)/python $(PYTEST) -m "not slow"
 
 # Core dependencies at their lower bounds, extras as they come; deprecations are no errors here.
 test-oldest:
 	$(MAKE) $(OLDEST)/.test VENV=$(OLDEST) PINS="$$($(PYTHON) -c '$(LOWER_BOUNDS)')"
-	$(OLDEST)/bin/python -m pytest -q -n 2 --dist worksteal -m "not slow" -W default::DeprecationWarning
+	$(OLDEST)/bin/python $(PYTEST) -m "not slow" -W default::DeprecationWarning
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

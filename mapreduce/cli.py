@@ -23,7 +23,7 @@ from .io.files import check_target, read_exposure, write_exposure
 from .io.stream import check_free
 from .mappers.names import describe, resolve_mapper
 from .reducers.base import PixelReducer
-from .reducers.names import REDUCERS, get_reducer
+from .reducers.names import REDUCERS
 from .run.engine import map_reduce
 from .simulate import simulate_exposure
 from .version import __version__
@@ -31,9 +31,7 @@ from .version import __version__
 __all__ = ["INTERRUPTED", "SOME_FAILED", "computed_on", "main", "scheduler_option"]
 
 _PIXEL_REDUCERS: dict[str, Callable[..., PixelReducer]] = {
-    name: type(reducer)
-    for name in REDUCERS
-    if isinstance(reducer := get_reducer(name), PixelReducer)
+    name: kind for name, kind in REDUCERS.items() if issubclass(kind, PixelReducer)
 }
 _LOCAL = ("threads", "synchronous", "processes")
 CONNECT_TIMEOUT = "10s"

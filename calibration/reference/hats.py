@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..sky.healpix import overlapping
-from ..tables.fields import Field
+from ..tables.fields import Field, masked
 from ..tables.parquet_reader import ParquetTable
 from ..tables.reader import Rows
 
@@ -148,10 +148,8 @@ class HatsTable:
         for name in names:
             parts = [block[name] for block in blocks]
             whole = np.concatenate([np.ma.getdata(part) for part in parts])
-            if any(isinstance(part, np.ma.MaskedArray) for part in parts):
-                missing = np.concatenate([np.ma.getmaskarray(part) for part in parts])
-                whole = np.ma.MaskedArray(whole, missing)
-            columns[name] = whole[chosen]
+            missing = np.concatenate([np.ma.getmaskarray(part) for part in parts])
+            columns[name] = masked(whole, missing)[chosen]
         return columns
 
     def blocks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:

@@ -46,6 +46,11 @@ class Patch(NamedTuple):
     mask: NDArray[np.int32] | None = None
     cell: int = 0
 
+    @property
+    def planes(self) -> tuple[NDArray[Any], ...]:
+        """The image, and the variance if there is one."""
+        return (self.image,) if self.variance is None else (self.image, self.variance)
+
     def cut(self, box: Box) -> Patch:
         """Return the part inside of a box; its arrays are views."""
         if box.contains(self.part):
@@ -59,7 +64,8 @@ class Patch(NamedTuple):
         return self._with(self.part, lambda plane: plane.copy())
 
     def _with(self, part: Box, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Patch:
-        variance, valid, mask = (None if p is None else change(p) for p in self[3:6])
+        others = self.variance, self.valid, self.mask
+        variance, valid, mask = (None if plane is None else change(plane) for plane in others)
         return Patch(self.box, part, change(self.image), variance, valid, mask, self.cell)
 
 

@@ -38,9 +38,7 @@ class Copy(PixelReducer):
     def fold(self, state: Totals, where: Where, patch: Patch) -> None:
         """Overwrite where the patch has a value."""
         state.cover(where, patch.valid)
-        for plane, values in zip(state.planes, patch[2:4], strict=False):
-            if values is None:  # never, as there is a plane for it
-                continue
+        for plane, values in zip(state.planes, patch.planes, strict=True):
             if patch.valid is None:
                 plane[where] = values
             else:
@@ -65,8 +63,7 @@ class Sum(PixelReducer):
 
     def fold(self, state: Totals, where: Where, patch: Patch) -> None:
         """Add where the patch has a value, in the output's dtype."""
-        values = [plane for plane in patch[2:4] if plane is not None]
-        state.add(where, values, patch.valid)
+        state.add(where, patch.planes, patch.valid)
 
     def finish(self, state: Totals) -> None:
         """Leave zero where no value came."""

@@ -110,7 +110,7 @@ class Tiling:
         self._whole = whole
         self._output = output
         self._changed: tuple[bool, bool] | None = None  # image and variance, alike for all
-        self._written: list[tuple[int, NDArray[Any]]] = []  # those of these that change
+        self._written: list[tuple[int, NDArray[Any]]] = []  # of those that change, place and output
         self._taken = 0
         self._fits = whole is not None and _keeps_single(spec.reducer)
         self._fits = self._fits and _tiled(tile.table["core"]) == tile.box

@@ -41,8 +41,7 @@ class TileInput(NamedTuple):
         """Return the planes of each exposure over a box, read if they are not."""
         planes: dict[str, Planes] = {}
         for (name, plane, whole), block in zip(self.layout, self.blocks, strict=True):
-            if whole.contains(box):
-                planes.setdefault(name, {})[plane] = read(cut(block, box.slices(whole)))
+            planes.setdefault(name, {})[plane] = read(cut(block, box.slices(whole)))
         return planes
 
     def mask(self, box: Box) -> NDArray[Any] | int:

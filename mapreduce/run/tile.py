@@ -245,7 +245,7 @@ def _run_cell(
         records.add_failure(value, seconds)
         return None, given
     box, mask = value._bbox, value._mask
-    if any(mask is bits for bits in given[2:4]) and spec.reducer.mask != "replace":
+    if (mask is given[2] or mask is given[3]) and spec.reducer.mask != "replace":
         mask = None  # these bits are in the output already
     records.add(cell, seconds, box, INPUT_PSF if value.psf is given[4] else value.psf)
     return Patch(box, box, value._image, value._variance, None, mask, cell.index), given
@@ -264,7 +264,7 @@ def _call(
     try:
         exposures = parents(cell)
         main = exposures[MAIN]
-        inputs = _cut(main, cell.core), _cut(main, cell.expanded)
+        inputs = main.cutout(cell.core), main.cutout(cell.expanded)
         sub, expanded = inputs
         given = sub._image, sub._variance, sub._mask, expanded._mask, sub.psf
         kwargs = spec.kwargs
@@ -277,18 +277,6 @@ def _call(
             raise
         value = CellFailure.of(cell, error)
     return value, time.perf_counter() - start, inputs, given
-
-
-def _cut(exposure: Exposure, box: Box) -> Exposure:
-    """Return `Exposure.cutout` of what is in memory, without its checks: twice a cell."""
-    where = box.slices(exposure._bbox)
-    image, variance, mask = exposure._image, exposure._variance, exposure._mask
-    return exposure._variation(
-        box,
-        image[where],
-        None if variance is None else variance[where],
-        None if mask is None else mask[where],
-    )
 
 
 def _extras(spec: RunSpec[Any], cell: Cell, parents: Mapping[str, Exposure]) -> dict[str, Any]:
