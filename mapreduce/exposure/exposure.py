@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
 from typing import Any, cast
 
 import dask
@@ -20,7 +21,7 @@ from dask.highlevelgraph import HighLevelGraph
 from ..html import facts_table, thumbnail
 from .box import Box, size_pair
 from .formats import converter, write
-from .mask import MaskPlanes, as_int32
+from .mask import MaskPlanes, as_int32, without_bits
 from .plane import Array, Derived, Plane, cut, lazy, plane_token
 from .psf import Psf
 
@@ -307,6 +308,30 @@ class Exposure(DaskMethodsMixin):
             setattr(other, name, part)
         return other
 
+    def with_mask_planes(self, *names: str) -> Exposure:
+        """Return an exposure that has mask planes of these names too, set in no pixel.
+
+        Bits that pixels have set without a name are not mistaken for a new plane: where the mask is
+        in memory the plane gets another bit, as long as there are any; else those bits are cleared.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> exposure = Exposure(np.ones((1, 2)), mask=np.array([[0, 3]]), mask_planes={"BAD": 0})
+        >>> exposure.with_mask_planes("NO_DATA").mask_planes
+        MaskPlanes({'BAD': 0, 'NO_DATA': 2})
+        """
+        new = [name for name in names if name not in self._mask_planes]
+        if not new:
+            return self
+        mask = self._mask
+        used = int(np.bitwise_or.reduce(mask, axis=None)) if isinstance(mask, np.ndarray) else 0
+        planes = self._mask_planes.add(*new, avoid=used)
+        bits = planes.bitmask(*new)
+        if mask is not None and (used & bits or not isinstance(mask, np.ndarray)):
+            mask = _mapped(partial(without_bits, bits=bits), mask)
+        return self.replace(mask_planes=planes, mask=mask)
+
     def chunk(self, size: int | tuple[int, int] = 1024) -> Exposure:
         """Return the exposure with every plane a dask array in chunks of ``size``.
 
@@ -420,7 +445,8 @@ class Exposure(DaskMethodsMixin):
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         planes = [plane_token(plane) for plane in self.planes.values()]
         header = None if self.wcs is None else self.wcs.to_header_string(relax=True)
-        cards = [(key, str(value)) for key, value in self.meta.items()]
+        meta = self._meta  # a card that astropy cannot parse has an image still
+        cards = str(meta) if isinstance(meta, fits.Header) else [*map(str, meta.items())]
         parts = (self._bbox, self._mask_planes, header, tokenize(self.psf), cards)
         return "Exposure", planes, parts
 
@@ -528,13 +554,16 @@ def _checked(name: str, plane: Plane) -> Plane:
 
 def _int32(mask: Plane) -> Plane:
     """Return an integer mask as int32, bit by bit, as lazy as it is."""
-    if mask.dtype == np.int32:
-        return mask
+    return mask if mask.dtype == np.int32 else _mapped(as_int32, mask)
+
+
+def _mapped(function: Callable[[np.ndarray], np.ndarray], mask: Plane) -> Plane:
+    """Return a mask to which a function of its blocks was applied, as lazy as it is."""
     if isinstance(mask, da.Array):
-        return da.map_blocks(as_int32, mask, dtype=np.int32, meta=np.empty((0, 0), np.int32))
+        return da.map_blocks(function, mask, dtype=np.int32, meta=np.empty((0, 0), np.int32))
     if not isinstance(mask, np.ndarray):
-        return Derived(as_int32, (mask,), np.dtype(np.int32))
-    return as_int32(mask)
+        return Derived(function, (mask,), np.dtype(np.int32))
+    return function(mask)
 
 
 def _size(shape: tuple[int, ...]) -> str:

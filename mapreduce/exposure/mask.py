@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-__all__ = ["MaskPlanes", "as_int32"]
+__all__ = ["MaskPlanes", "as_int32", "without_bits"]
 
 _LSST = (
     "BAD SAT INTRP CR EDGE DETECTED DETECTED_NEGATIVE SUSPECT NO_DATA VIGNETTED STREAK"
@@ -82,20 +82,36 @@ class MaskPlanes(Mapping[str, int]):
             value |= 1 << self[name]
         return value
 
-    def add(self, *names: str) -> MaskPlanes:
-        """Return planes with these names too, each new one at the lowest free bit."""
+    def add(self, *names: str, avoid: int = 0) -> MaskPlanes:
+        """Return planes with these names too, each new one at the lowest free bit.
+
+        Parameters
+        ----------
+        *names : str
+        avoid : int
+            Bits that are in use without a name: taken last, the highest first.
+
+        Raises
+        ------
+        ValueError
+            If no bit is left.
+        """
         bits = dict(self._bits)
         for name in names:
             if name not in bits:
                 free = set(range(_BITS)) - set(bits.values())
                 if not free:
-                    raise ValueError(f"no bit is left for mask plane {name!r} among {_BITS}")
-                bits[name] = min(free)
+                    raise ValueError(
+                        f"no bit is left for mask plane {name!r} among {_BITS}; "
+                        "read the mask with fewer: keep_planes=[...]"
+                    )
+                unused = [bit for bit in free if not avoid >> bit & 1]
+                bits[name] = min(unused) if unused else max(free)
         return MaskPlanes(bits)
 
 
 def as_int32(mask: np.ndarray) -> np.ndarray:
-    """Return an integer mask as int32, bit by bit.
+    """Return an integer mask as int32, bit by bit: a sign is a bit like the others.
 
     Raises
     ------
@@ -105,12 +121,29 @@ def as_int32(mask: np.ndarray) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> as_int32(np.array([1, 65535], np.uint16))
+    >>> as_int32(np.array([1, -1], np.int16))
     array([    1, 65535], dtype=int32)
     """
-    if mask.dtype.itemsize < 4 or mask.dtype == np.int32:
-        return mask.astype(np.int32, copy=False)
+    if mask.dtype == np.int32:
+        return mask
+    if mask.dtype.itemsize < 4:
+        return mask.astype(f"u{mask.dtype.itemsize}", copy=False).astype(np.int32)
     if mask.dtype.itemsize > 4:
         if mask.size and (mask.min() < -(2**31) or mask.max() >= 2**32):
-            raise ValueError(f"the {mask.dtype} mask uses bits above 31, which int32 cannot hold")
+            raise ValueError(
+                f"the {mask.dtype} mask uses bits above 31, which int32 cannot hold; "
+                "shift those that are needed down"
+            )
     return mask.astype(np.uint32, copy=False).view(np.int32)
+
+
+def without_bits(mask: np.ndarray, bits: int) -> np.ndarray:
+    """Return an int32 mask with some bits cleared.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> without_bits(np.array([1, 7], np.int32), 4)
+    array([1, 3], dtype=int32)
+    """
+    return mask & np.int32(~bits)

@@ -74,7 +74,7 @@ def to_ccddata(
     bad_bits = planes.bitmask(*bad)
     unit = _unit(exposure.meta.get("BUNIT") if unit is None else unit)
     exposure = exposure.compute()
-    meta = bare(as_header(exposure.meta))
+    meta = bare(as_header(exposure.meta), wcs=exposure.wcs is not None, origin=True)
     meta.extend(origin_cards(exposure.origin), end=True)
     parts: dict[str, Any] = {}
     if exposure.mask is not None:
@@ -143,7 +143,7 @@ def from_ccddata(ccd: CCDData) -> Exposure:
         mask_planes=planes,
         wcs=None if ccd.wcs is None else shift_wcs(ccd.wcs, *origin),
         psf=None if ccd.psf is None else KernelPsf(ccd.psf),
-        meta=_meta(header, ccd.unit),
+        meta=_meta(header, ccd),
     )
 
 
@@ -160,7 +160,7 @@ def _unit(unit: str | u.UnitBase | None) -> u.UnitBase:
 
 def _mask(ccd: CCDData, header: fits.Header) -> tuple[np.ndarray | None, MaskPlanes]:
     """Return the mask: the flags if they are ours, and what else is masked as BAD."""
-    named = mask_planes_of(header)
+    named = mask_planes_of(header, "the meta of the CCDData")
     planes = MaskPlanes.lsst() if named is None else MaskPlanes(named)
     mask, bad_bits = None, 0
     if named is not None and ccd.flags is not None:
@@ -191,9 +191,9 @@ def _noise(ccd: CCDData) -> np.ndarray:
     return array * uncertainty.unit.to(unit)
 
 
-def _meta(header: fits.Header, unit: u.UnitBase) -> fits.Header:
+def _meta(header: fits.Header, ccd: CCDData) -> fits.Header:
     """Return the header with the unit, in the header's own spelling if that means the same."""
-    meta = bare(header)
+    meta, unit = bare(header, wcs=ccd.wcs is not None, origin=True), ccd.unit
     meta.remove(_BAD_BITS, ignore_missing=True)
     written = meta.get("BUNIT")
     with warnings.catch_warnings():

@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.wcs import WCS
 
 from ..exposure.exposure import Exposure
 from ..exposure.mask import MaskPlanes
@@ -39,6 +40,7 @@ from ..exposure.plane import Derived, PlaneSource
 from .fits_plane import FitsPlane
 from .hdu import Hdu, listed, scan
 from .header import merged, wcs_of
+from .masks import named, read_mask
 from .psf import read_psfex
 from .values import flagged, variance_from
 
@@ -75,6 +77,8 @@ def read(
     quality: PathOrNone = "auto",
     quality_kind: str | None = None,
     psf: PathOrNone = None,
+    keep_planes: Sequence[str] | None = None,
+    wcs: WCS | str | None = "auto",
 ) -> Exposure:
     """Read one CCD of a Community Pipeline exposure; its pixels stay on disk until they are used.
 
@@ -91,6 +95,11 @@ def read(
         What the data quality holds; by default from INSTRUME and PLVER.
     psf : path, optional
         A PSFEx file for this CCD, or a merged one of the Legacy Surveys.
+    keep_planes : sequence of str, optional
+        Keep only these mask planes.
+    wcs : astropy.wcs.WCS, "auto" or None
+        Another WCS than that of the header, from parent pixels (0-based); or none. One in the
+        header that cannot be used is left out with a warning.
 
     Returns
     -------
@@ -134,24 +143,30 @@ def read(
     hdus = scan(path)
     hdu = _ccd(hdus, ccd)
     header, primary = hdu.header(), hdus[0].header()
+    world = wcs_of(hdu, header, wcs)
     parts: dict[str, Any] = {
         "image": FitsPlane(hdu),
-        "wcs": wcs_of(hdu, header),
-        "meta": merged(primary, header) if hdu.index else merged(None, header),
+        "wcs": world,
+        "meta": merged(primary if hdu.index else None, header, wcs=world is not None),
     }
     mask: PlaneSource | None = None
+    planes = _PLANES
     weights = _sibling(path, hdu, "weight", weight, "oow")
     flags = _sibling(path, hdu, "quality", quality, "ood")
     if flags is not None:
         table = {"codes": _CODES, "bits": _BITS}[quality_kind or _kind(hdus, flags)]
         mask = _mask(flags, table)
+        if keep_planes is not None:
+            mask, planes = read_mask(
+                [mask], named(_PLANES), flags.where, keep_planes=keep_planes, add=["BAD"]
+            )
     if weights is not None:
         plane = FitsPlane(weights)
         parts["variance"] = variance_from("weight", plane)
-        mask, _ = flagged(mask, _PLANES, plane)
+        mask = flagged(mask, planes, plane)
     if psf is not None:
         parts["psf"] = read_psfex(psf, **_psfex_row(psf, hdu, primary))
-    return Exposure(mask=mask, mask_planes=_PLANES, **parts)
+    return Exposure(mask=mask, mask_planes=planes, **parts)
 
 
 def _ccd(hdus: Sequence[Hdu], ccd: str | int | None) -> Hdu:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from astropy.wcs import WCS
+
 from ..exposure import formats
 from ..exposure.exposure import Exposure
 from ..exposure.formats import FORMATS, Format
@@ -29,6 +31,7 @@ def read_exposure(
     *,
     format: str | None = None,
     chunks: int | tuple[int, int] | None = None,
+    wcs: WCS | str | None = "auto",
     **options: Any,
 ) -> Exposure:
     """Open an exposure; its pixels are read block by block when they are used.
@@ -43,10 +46,14 @@ def read_exposure(
     chunks : int or (int, int), optional
         Make the planes dask arrays in chunks of this size, a number or an (x, y) pair. By default
         they stay in the file, of which every user reads the blocks it needs.
+    wcs : astropy.wcs.WCS, "auto" or None
+        By default that of the file; where it cannot be used there is a warning and no WCS. Another
+        one, from parent pixels (0-based), is taken instead; None: do without.
     **options
         The options of the format: see `mapreduce.io.lsst.read`, `mapreduce.io.decam.read` (such as
         ``ccd=``), `mapreduce.io.fits.read` (such as ``image=``, ``error=``, ``mask_planes=``) and
-        `mapreduce.io.zarr.read` (``image=``, ``variance=``, ``mask=``).
+        `mapreduce.io.zarr.read` (``image=``, ``variance=``, ``mask=``). All take
+        ``keep_planes=``.
 
     Returns
     -------
@@ -78,6 +85,8 @@ def read_exposure(
     """
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file {path}")
+    if not (isinstance(wcs, str) and wcs == "auto"):
+        options["wcs"] = wcs
     exposure = formats.read(path, format=format, **options)
     return exposure if chunks is None else exposure.chunk(chunks)
 

@@ -3,42 +3,46 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.wcs import WCS
 
 from ..exposure.exposure import Exposure
 from ..exposure.mask import MaskPlanes
 from ..exposure.plane import Derived, PlaneSource
+from ..exposure.psf import KernelPsf
 from .fits_plane import FitsPlane
 from .hdu import Hdu, listed, scan
 from .header import mask_planes_of, merged, wcs_of
-from .values import flagged, mask_of, undo_asinh, variance_from
+from .masks import MaskBit, named, read_mask
+from .values import flagged, undo_asinh, variance_from
 from .write import write
 
 __all__ = ["read", "recognizes", "write"]
 
-HduChoice = str | int | os.PathLike[str] | tuple[str | os.PathLike[str], str | int]
+HduChoice = str | int | os.PathLike[str] | tuple[Any, Any]
 
 _IMAGE = ("SCI", "IMAGE", "DATA", "PRIMARY")
-_MASK = ("MASK", "DQ", "MSK", "BPM", "FLAGS")
+_MASK = (
+    "MASK", "DQ", "MSK", "BPM", "FLAGS", "MASKBITS", "BITMASK", "QUAL", "QUALITY", "BADPIX",
+)  # fmt: skip
 _NOISE = {
-    "VARIANCE": "variance",
-    "VAR": "variance",
-    "ERR": "error",
-    "ERROR": "error",
-    "UNCERT": "error",
-    "SIGMA": "error",
-    "RMS": "error",
-    "WHT": "weight",
-    "WGT": "weight",
-    "WEIGHT": "weight",
-    "IVAR": "weight",
-    "INVVAR": "weight",
+    name: kind
+    for kind, names in {
+        "variance": "VARIANCE VAR STAT",
+        "error": "ERR ERROR ERRS UNC UNCERT UNCERTAINTY SIG SIGMA STD STDDEV RMS NOISE",
+        "weight": "WHT WGT WEIGHT IVAR INVVAR IVM",
+    }.items()
+    for name in names.split()
 }
+# What makes an image of others leaves these beside it; its WHT may be an exposure time.
+_DRIZZLED = ("CTX", "CON")
+_DRIZZLE_CARDS = ("NDRIZIM", "D001DATA", "RESWHT")
 _UNCERTAINTIES = {
     "StdDevUncertainty": "error",
     "VarianceUncertainty": "variance",
@@ -60,30 +64,40 @@ def read(
     error: HduChoice | None = None,
     weight: HduChoice | None = None,
     mask_planes: Mapping[str, int] | None = None,
+    keep_planes: Sequence[str] | None = None,
+    wcs: WCS | str | None = "auto",
 ) -> Exposure:
     """Read a FITS file; its pixels stay on disk until they are used.
 
     The planes are found by EXTNAME, whatever its case: the image among SCI, IMAGE, DATA, PRIMARY
-    (or it is the only image there is); the mask among MASK, DQ, MSK, BPM, FLAGS; the noise among
-    VARIANCE, VAR (variance), ERR, ERROR, UNCERT, SIGMA, RMS (1 sigma), WHT, WGT, WEIGHT, IVAR,
-    INVVAR (inverse variance). Where that is not unique, name them.
+    (or it is the only image there is); the mask among MASK, DQ, MSK, BPM, FLAGS, MASKBITS, BITMASK,
+    QUAL, QUALITY, BADPIX; the noise among VARIANCE, VAR, STAT (variance), ERR, ERROR, ERRS, UNC,
+    UNCERT, UNCERTAINTY, SIG, SIGMA, STD, STDDEV, RMS, NOISE (1 sigma), WHT, WGT, WEIGHT, IVAR,
+    INVVAR, IVM (inverse variance). Of several of a name, those of the image's EXTVER are meant.
+    Where that is not unique, name them. An image of one more axis, of length 1, is taken as it is.
 
     Parameters
     ----------
     path : path
         The file; may be ``.fits.gz``, of which every block that is read is decompressed from the
         start.
-    image, variance, mask : str, int, path or (path, str or int), optional
-        The HDU of the plane by name or number, or another file, or an HDU of another file. None
-        for ``variance`` and ``mask``: do without.
+    image, variance, mask : str, int, path or tuple, optional
+        The HDU of the plane by name, number, or (name, EXTVER); or another file, or (path, HDU of
+        that file). None for ``variance`` and ``mask``: do without.
     error : like variance
         Instead of the variance: 1-sigma errors.
     weight : like variance
         Instead of the variance: inverse variances.
     mask_planes : mapping of str to int, optional
-        Bit number of each mask plane. By default from the mask's header (``MP_*`` or ``MSKN*``
-        cards). Where it names none, an 8-bit mask means BAD wherever it is not zero, and the bits
-        of a wider one are called BIT0, BIT1, ...
+        Bit number, from 0, of each mask plane to read. By default from the mask's header (``MP_*``
+        or ``MSKN*`` cards). Where it names none, a mask of 8 bits or of floats means BAD wherever
+        it is not zero, and a wider one is read through once to learn which bits are in use; those
+        are called BIT0, BIT1, ...
+    keep_planes : sequence of str, optional
+        Keep only these mask planes; of a mask without names, BIT0, BIT1, ...
+    wcs : astropy.wcs.WCS, "auto" or None
+        Another WCS than that of the image's header, from parent pixels (0-based); or none. One in
+        the header that cannot be used is left out with a warning.
 
     Returns
     -------
@@ -91,7 +105,7 @@ def read(
         Integer images stay integers. Where an error or weight is not a positive number the
         variance is infinite and the mask has BAD; if there is no mask in the file, one is made for
         that. ``meta`` is the header of the image over that of the primary HDU, without the cards
-        of the WCS and of the file's layout. The origin is (0, 0).
+        of the file's layout, and those of the WCS if there is one. The origin is (0, 0).
 
     Raises
     ------
@@ -102,7 +116,15 @@ def read(
     TypeError
         If a plane is of a dtype that it cannot have.
     ValueError
-        If the planes cannot be told apart, or differ in shape, or an HDU holds no image.
+        If the planes cannot be told apart, or differ in shape, or an HDU holds no image; if the
+        image is a drizzled one whose WHT may be anything.
+
+    Warns
+    -----
+    UserWarning
+        Of what is in the file and cannot be used: cards that cannot be parsed, a WCS, mask planes
+        beyond what int32 holds; and of images whose names do not say whether they are the noise or
+        the mask that was not found.
 
     Examples
     --------
@@ -118,27 +140,38 @@ def read(
     hdus = scan(path)
     science = _image(hdus) if image == "auto" else _chosen(image, hdus)
     rest = [hdu for hdu in hdus if hdu.is_image and hdu != science]
-    noise = _noise(hdus, rest, variance, error, weight)
     header = science.header()
+    noise = _noise(hdus, rest, science, header, variance, error, weight)
+    flags = _flags(hdus, rest, science, mask)
+    _warn_of_unknown(rest, science, noise is None and variance == "auto", flags, mask)
+    world = wcs_of(science, header, wcs)
     parts: dict[str, Any] = {
         "image": _plane(science, header),
-        "wcs": wcs_of(science, header),
-        "meta": merged(_primary(science), header),
+        "wcs": world,
+        "meta": merged(_primary(science), header, wcs=world is not None),
+        "psf": _psf_image(hdus),
     }
-    planes = None if mask_planes is None else MaskPlanes(mask_planes)
+    planes = MaskPlanes.lsst()
     bits: PlaneSource | None = None
-    if mask == "auto":
-        flags = _only(rest, "mask", _MASK, "mask=")
-    else:
-        flags = None if mask is None else _chosen(mask, hdus)
+    add = ["BAD"] if noise is not None and noise[0] != "variance" else []
     if flags is not None:
-        bits, planes = mask_of(flags, planes or mask_planes_of(flags.header()))
+        bits, planes = read_mask(
+            [FitsPlane(flags, bits=True)],
+            _named_bits(flags),
+            flags.where,
+            mask_planes=mask_planes,
+            keep_planes=keep_planes,
+            add=add,
+        )
+    elif mask_planes is not None:
+        planes = MaskPlanes(mask_planes)
     if noise is not None:
         kind, hdu = noise
         plane = _plane(hdu, hdu.header())
         parts["variance"] = variance_from(kind, plane)
         if kind != "variance":
-            bits, planes = flagged(bits, planes or MaskPlanes.lsst(), plane)
+            planes = planes.add("BAD")
+            bits = flagged(bits, planes, plane)
     return Exposure(mask=bits, mask_planes=planes, **parts)
 
 
@@ -163,7 +196,10 @@ def _name(hdu: Hdu) -> str:
 def _chosen(choice: HduChoice, hdus: Sequence[Hdu]) -> Hdu:
     """Return the HDU that the caller named."""
     if isinstance(choice, tuple) and len(choice) == 2:
-        return _chosen(choice[1], scan(choice[0]))
+        name, version = choice
+        if isinstance(name, str) and any(_name(hdu) == name.upper() for hdu in hdus):
+            return _version(hdus, name, version)
+        return _chosen(version, scan(name))
     if isinstance(choice, os.PathLike):
         return _image(scan(choice))
     if isinstance(choice, int | np.integer) and not isinstance(choice, bool):
@@ -172,14 +208,16 @@ def _chosen(choice: HduChoice, hdus: Sequence[Hdu]) -> Hdu:
         raise KeyError(f"{hdus[0].path} has no HDU {choice}; there are {listed(hdus)}")
     if not isinstance(choice, str):
         raise TypeError(
-            f"an HDU is chosen by name, number, path or (path, name or number), got {choice!r}"
+            "an HDU is chosen by name, number, (name, EXTVER), path or (path, HDU of that file), "
+            f"got {choice!r}"
         )
     found = [hdu for hdu in hdus if _name(hdu) == choice.upper()]
     if len(found) == 1:
         return found[0]
     if found:
         raise ValueError(
-            f"{hdus[0].path} has several HDUs {choice}; choose by number: {listed(hdus)}"
+            f"{hdus[0].path} has several HDUs {choice}; choose by number, or as "
+            f"({choice!r}, EXTVER): {listed(hdus)}"
         )
     if os.path.exists(choice):
         return _image(scan(choice))
@@ -189,11 +227,26 @@ def _chosen(choice: HduChoice, hdus: Sequence[Hdu]) -> Hdu:
     )
 
 
+def _version(hdus: Sequence[Hdu], name: str, version: Any) -> Hdu:
+    """Return the HDU of a name and an EXTVER."""
+    named = [hdu for hdu in hdus if _name(hdu) == name.upper()]
+    found = [hdu for hdu in named if hdu.version == version]
+    if len(found) == 1:
+        return found[0]
+    versions = ", ".join(str(hdu.version) for hdu in named)
+    raise KeyError(
+        f"{hdus[0].path} has {len(found)} HDUs {name} with EXTVER {version!r}; there are {versions}"
+    )
+
+
 def _image(hdus: Sequence[Hdu]) -> Hdu:
     """Return the HDU that must be the image."""
     images = [hdu for hdu in hdus if hdu.is_image]
     if not images:
-        raise ValueError(f"{hdus[0].path} has no image in two dimensions; there are {listed(hdus)}")
+        raise ValueError(
+            f"{hdus[0].path} has no image in two dimensions; there are {listed(hdus)}. "
+            "Of a cube, take one plane: mr.Exposure(fits.getdata(path)[0])"
+        )
     named = [hdu for hdu in images if _name(hdu) in _IMAGE]
     others = [hdu for hdu in images if _name(hdu) not in (*_MASK, *_NOISE)]
     found = named or others or images
@@ -204,20 +257,43 @@ def _image(hdus: Sequence[Hdu]) -> Hdu:
     return found[0]
 
 
-def _only(hdus: Sequence[Hdu], what: str, names: Sequence[str], options: str) -> Hdu | None:
-    """Return the one HDU that has one of these names, None if none has."""
-    found = [hdu for hdu in hdus if hdu.name in names]
-    if len(found) > 1:
+def _of_version(hdus: Sequence[Hdu], science: Hdu, rest: Sequence[Hdu]) -> Sequence[Hdu]:
+    """Return those that have the image's EXTVER, where the file has images of several."""
+    same = [hdu for hdu in hdus if hdu.version == science.version]
+    has_versions = any(_name(hdu) == _name(science) for hdu in rest)
+    return same if has_versions or same else hdus
+
+
+def _only(hdus: Sequence[Hdu], what: str, options: str) -> Hdu | None:
+    """Return the one HDU, None if there is none."""
+    if len(hdus) > 1:
         raise ValueError(
-            f"{found[0].path} has several HDUs that could be the {what}; "
-            f"choose with {options}: {listed(found)}"
+            f"{hdus[0].path} has several HDUs that could be the {what}; "
+            f"choose with {options}: {listed(hdus)}"
         )
-    return found[0] if found else None
+    return hdus[0] if hdus else None
+
+
+def _flags(
+    hdus: Sequence[Hdu], rest: Sequence[Hdu], science: Hdu, mask: HduChoice | None
+) -> Hdu | None:
+    """Return the HDU of the mask."""
+    if mask != "auto":
+        return None if mask is None else _chosen(mask, hdus)
+    found = [hdu for hdu in rest if hdu.name in _MASK]
+    return _only(_of_version(found, science, rest), "mask", "mask=")
+
+
+def _named_bits(flags: Hdu) -> dict[str, MaskBit] | None:
+    names = mask_planes_of(flags.header(), flags.where)
+    return None if names is None else named(names)
 
 
 def _noise(
     hdus: Sequence[Hdu],
     rest: Sequence[Hdu],
+    science: Hdu,
+    header: fits.Header,
     variance: HduChoice | None,
     error: HduChoice | None,
     weight: HduChoice | None,
@@ -232,7 +308,17 @@ def _noise(
         return kind, _chosen(choice, hdus)
     if variance is None:
         return None
-    hdu = _only(rest, "noise", tuple(_NOISE), "variance=, error= or weight=")
+    found = _of_version([hdu for hdu in rest if hdu.name in _NOISE], science, rest)
+    is_drizzled = any(hdu.name in _DRIZZLED for hdu in rest) or any(
+        card in header for card in _DRIZZLE_CARDS
+    )
+    known = [hdu for hdu in found if not (is_drizzled and hdu.name == "WHT")]
+    if found and not known:
+        raise ValueError(
+            f"{found[0].where} belongs to a drizzled image: it may be 1/variance, or an exposure "
+            'time; choose weight="WHT" if it is the first, else variance=None'
+        )
+    hdu = _only(known, "noise", "variance=, error= or weight=")
     if hdu is None:
         return None
     utype = hdu.header().get("UTYPE") if hdu.name == "UNCERT" else None
@@ -241,3 +327,40 @@ def _noise(
     if utype not in _UNCERTAINTIES:
         raise ValueError(f"{hdu.where} holds an {utype}; choose among {', '.join(_UNCERTAINTIES)}")
     return _UNCERTAINTIES[utype], hdu
+
+
+def _warn_of_unknown(
+    rest: Sequence[Hdu], science: Hdu, no_noise: bool, flags: Hdu | None, mask: HduChoice | None
+) -> None:
+    """Warn of images like ours that may be the noise or the mask, of which one was not found."""
+    missing = [
+        *(["noise"] if no_noise else []),
+        *(["mask"] if mask == "auto" and not flags else []),
+    ]
+    known = {*_IMAGE, *_MASK, *_NOISE}
+    unknown = [
+        hdu
+        for hdu in rest
+        if hdu.shape == science.shape
+        and hdu.name
+        and hdu.name not in known
+        and hdu.version == science.version
+    ]
+    if missing and unknown and _name(science) in _IMAGE:  # else they may be other images
+        warnings.warn(
+            f"{science.path}: no {' and no '.join(missing)} was found; left out are "
+            f"{listed(unknown)}; name them with variance=, error=, weight= or mask=",
+            stacklevel=4,
+        )
+
+
+def _psf_image(hdus: Sequence[Hdu]) -> KernelPsf | None:
+    """Return the PSF of a file of astropy's CCDData."""
+    found = next((hdu for hdu in hdus if hdu.name == "PSFIMAGE" and hdu.is_image), None)
+    if found is None:
+        return None
+    try:
+        return KernelPsf(FitsPlane(found)[:, :])
+    except ValueError as error:
+        warnings.warn(f"{found.where}: the PSF cannot be used: {error}", stacklevel=4)
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,9 @@ class FitsPlane:
     Parameters
     ----------
     hdu : Hdu
-        Where the image is.
+        Where the image is; axes beyond two must be of length 1.
+    bits : bool
+        Whether integers are taken as bit fields: unsigned, BSCALE and BLANK not applied.
 
     Raises
     ------
@@ -45,6 +48,7 @@ class FitsPlane:
     """
 
     hdu: Hdu
+    bits: bool = False
 
     ndim = 2
 
@@ -52,18 +56,26 @@ class FitsPlane:
         if not self.hdu.is_image:
             shape = self.hdu.shape
             what = f"an array of shape {shape}" if shape else "no image"
-            raise ValueError(f"{self.hdu.where} holds {what}; a plane has two dimensions")
+            raise ValueError(
+                f"{self.hdu.where} holds {what}; a plane has two dimensions. Of a cube, take one "
+                "plane: mr.Exposure(fits.getdata(path)[0])"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        rows, columns = self.hdu.shape
+        rows, columns = self.hdu.shape[-2:]
         return rows, columns
 
     @property
     def dtype(self) -> np.dtype:
         """Of the values, BSCALE and BZERO applied; native byte order."""
-        return self.hdu.dtype
+        stored = self.hdu.stored_dtype
+        return np.dtype(f"u{stored.itemsize}") if self._as_bits else self.hdu.dtype
+
+    @property
+    def _as_bits(self) -> bool:
+        return self.bits and self.hdu.stored_dtype.kind != "f"
 
     def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
         rows, columns = (range(n)[s] for s, n in zip(slices, self.shape, strict=True))
@@ -84,16 +96,27 @@ class FitsPlane:
 
     def _read(self, rows: range, columns: range) -> np.ndarray:
         """Read a rectangle of pixels."""
-        if not self.hdu.compressed and not self.hdu.scaled:
-            return self._read_rows(rows, columns)
-        with open_hdu(self.hdu) as hdu:
-            block = hdu.section[rows.start : rows.stop, columns.start : columns.stop]
-            return np.require(block, self.dtype, ("C", "O"))
+        hdu = self.hdu
+        if not self._as_bits and hdu.scaled and not hdu.unsigned_plio:
+            return np.require(self._read_section(rows, columns), self.dtype, ("C", "O"))
+        read = self._read_section if hdu.compressed else self._read_rows
+        block = np.require(read(rows, columns, as_stored=True), hdu.stored_dtype, ("C", "O", "W"))
+        if hdu.sign_flipped and not hdu.unsigned_plio:
+            bits = block.view(f"u{block.itemsize}")
+            bits ^= bits.dtype.type(1 << (8 * block.itemsize - 1))
+        return block if block.dtype == self.dtype else block.view(self.dtype)
 
-    def _read_rows(self, rows: range, columns: range) -> np.ndarray:
+    def _read_section(self, rows: range, columns: range, as_stored: bool = False) -> np.ndarray:
+        """Read a rectangle by way of astropy."""
+        with open_hdu(self.hdu, as_stored=as_stored) as hdu:
+            others = (0,) * (len(self.hdu.shape) - 2)
+            return hdu.section[*others, rows.start : rows.stop, columns.start : columns.stop]
+
+    def _read_rows(self, rows: range, columns: range, as_stored: bool = True) -> np.ndarray:
         """Read a rectangle row by row, or at once where the rows are whole."""
-        size, width = self.dtype.itemsize, self.shape[1]
-        block = np.empty((len(rows), len(columns)), self.dtype)
+        dtype, width = self.hdu.stored_dtype, self.shape[1]
+        size = dtype.itemsize
+        block = np.empty((len(rows), len(columns)), dtype)
         pieces = block.reshape(1, -1) if len(columns) == width else block
         with open_unchanged(self.hdu) as file:
             for i, piece in enumerate(pieces):
@@ -104,8 +127,8 @@ class FitsPlane:
             block.byteswap(inplace=True)
         return block
 
-    def __dask_tokenize__(self) -> tuple[str, str, tuple[int, int], int]:
-        return "FitsPlane", self.hdu.path, self.hdu.stamp, self.hdu.index
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return "FitsPlane", self.hdu.path, self.hdu.stamp, self.hdu.index, self.bits
 
 
 def _span(indices: range) -> range:

@@ -24,16 +24,23 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from .cards import mended, value_of
+
 __all__ = ["BLOCK", "Hdu", "listed", "open_hdu", "open_unchanged", "read_table", "scan"]
 
 BLOCK = 2880  # bytes, of which FITS files are made
 
 _FACTS = frozenset(
     "XTENSION BITPIX NAXIS PCOUNT GCOUNT GROUPS EXTNAME EXTVER EXTTYPE BSCALE BZERO BLANK "
-    "ZIMAGE ZBITPIX ZNAXIS ZBLANK CCDNUM DATAMODL AR_HDU INSTRUME PLVER PSFMODEL".split()
+    "ZIMAGE ZBITPIX ZNAXIS ZBLANK ZCMPTYPE CCDNUM DATAMODL AR_HDU INSTRUME PLVER PSFMODEL".split()
 )
 _AXES = ("NAXIS", "ZNAXIS")
-_PLAIN_CARD = re.compile(rb".{8}= +(?:([+-]?\d+)|'([^']*)'|([TF])) *(?:/.*)?")
+# Of the table that a tile-compressed image is stored as.
+_TABLE = re.compile(
+    r"T(FIELDS|HEAP)|T(TYPE|FORM|DIM|NULL|UNIT|DISP|SCAL|ZERO)\d+|[PG]COUNT|NAXIS\d+"
+    r"|Z(IMAGE|BITPIX|CMPTYPE|MASKCMP|QUANTIZ|DITHER0|BLANK|SCALE|ZERO)|Z(TILE|NAME|VAL)\d+"
+    r"|Z(SIMPLE|TENSION|EXTEND|BLOCKED|PCOUNT|GCOUNT)|ZHECKSUM|ZDATASUM"
+)
 _STUB = fits.PrimaryHDU().header.tostring().encode("ascii")
 
 
@@ -72,6 +79,12 @@ class Hdu:
         return str(self.facts.get("EXTNAME", "")).strip().upper()
 
     @property
+    def version(self) -> int:
+        """EXTVER, 1 where there is none."""
+        version = self.facts.get("EXTVER", 1)
+        return version if isinstance(version, int) else 1
+
+    @property
     def compressed(self) -> bool:
         """Whether this is a tile-compressed image."""
         return self.facts.get("ZIMAGE") is True
@@ -88,30 +101,46 @@ class Hdu:
 
     @property
     def is_image(self) -> bool:
-        """Whether there are pixels in two dimensions."""
-        return len(self.shape) == 2 and 0 not in self.shape
+        """Whether there are pixels in two dimensions; others may have the length 1."""
+        return len(self.shape) >= 2 and 0 not in self.shape and {*self.shape[:-2]} <= {1}
+
+    @property
+    def stored_dtype(self) -> np.dtype:
+        """Data type of the numbers in the file; native."""
+        bits = self.facts["ZBITPIX" if self.compressed else "BITPIX"]
+        return np.dtype(f"f{-bits // 8}" if bits < 0 else "u1" if bits == 8 else f"i{bits // 8}")
 
     @property
     def dtype(self) -> np.dtype:
         """Data type of the image's values, BSCALE, BZERO and BLANK applied; native."""
-        bits = self.facts["ZBITPIX" if self.compressed else "BITPIX"]
-        if bits < 0:
-            return np.dtype(f"f{-bits // 8}")
-        if not self.scaled:
-            return np.dtype(f"u{bits // 8}" if bits == 8 else f"i{bits // 8}")
-        bscale, bzero = self.facts.get("BSCALE", 1), self.facts.get("BZERO", 0)
-        if bscale == 1 and bits == 8 and bzero == -128:
-            return np.dtype("i1")
-        if bscale == 1 and bits > 8 and bzero == 2 ** (bits - 1):
-            return np.dtype(f"u{bits // 8}")
-        return np.dtype("f4" if bits <= 16 else "f8")
+        stored = self.stored_dtype
+        if self.sign_flipped:
+            return np.dtype("i1" if stored.itemsize == 1 else f"u{stored.itemsize}")
+        if stored.kind == "f" or not self.scaled:
+            return stored
+        return np.dtype("f4" if stored.itemsize <= 2 else "f8")
+
+    @property
+    def sign_flipped(self) -> bool:
+        """Whether integers are stored with the other sign bit: unsigned ones, and signed bytes."""
+        stored = self.stored_dtype
+        half = -128 if stored.itemsize == 1 else 2 ** (8 * stored.itemsize - 1)
+        return stored.kind != "f" and self._scaling == (1, half)
 
     @property
     def scaled(self) -> bool:
         """Whether values in the file differ from those of the image."""
-        bits = self.facts["ZBITPIX" if self.compressed else "BITPIX"]
-        blank = bits > 0 and ("BLANK" in self.facts or "ZBLANK" in self.facts)
-        return self.facts.get("BSCALE", 1) != 1 or self.facts.get("BZERO", 0) != 0 or blank
+        blank = self.stored_dtype.kind != "f" and ("BLANK" in self.facts or "ZBLANK" in self.facts)
+        return self._scaling != (1, 0) or blank
+
+    @property
+    def unsigned_plio(self) -> bool:
+        """Whether this is the one image of which cfitsio adds BZERO before it compresses."""
+        return self.facts.get("ZCMPTYPE") == "PLIO_1" and self.compressed and self.sign_flipped
+
+    @property
+    def _scaling(self) -> tuple[Any, Any]:
+        return self.facts.get("BSCALE", 1), self.facts.get("BZERO", 0)
 
     @property
     def where(self) -> str:
@@ -119,11 +148,22 @@ class Hdu:
         return f"{self.path}, HDU {self.index}" + (f" ({self.name})" if self.name else "")
 
     def header(self) -> fits.Header:
-        """Read the header: of a tile-compressed image, that of the table it is stored as."""
+        """Read the header, mended; of a compressed image as astropy has it, not its table's."""
         with open_unchanged(self) as file:
             file.seek(self.start)
-            header = file.read(self.data - self.start)
-        return fits.Header.fromstring(header.decode("ascii", "replace").replace("\ufffd", "?"))
+            header = mended(file.read(self.data - self.start), self.where)
+        return _of_the_image(header) if self.compressed else header
+
+
+def _of_the_image(table: fits.Header) -> fits.Header:
+    """Return the header of an image that is stored as a table."""
+    header = fits.Header([card for card in table.cards if not _TABLE.fullmatch(card.keyword)])
+    header["XTENSION"], header["BITPIX"] = "IMAGE", table.get("ZBITPIX")
+    for keyword in table:
+        if re.fullmatch(r"ZNAXIS\d*", keyword):
+            header[keyword[1:]] = table[keyword]
+            header.remove(keyword)
+    return header
 
 
 def listed(hdus: Sequence[Hdu]) -> str:
@@ -261,25 +301,13 @@ def _facts(header: bytes) -> tuple[dict[str, Any], bool]:
     for i in range(0, len(header), 80):
         keyword = header[i : i + 8].decode("latin-1").rstrip()
         if keyword in _FACTS or keyword.rstrip("0123456789") in _AXES:
-            value = _value(header[i : i + 80])
+            value = value_of(header[i : i + 80])
             # Some writers give a compressed HDU a default name before its own.
             if keyword != "EXTNAME" or value != "COMPRESSED_IMAGE":
                 facts[keyword] = value
         elif keyword.startswith(("MP_", "MSKN")) or header[i : i + 12] == b"HIERARCH MP_":
             names_planes = True
     return facts, names_planes
-
-
-def _value(card: bytes) -> Any:
-    """Return the value of a card; of a plain one, as most are, in a tenth of astropy's time."""
-    plain = _PLAIN_CARD.fullmatch(card)
-    if plain is None:
-        value = fits.Card.fromstring(card).value
-        return value.rstrip() if isinstance(value, str) else value
-    integer, text, logical = plain.groups()
-    if integer is not None:
-        return int(integer)
-    return logical == b"T" if text is None else text.decode("latin-1").rstrip()
 
 
 def _data_size(facts: Mapping[str, Any]) -> int:
@@ -331,8 +359,10 @@ class _Window(io.RawIOBase):
 
 
 @contextmanager
-def open_hdu(hdu: Hdu) -> Iterator[Any]:
+def open_hdu(hdu: Hdu, *, as_stored: bool = False) -> Iterator[Any]:
     """Open one HDU with astropy, without walking through those before it.
+
+    ``as_stored``: BSCALE, BZERO and BLANK are not applied.
 
     Raises
     ------
@@ -340,13 +370,13 @@ def open_hdu(hdu: Hdu) -> Iterator[Any]:
         If the file is gone or is not the one that was scanned.
     """
     with open_unchanged(hdu) as file:
-        if hdu.start == 0:
-            with fits.open(file, memmap=False, lazy_load_hdus=True) as hdulist:
-                yield hdulist[0]
-        else:
+        window: Any = file
+        if hdu.start:
             window = _Window(file, hdu.start, hdu.data + _padded(hdu.stop - hdu.data))
-            with fits.open(window, memmap=False, lazy_load_hdus=True) as hdulist:
-                yield hdulist[1]
+        with fits.open(
+            window, memmap=False, lazy_load_hdus=True, do_not_scale_image_data=as_stored
+        ) as hdulist:
+            yield hdulist[1 if hdu.start else 0]
 
 
 def read_table(hdu: Hdu) -> np.ndarray:

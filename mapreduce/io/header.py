@@ -7,21 +7,24 @@ to the array in one file, so they are taken out of the header on reading and mad
 from __future__ import annotations
 
 import copy
+import math
 import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from astropy.io import fits
+from astropy.io.fits.card import Undefined
 from astropy.wcs import WCS, FITSFixedWarning
 
 from ..exposure.mask import MaskPlanes
 from ..exposure.wcs import shift_wcs
-from .hdu import Hdu, open_hdu
+from .hdu import Hdu, open_unchanged
 
 __all__ = [
     "as_header",
     "bare",
+    "chosen_wcs",
     "exact",
     "mask_cards",
     "mask_planes_of",
@@ -32,22 +35,25 @@ __all__ = [
     "wcs_of",
 ]
 
+# What says where pixels are on the sky; the letters of alternates are none of ours.
 _WCS = re.compile(
-    r"((WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX"
-    r"|(CRPIX|CRVAL|CDELT|CROTA|CTYPE|CUNIT|CNAME|CRDER|CSYER)\d|(CD|PC|PV|PS)\d_\d+)(?P<alternate>[A-Z])?"
-    r"|(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)|PC00\d00\d"
+    r"(WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX"
+    r"|(CRPIX|CRVAL|CDELT|CROTA|CTYPE|CUNIT|CNAME|CRDER|CSYER)\d|(CD|PC|PV|PS)\d_\d+"
+    r"|(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)|(CD|PC)00\d00\d|WAT\d_\d+|WCSDIM"
     r"|(CPDIS|CQDIS|CPERR|CQERR|D2IMDIS|D2IMERR)\d|(DP|DQ|D2IM)\d(\..*)?|D2IMEXT|AXISCORR)"
 )
+_WCS_NUMBER = re.compile(
+    r"WCSAXES|LONPOLE|LATPOLE|(CRPIX|CRVAL|CDELT|CROTA)\d|(CD|PC|PV)\d_\d+"
+    r"|(A|B|AP|BP)_(ORDER|\d+_\d+)|(CD|PC)00\d00\d"
+)
 _TABLES = re.compile(r"CPDIS\d|D2IMDIS\d|AXISCORR")
-# IRAF's ways to say the same, the layout of the file, and where in it LSST's components are.
+_MOST = {"WCSAXES": 99, "A_ORDER": 9, "B_ORDER": 9, "AP_ORDER": 9, "BP_ORDER": 9}
+# Where LSST's files say the origin; ours do, too.
+_ORIGIN = re.compile(r"LTV\d|LTM\d_\d|(WCSAXES|WCSNAME|(CTYPE|CRPIX|CRVAL|CDELT|CUNIT)\d)A")
+# The layout of the file, and where in it LSST's components are.
 _LAYOUT = re.compile(
-    r"LTV\d|LTM\d_\d|WAT\d_\d+|WCSDIM"
-    r"|SIMPLE|XTENSION|BITPIX|Z?NAXIS\d*|EXTEND|PCOUNT|GCOUNT|GROUPS|BSCALE|BZERO|BLANK|CHECKSUM"
-    r"|DATASUM|ZHECKSUM|ZDATASUM|EXTNAME|EXTVER|EXTLEVEL|EXTTYPE|INHERIT"
-    # A tile-compressed image is stored as a table.
-    r"|T(FIELDS|HEAP)|T(TYPE|FORM|DIM|NULL|UNIT|DISP|SCAL|ZERO)\d+"
-    r"|Z(IMAGE|BITPIX|CMPTYPE|MASKCMP|QUANTIZ|DITHER0|BLANK|SCALE|ZERO)|Z(TILE|NAME|VAL)\d+"
-    r"|Z(SIMPLE|TENSION|EXTEND|BLOCKED|PCOUNT|GCOUNT)"
+    r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|GROUPS|BSCALE|BZERO|BLANK|CHECKSUM"
+    r"|DATASUM|EXTNAME|EXTVER|EXTLEVEL|EXTTYPE|INHERIT"
     r"|EXPINFO_V|AR_HDU|ARCHIVE_ID_.*|DATAMODL|FMTVER|INDXADDR|INDXSIZE|JSONADDR|JSONSIZE"
     r"|MP_.*|MSK[NMD]\d{4}|PSFMODEL"
 )
@@ -83,51 +89,69 @@ def _card(keyword: str, value: Any) -> fits.Card:
     return fits.Card(keyword if plain else f"HIERARCH {keyword}", value)
 
 
-def bare(header: fits.Header) -> fits.Header:
+def bare(header: fits.Header, *, wcs: bool, origin: bool = False) -> fits.Header:
     """Return a copy of a header without the cards that other parts of an exposure stand for.
 
-    Left out are the WCS (every alternate of it), LTV and LTM, the layout of the file, mask planes,
-    the addresses of components in LSST files, and blank cards.
+    Left out are the layout of the file, mask planes, the addresses of components in LSST files,
+    blank cards, and what is asked for.
+
+    Parameters
+    ----------
+    header : Header
+    wcs : bool
+        Whether the exposure has the WCS, so that its cards are left out.
+    origin : bool
+        Whether its origin was taken from the header (see `origin_of`): LTV, LTM and the alternate
+        WCS ``A`` are left out.
 
     Examples
     --------
-    >>> dict(bare(fits.Header({"NAXIS": 2, "CRPIX1": 1.0, "LTV1": -5, "EXPTIME": 30.0})))
+    >>> dict(bare(fits.Header({"NAXIS": 2, "CRPIX1": 1.0, "EXPTIME": 30.0}), wcs=True))
     {'EXPTIME': 30.0}
     """
-    return fits.Header([card for card in header.cards if not _is_structure(card)])
+
+    def stands_for(card: fits.Card) -> Any:
+        keyword = card.keyword
+        return (
+            _LAYOUT.fullmatch(keyword)
+            or (wcs and _WCS.fullmatch(keyword))
+            or (origin and _ORIGIN.fullmatch(keyword))
+            or not (keyword or card.value)
+        )
+
+    return fits.Header([card for card in header.cards if not stands_for(card)])
 
 
-def _is_structure(card: fits.Card) -> bool:
-    keyword = card.keyword
-    return bool(
-        _WCS.fullmatch(keyword) or _LAYOUT.fullmatch(keyword) or not (keyword or card.value)
-    )
-
-
-def _is_wcs(keyword: str) -> bool:
-    """Whether a card belongs to the WCS itself, none of the alternates."""
-    match = _WCS.fullmatch(keyword)
-    return match is not None and match["alternate"] is None
-
-
-def merged(primary: fits.Header | None, image: fits.Header) -> fits.Header:
+def merged(
+    primary: fits.Header | None, image: fits.Header, *, wcs: bool, origin: bool = False
+) -> fits.Header:
     """Return the bare header of an image HDU over the primary one, unless INHERIT is false.
+
+    See `bare` for the parameters.
 
     Examples
     --------
     >>> primary = fits.Header({"EXPTIME": 30.0, "OBJECT": "M1"})
-    >>> dict(merged(primary, fits.Header({"OBJECT": "M2"})))
+    >>> dict(merged(primary, fits.Header({"OBJECT": "M2"}), wcs=True))
     {'EXPTIME': 30.0, 'OBJECT': 'M2'}
     """
+    header = bare(image, wcs=wcs, origin=origin)
     if primary is None or image.get("INHERIT", True) is False:
-        return bare(image)
-    header = bare(primary)
-    header.extend(bare(image), update=True)
-    return header
+        return header
+    inherited = bare(primary, wcs=wcs)
+    inherited.extend(header, update=True)
+    return inherited
 
 
-def wcs_of(hdu: Hdu, header: fits.Header, origin: tuple[int, int] = (0, 0)) -> WCS | None:
-    """Return the celestial WCS of an image in parent coordinates, None where there is none.
+def wcs_of(
+    hdu: Hdu,
+    header: fits.Header,
+    choice: WCS | str | None = "auto",
+    origin: tuple[int, int] = (0, 0),
+) -> WCS | None:
+    """Return the WCS of an image in parent coordinates, None where there is none.
+
+    It is what astropy makes of the whole header for the two axes of the image.
 
     Parameters
     ----------
@@ -135,33 +159,82 @@ def wcs_of(hdu: Hdu, header: fits.Header, origin: tuple[int, int] = (0, 0)) -> W
         The image, whose file is opened where the WCS has lookup tables.
     header : Header
         The header of the image.
+    choice : WCS, "auto" or None
+        A WCS is taken instead of the header's; None: do without. "auto" is the header's, and where
+        that cannot be used there is a warning and no WCS.
     origin : (int, int)
         Parent coordinates (x, y) of the first pixel.
 
     Raises
     ------
-    ValueError
-        If there is a WCS that cannot be understood.
+    TypeError, ValueError
+        If ``choice`` is something else, or a WCS of another number of axes.
     """
-    cards = fits.Header([c for c in header.cards if _is_wcs(c.keyword) or c.keyword == "EPOCH"])
-    if "CTYPE1" not in cards:
+    if not isinstance(choice, str) or choice != "auto":
+        return chosen_wcs(choice)
+    if not str(header.get("CTYPE1", "")).strip() and "PLTRAH" not in header:
         return None
+    try:
+        return shift_wcs(_wcs(hdu, header), *origin)
+    except Exception as error:  # astropy and wcslib have many
+        warnings.warn(
+            f"{hdu.where}: the WCS cannot be used, and is left out: {_one_line(error)}",
+            stacklevel=2,
+        )
+        return None
+
+
+def chosen_wcs(choice: WCS | str | None) -> WCS | None:
+    """Return the WCS that the caller gave instead of the file's."""
+    if choice is not None and not isinstance(choice, WCS):
+        raise TypeError(f'wcs is "auto", None, or an astropy.wcs.WCS, got {choice!r}')
+    if choice is not None and choice.naxis != 2:
+        raise ValueError(f"wcs must have two axes, has {choice.naxis}; take wcs.celestial")
+    return choice
+
+
+def _wcs(hdu: Hdu, header: fits.Header) -> WCS:
+    header = header.copy()
+    for keyword in [keyword for keyword in header if _WCS_NUMBER.fullmatch(keyword)]:
+        _check_number(header, keyword)
     with warnings.catch_warnings():
         # Astropy tells of every repair of an old spelling.
         warnings.simplefilter("ignore", FITSFixedWarning)
-        try:
-            if any(_TABLES.fullmatch(keyword) for keyword in cards):
-                with open_hdu(hdu), fits.open(hdu.path, memmap=False) as hdulist:
-                    wcs = WCS(cards, hdulist)
-            else:
-                wcs = WCS(cards)
-        except (ValueError, KeyError, AssertionError) as error:
-            raise ValueError(f"{hdu.where}: the WCS cannot be read: {error}") from error
-    if not wcs.has_celestial:
-        return None
-    if wcs.naxis > 2:
-        wcs = wcs.celestial
-    return wcs if origin == (0, 0) else shift_wcs(wcs, *origin)
+        if any(_TABLES.fullmatch(keyword) for keyword in header):
+            with open_unchanged(hdu) as file, fits.open(file, memmap=False) as hdulist:
+                wcs = WCS(header, hdulist, naxis=2)
+        else:
+            wcs = WCS(header, naxis=2)
+    wcs.wcs.set()
+    try:
+        str(wcs.wcs.name)
+    except UnicodeDecodeError:  # wcslib leaves it undefined for plates of the DSS without a label
+        wcs.wcs.name = ""
+    return wcs
+
+
+def _check_number(header: fits.Header, keyword: str) -> None:
+    """Make a number of a text; refuse what wcslib would ignore, or take as an endless loop."""
+    value = header[keyword]
+    if isinstance(value, Undefined):
+        del header[keyword]
+        return
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{keyword} is {value!r}, not a number") from None
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError(f"{keyword} is {value!r}, not a number")
+    if keyword in _MOST and not 0 <= number <= _MOST[keyword]:
+        raise ValueError(f"{keyword} is {value!r}, outside of 0 to {_MOST[keyword]}")
+    if isinstance(value, str):
+        header[keyword] = number
+
+
+def _one_line(error: Exception) -> str:
+    """Return what an error says, without wcslib's trace of itself."""
+    lines = [line for line in str(error).splitlines() if line and not line.startswith("ERROR ")]
+    return " ".join(lines) or type(error).__name__
 
 
 def wcs_cards(wcs: WCS, origin: tuple[int, int]) -> tuple[fits.Header, list[fits.ImageHDU]]:
@@ -174,26 +247,25 @@ def wcs_cards(wcs: WCS, origin: tuple[int, int]) -> tuple[fits.Header, list[fits
     """
     moved = shift_wcs(wcs, -origin[0], -origin[1])
     primary, *tables = moved.to_fits(relax=True)
-    if tables and origin != (0, 0):
-        raise ValueError(
-            f"the WCS has lookup tables and cannot be moved by its origin {origin}; "
-            "write the exposure without it"
-        )
-    cards = fits.Header([card for card in primary.header.cards if _is_wcs(card.keyword)])
+    # The others are facts of the header, as when the exposure was taken.
+    cards = fits.Header([card for card in primary.header.cards if _WCS.fullmatch(card.keyword)])
     # wcslib writes 14 digits, and CD as PC with CDELT 1; most files of this field have CD.
     prm = moved.wcs
     for keyword in [k for k in cards if re.fullmatch(r"PC\d_\d|CDELT\d", k)]:
         del cards[keyword]
-    matrix, name = (prm.cd, "CD") if prm.has_cd() else (prm.get_pc(), "PC")
+    name = "CD" if prm.has_cd() and not prm.has_pc() else "PC"
+    matrix, scale = prm.get_pc(), prm.get_cdelt()  # as wcslib uses them, where a header has both
     for i in range(2):
         cards[f"CRPIX{i + 1}"] = float(prm.crpix[i])
         cards[f"CRVAL{i + 1}"] = float(prm.crval[i])
         for j in range(2):
             cards[f"{name}{i + 1}_{j + 1}"] = float(matrix[i, j])
         if name == "PC":
-            cards[f"CDELT{i + 1}"] = float(prm.get_cdelt()[i])
+            cards[f"CDELT{i + 1}"] = float(scale[i])
     for i, m, value in prm.get_pv():
         cards[f"PV{i}_{m}"] = value
+    if math.isfinite(prm.equinox):
+        cards["EQUINOX"] = prm.equinox
     return fits.Header([exact(card) for card in cards.cards]), tables
 
 
@@ -247,22 +319,30 @@ def origin_cards(origin: tuple[int, int]) -> list[tuple[str, Any, str]]:
     ]
 
 
-def mask_planes_of(header: fits.Header) -> dict[str, int] | None:
+def mask_planes_of(header: fits.Header, where: str) -> dict[str, int] | None:
     """Return the mask planes that a header names, None where it names none.
+
+    One without a bit is left out with a warning, which names the header by ``where``.
 
     From cards ``MSKN* = name`` and ``MSKM* = 1 << bit``, else from ``MP_<name> = bit``.
 
     Examples
     --------
-    >>> mask_planes_of(fits.Header({"MP_BAD": 0, "MP_SAT": 1}))
+    >>> mask_planes_of(fits.Header({"MP_BAD": 0, "MP_SAT": 1}), "a header")
     {'BAD': 0, 'SAT': 1}
     """
     planes = {}
     for keyword in header:
         if re.fullmatch(r"MSKN\d{4}", keyword):
-            planes[str(header[keyword])] = int(header[f"MSKM{keyword[4:]}"]).bit_length() - 1
+            value = header.get(f"MSKM{keyword[4:]}")
+            is_bit = isinstance(value, int) and value > 0 and value & (value - 1) == 0
+            planes[str(header[keyword])] = value.bit_length() - 1 if is_bit else value
     if not planes:
-        planes = {key[3:]: int(header[key]) for key in header if key.startswith("MP_")}
+        planes = {key[3:]: header[key] for key in header if key.startswith("MP_")}
+    for name, bit in [*planes.items()]:
+        if isinstance(bit, bool) or not isinstance(bit, int) or not 0 <= bit < 64:
+            warnings.warn(f"{where}: mask plane {name} has no bit, but {bit!r}", stacklevel=2)
+            del planes[name]
     return planes or None
 
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.wcs import WCS
 
 from ..exposure.exposure import Exposure
 from ..exposure.mask import MaskPlanes
-from ..exposure.plane import Derived, PlaneSource
+from ..exposure.plane import PlaneSource
 from ..exposure.psf import Psf, PsfexPsf
 from .fits_plane import FitsPlane
 from .hdu import Hdu, listed, open_hdu, read_table, scan
 from .header import mask_planes_of, merged, origin_of, wcs_of
+from .masks import MaskBit, read_mask
 from .psf import psf_from_hdus
-from .values import mask_of
 
 __all__ = ["read", "recognizes"]
 
@@ -48,7 +48,13 @@ def recognizes(path: str | os.PathLike[str]) -> bool:
     )
 
 
-def read(path: str | os.PathLike[str], *, keep_planes: Sequence[str] | None = None) -> Exposure:
+def read(
+    path: str | os.PathLike[str],
+    *,
+    mask_planes: Mapping[str, int] | None = None,
+    keep_planes: Sequence[str] | None = None,
+    wcs: WCS | str | None = "auto",
+) -> Exposure:
     """Read an exposure of the LSST pipelines; its pixels stay on disk until they are used.
 
     The planes are the HDUs called IMAGE, MASK and VARIANCE (EXTNAME, else EXTTYPE); in old files
@@ -61,8 +67,14 @@ def read(path: str | os.PathLike[str], *, keep_planes: Sequence[str] | None = No
     path : path
         The file; may be ``.fits.gz``, of which every block that is read is decompressed from the
         start.
+    mask_planes : mapping of str to int, optional
+        Bit number of each mask plane to read, instead of those that the file names.
     keep_planes : sequence of str, optional
-        Keep only these mask planes. Needed where a mask has more than the 31 that int32 can hold.
+        Keep only these mask planes. Of more than int32 can hold, the highest are left out with a
+        warning.
+    wcs : astropy.wcs.WCS, "auto" or None
+        Another WCS than that of the header, from parent pixels (0-based); or none. One in the
+        header that cannot be used is left out with a warning.
 
     Returns
     -------
@@ -79,7 +91,7 @@ def read(path: str | os.PathLike[str], *, keep_planes: Sequence[str] | None = No
     OSError
         If the file is missing, not FITS, or truncated.
     ValueError
-        If there is no image, the planes differ in shape, or there are too many mask planes.
+        If there is no image, the planes differ in shape, or too many mask planes are asked for.
 
     Examples
     --------
@@ -95,19 +107,21 @@ def read(path: str | os.PathLike[str], *, keep_planes: Sequence[str] | None = No
     header = roles["IMAGE"][0].header()
     primary = hdus[0].header()
     origin = origin_of(header)
+    world = wcs_of(roles["IMAGE"][0], header, wcs, origin)
     parts: dict[str, Any] = {
         "image": FitsPlane(roles["IMAGE"][0]),
         "origin": origin,
-        "wcs": wcs_of(roles["IMAGE"][0], header, origin),
+        "wcs": world,
     }
     if "VARIANCE" in roles:
         parts["variance"] = FitsPlane(roles["VARIANCE"][0])
     if "MASK" in roles:
-        parts["mask"], parts["mask_planes"] = _mask(roles["MASK"], keep_planes)
+        parts["mask"], parts["mask_planes"] = _mask(roles["MASK"], mask_planes, keep_planes)
     parts["psf"], psf_class = _psf(hdus, primary)
     if "AR_HDU" in primary:
         _drop_addresses(primary)
-    meta = merged(None if roles["IMAGE"][0].index == 0 else primary, header)
+    inherited = None if roles["IMAGE"][0].index == 0 else primary
+    meta = merged(inherited, header, wcs=world is not None, origin=True)
     if psf_class is not None:
         meta["PSFCLASS"] = (psf_class, "the PSF in the file, which was not read")
     exposure = Exposure(**parts)
@@ -138,38 +152,24 @@ def _roles(hdus: Sequence[Hdu]) -> dict[str, list[Hdu]]:
     return roles
 
 
-def _mask(hdus: Sequence[Hdu], keep: Sequence[str] | None) -> tuple[PlaneSource, MaskPlanes]:
+def _mask(
+    hdus: Sequence[Hdu], mask_planes: Mapping[str, int] | None, keep: Sequence[str] | None
+) -> tuple[PlaneSource, MaskPlanes]:
     """Return the mask and its planes, of several HDUs as one int32."""
-    hdus = sorted(hdus, key=lambda hdu: hdu.facts.get("EXTVER", 1))
-    found: dict[str, tuple[int, int]] = {}
+    hdus = sorted(hdus, key=lambda hdu: hdu.version)
+    found: dict[str, MaskBit] = {}
     for number, hdu in enumerate(hdus):
         header = hdu.header()
         is_afw = any(keyword.startswith("MP_") for keyword in header)
-        for name, bit in (mask_planes_of(header) or {}).items():
-            found[name if is_afw else _AFW_NAMES.get(name, name)] = number, bit
-    if keep is not None:
-        if missing := [name for name in keep if name not in found]:
-            raise KeyError(f"{hdus[0].where} has no mask plane {missing[0]}; there are {[*found]}")
-        found = {name: found[name] for name in keep}
-    if len(hdus) == 1 and keep is None:
-        return mask_of(hdus[0], {name: bit for name, (_, bit) in found.items()} or None)
-    if len(found) > 31:
-        raise ValueError(
-            f"{hdus[0].where}: the mask has {len(found)} planes, more than the 31 of an int32 "
-            f"mask; choose with keep_planes= among {', '.join(found)}"
-        )
-    moves = tuple((number, bit, new) for new, (number, bit) in enumerate(found.values()))
-    masks = tuple(mask_of(hdu, {})[0] for hdu in hdus)
-    gathered = Derived(partial(_gather, moves=moves), masks, np.dtype("i4"))
-    return gathered, MaskPlanes({name: bit for bit, name in enumerate(found)})
-
-
-def _gather(*masks: np.ndarray, moves: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Gather bits of several masks; each move is (mask, its bit, new bit)."""
-    result = np.zeros_like(masks[0])
-    for number, bit, new in moves:
-        result |= ((masks[number] >> bit) & 1) << new
-    return result
+        for name, bit in (mask_planes_of(header, hdu.where) or {}).items():
+            found[name if is_afw else _AFW_NAMES.get(name, name)] = MaskBit(number, bit)
+    return read_mask(
+        [FitsPlane(hdu, bits=True) for hdu in hdus],
+        found or None,
+        hdus[0].where,
+        mask_planes=mask_planes,
+        keep_planes=keep,
+    )
 
 
 def _psf(hdus: Sequence[Hdu], primary: fits.Header) -> tuple[Psf | None, str | None]:

@@ -1,4 +1,4 @@
-"""From what files hold to what an exposure holds: variances, and int32 masks.
+"""From the noise that files hold to variances, and the mask where it says nothing.
 
 Each function takes blocks of pixels and is importable, so that a plane that uses it (see
 `mapreduce.exposure.plane.Derived`) can travel to a worker.
@@ -7,22 +7,16 @@ Each function takes blocks of pixels and is importable, so that a plane that use
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 
-from ..exposure.mask import MaskPlanes, as_int32
+from ..exposure.mask import MaskPlanes
 from ..exposure.plane import Derived, PlaneSource
-from .fits_plane import FitsPlane
-from .hdu import Hdu
 
 __all__ = [
     "flag_bad",
     "flagged",
-    "mask_of",
-    "named_mask",
-    "nonzero",
     "undo_asinh",
     "variance_from",
     "variance_of_error",
@@ -68,17 +62,6 @@ def flag_bad(noise: np.ndarray, mask: np.ndarray | None = None, *, value: int) -
     return missing if mask is None else missing | mask
 
 
-def nonzero(mask: np.ndarray, *, value: int) -> np.ndarray:
-    """Mask with the bits of ``value`` wherever a mask is not zero.
-
-    Examples
-    --------
-    >>> nonzero(np.array([0, 1, 7], np.uint8), value=1)
-    array([0, 1, 1], dtype=int32)
-    """
-    return np.where(mask != 0, np.int32(value), np.int32(0))
-
-
 def undo_asinh(image: np.ndarray, *, offset: float, softening: float) -> np.ndarray:
     """Undo the asinh scaling of Pan-STARRS images (cards BOFFSET and BSOFTEN).
 
@@ -99,51 +82,14 @@ def variance_from(kind: str, plane: PlaneSource) -> PlaneSource:
     return Derived(function, (plane,), _float(plane.dtype))
 
 
-def flagged(
-    mask: PlaneSource | None, planes: MaskPlanes, noise: PlaneSource
-) -> tuple[PlaneSource, MaskPlanes]:
-    """Return the mask with BAD where an error or weight says nothing, and its planes.
+def flagged(mask: PlaneSource | None, planes: MaskPlanes, noise: PlaneSource) -> PlaneSource:
+    """Return the mask with BAD where an error or weight says nothing.
 
     Without a mask, one is made that has no other bits. Either way whoever reads a block of the
     mask reads one of the noise, too.
     """
-    planes = planes.add("BAD")
     function = partial(flag_bad, value=planes.bitmask("BAD"))
-    return Derived(function, (noise,) if mask is None else (noise, mask), np.dtype("i4")), planes
-
-
-def mask_of(hdu: Hdu, planes: Mapping[str, int] | None) -> tuple[PlaneSource, MaskPlanes]:
-    """Return the mask of an HDU as an int32 plane, with its planes.
-
-    Without named planes an 8-bit mask is taken for a bad-pixel map (not zero: BAD), and the bits
-    of a wider one are called BIT0, BIT1, ...
-
-    Raises
-    ------
-    TypeError
-        If the HDU holds floats.
-    """
-    return named_mask(FitsPlane(hdu), planes, hdu.where)
-
-
-def named_mask(
-    plane: PlaneSource, planes: Mapping[str, int] | None, where: str
-) -> tuple[PlaneSource, MaskPlanes]:
-    """Return a mask from any file as an int32 plane, with its planes; see `mask_of`.
-
-    ``where`` is how error messages name it.
-    """
-    if plane.dtype.kind not in "iub":
-        raise TypeError(f"{where} holds {plane.dtype}; a mask is of integers")
-    if planes is None and plane.dtype.itemsize == 1:
-        planes = MaskPlanes.lsst()
-        function = partial(nonzero, value=planes.bitmask("BAD"))
-        return Derived(function, (plane,), np.dtype("i4")), planes
-    if planes is None:
-        planes = {f"BIT{bit}": bit for bit in range(min(8 * plane.dtype.itemsize, 31))}
-    if plane.dtype != np.int32:
-        plane = Derived(as_int32, (plane,), np.dtype("i4"))
-    return plane, MaskPlanes(planes)
+    return Derived(function, (noise,) if mask is None else (noise, mask), np.dtype("i4"))
 
 
 def _known(noise: np.ndarray) -> np.ndarray:

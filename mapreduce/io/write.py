@@ -214,17 +214,21 @@ def _compress(
     ]
     hdus = psf_hdus(done.psf) if hdus is None else hdus
     report = done.report if is_dask_collection(exposure.report) else None
-    primary = fits.PrimaryHDU(header=bare(as_header(final_meta(exposure, report))))
+    primary = fits.PrimaryHDU(header=_meta(exposure, report))
     fits.HDUList([primary, *planes, *hdus, *tables]).writeto(path)
     return report
 
 
 def _primary(exposure: Exposure, report: Report | None = None) -> bytes:
     """Return the primary HDU, which has the same size before and after the run."""
-    header = bare(as_header(final_meta(exposure, report)))
-    hdus = fits.HDUList([fits.PrimaryHDU(header=header), fits.ImageHDU()])
+    hdus = fits.HDUList([fits.PrimaryHDU(header=_meta(exposure, report)), fits.ImageHDU()])
     hdus.update_extend()
     return hdus[0].header.tostring().encode("ascii")
+
+
+def _meta(exposure: Exposure, report: Report | None) -> fits.Header:
+    """Return the header of the exposure without what its other parts stand for."""
+    return bare(as_header(final_meta(exposure, report)), wcs=exposure.wcs is not None)
 
 
 def hdus_to_bytes(hdus: list[Any]) -> bytes:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,10 +39,10 @@ from ..exposure.plane import PlaneSource
 from ..exposure.wcs import shift_wcs
 from ..optional import require
 from ..report import Report
-from .header import as_header, bare, wcs_cards
+from .header import as_header, bare, chosen_wcs, wcs_cards
+from .masks import named, read_mask
 from .psf import psf_from_hdus
 from .stream import check_free, complete_first, final_meta, is_store, stream
-from .values import named_mask
 from .write import hdus_to_bytes, psf_hdus, unit_of
 
 __all__ = ["ZarrPlane", "ZarrTarget", "read", "recognizes", "write"]
@@ -64,6 +64,9 @@ def read(
     image: str = "image",
     variance: str = "variance",
     mask: str = "mask",
+    mask_planes: Mapping[str, int] | None = None,
+    keep_planes: Sequence[str] | None = None,
+    wcs: WCS | str | None = "auto",
 ) -> Exposure:
     """Open a zarr store as an exposure; its pixels stay on disk until they are used.
 
@@ -73,12 +76,14 @@ def read(
         The folder: a group that `write` made, any other group, or one array, which is the image.
     image, variance, mask : str
         Names of the arrays in the group. Variance and mask are optional.
+    mask_planes, keep_planes, wcs : optional
+        See `mapreduce.io.fits.read`.
 
     Returns
     -------
     Exposure
         With a `ZarrPlane` as every plane. A mask that does not name its planes is taken as in
-        `mapreduce.io.fits.read`: 8 bits or less are BAD where not zero, other bits BIT0, BIT1, ...
+        `mapreduce.io.fits.read`.
 
     Raises
     ------
@@ -108,14 +113,21 @@ def read(
     if variance in arrays:
         parts["variance"] = _plane(path, arrays[variance])
     if mask in arrays:
-        planes = arrays[mask].attrs.get("mask_planes")
-        where = f"{path}, array {mask!r}"
-        parts["mask"], parts["mask_planes"] = named_mask(_plane(path, arrays[mask]), planes, where)
+        names = arrays[mask].attrs.get("mask_planes")
+        parts["mask"], parts["mask_planes"] = read_mask(
+            [_plane(path, arrays[mask])],
+            None if names is None else named(names),
+            f"{path}, array {mask!r}",
+            mask_planes=mask_planes,
+            keep_planes=keep_planes,
+        )
     try:
         if "header" in attributes:
             parts |= _described(attributes, arrays.get("fits"))
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise OSError(f"{path}: what the group says of the exposure is damaged: {error}") from error
+    if wcs != "auto":
+        parts["wcs"] = chosen_wcs(wcs)
     return Exposure(**parts)
 
 
@@ -361,7 +373,7 @@ def _description(
     exposure: Exposure, report: Report | None = None
 ) -> tuple[dict[str, Any], list[Any]]:
     """Return the attributes of the group, and the lookup tables of the WCS."""
-    header = bare(as_header(final_meta(exposure, report)))
+    header = bare(as_header(final_meta(exposure, report)), wcs=exposure.wcs is not None)
     tables: list[Any] = []
     attributes: dict[str, Any] = {"origin": list(exposure.origin), "header": _lines(header)}
     if exposure.wcs is not None:

@@ -175,9 +175,8 @@ def map_reduce(
     cells = _built(grid, exposure)
     plan = make_plan(cells, tile, _checked_count("reach", reach))
 
-    planes = exposure.mask_planes
     if isinstance(reducer, PixelReducer):
-        planes = planes.add(*reducer.bad)
+        exposure = exposure.with_mask_planes(*reducer.bad)
     spec = RunSpec(
         mapper=mapper,
         extras=named,
@@ -188,8 +187,8 @@ def map_reduce(
         reach=reach,
         box=exposure.bbox,
         dtypes=_dtypes(exposure),
-        mask_planes=planes,
-        shells={MAIN: _shell(exposure, planes)}
+        mask_planes=exposure.mask_planes,
+        shells={MAIN: _shell(exposure, exposure.mask_planes)}
         | {name: _shell(other, other.mask_planes) for name, other in others.items()},
         return_sub_exposures=return_sub_exposures,
     )

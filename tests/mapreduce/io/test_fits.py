@@ -17,7 +17,6 @@ from astropy.wcs import WCS, DistortionLookupTable
 from dask.base import tokenize
 
 from mapreduce import Box, MaskPlanes, read_exposure
-from mapreduce.exposure.mask import as_int32
 from mapreduce.exposure.plane import Derived
 from mapreduce.io import hdu as io_hdu
 from mapreduce.io.fits_plane import FitsPlane
@@ -289,8 +288,8 @@ def test_a_handle_is_small_and_names_its_content(tmp_path):
 
 
 def test_opening_reads_no_pixels(tmp_path, monkeypatch):
-    hdus = [("SCI", IMAGE), ("ERR", IMAGE), ("DQ", FLAGS)]
-    path = write(tmp_path / "a.fits", *hdus)
+    flags = fits.ImageHDU(FLAGS, fits.Header({"MP_BAD": 0}), "DQ")
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE), ("ERR", IMAGE), flags)
 
     def fail(*_):
         raise AssertionError("pixels were read")
@@ -457,7 +456,9 @@ def test_choices_that_are_not_there(tmp_path):
         read_exposure(path, image=7)
     with pytest.raises(ValueError, match="several HDUs n; choose by number"):
         read_exposure(path, image="n")
-    with pytest.raises(TypeError, match=r"chosen by name, number, path or .*got 1\.5"):
+    with pytest.raises(
+        TypeError, match=r"chosen by name, number, \(name, EXTVER\), path or .*got 1\.5"
+    ):
         read_exposure(path, image=1.5)
     with pytest.raises(ValueError, match="choose one of variance, error and weight"):
         read_exposure(path, image=1, error=2, weight=2)
@@ -472,19 +473,6 @@ def test_choices_that_are_not_there(tmp_path):
 # Masks
 
 
-def test_masks_without_names_of_planes(tmp_path):
-    wide = np.array([[0, 1, 5, 2**15]], np.uint16)
-    exposure = read_exposure(write(tmp_path / "a.fits", ("SCI", wide), ("DQ", wide))).compute()
-    assert list(exposure.mask_planes) == [f"BIT{bit}" for bit in range(16)]
-    assert exposure.mask.dtype == np.int32
-    np.testing.assert_array_equal(exposure.mask, wide)
-    assert exposure.image.dtype == np.uint16
-    top = np.array([[2**31 + 1]], np.uint32)
-    exposure = read_exposure(write(tmp_path / "b.fits", ("SCI", wide[:, :1]), ("DQ", top)))
-    np.testing.assert_array_equal(exposure.compute().mask.view(np.uint32), top)
-    assert exposure.mask_planes["BIT30"] == 30
-
-
 def test_masks_that_name_their_planes(tmp_path):
     hdu = fits.ImageHDU(FLAGS, fits.Header({"MP_BAD": 0, "HIERARCH MP_SOMETHING": 2}), "DQ")
     path = write(tmp_path / "a.fits", ("SCI", IMAGE), hdu)
@@ -493,13 +481,13 @@ def test_masks_that_name_their_planes(tmp_path):
     assert planes == MaskPlanes({"A": 5})
 
 
-def test_masks_of_floats_and_of_too_many_bits(tmp_path):
-    path = write(tmp_path / "a.fits", ("SCI", IMAGE), ("DQ", IMAGE))
-    with pytest.raises(TypeError, match=r"HDU 2 \(DQ\) holds float32; a mask is of integers"):
-        read_exposure(path)
-    np.testing.assert_array_equal(as_int32(np.array([2**32 - 1])), [-1])
-    with pytest.raises(ValueError, match="int64 mask uses bits above 31"):
-        as_int32(np.array([2**32]))
+def test_masks_of_floats(tmp_path):
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE), ("DQ", FLAGS.astype("f4")))
+    exposure = read_exposure(path).compute()
+    np.testing.assert_array_equal(exposure.mask, FLAGS != 0)
+    assert exposure.mask_planes == MaskPlanes.lsst()
+    exposure = read_exposure(path, mask_planes={"A": 0, "B": 2}).compute()
+    np.testing.assert_array_equal(exposure.mask, FLAGS)
 
 
 # Headers and WCS
@@ -515,7 +503,7 @@ def test_meta_is_the_image_header_over_the_primary(tmp_path):
     fits.HDUList(hdus).writeto(path)
     meta = read_exposure(path).meta
     assert isinstance(meta, fits.Header)
-    expected = {"OBJECT", "EXPTIME", "TELRA", "HISTORY", "BUNIT", "DETSEC", "MJDREF"}
+    expected = {"OBJECT", "EXPTIME", "TELRA", "HISTORY", "BUNIT", "DETSEC", "MJDREF", "LTV1"}
     assert set(meta) == expected
     assert meta["OBJECT"] == "M1"
     with fits.open(path, mode="update") as hdus:
@@ -530,7 +518,7 @@ def test_wcs_is_that_of_the_file(tmp_path):
     np.testing.assert_allclose(
         exposure.wcs.all_pix2world([0, 7.5], [0, 3], 0), wcs.all_pix2world([0, 7.5], [0, 3], 0)
     )
-    assert exposure.wcs.pixel_shape is None  # which would mean array pixels
+    assert exposure.wcs.pixel_shape == IMAGE.shape[::-1]
 
 
 def test_old_spellings_of_a_wcs_do_not_warn(tmp_path):
@@ -541,12 +529,18 @@ def test_old_spellings_of_a_wcs_do_not_warn(tmp_path):
     assert read_exposure(path).wcs.wcs.radesys == "ICRS"
 
 
-def test_no_celestial_wcs(tmp_path):
-    linear = fits.Header({"CTYPE1": "LINEAR", "CTYPE2": "LINEAR", "CRVAL1": 5.0})
-    for name, header in (("a", None), ("b", linear)):
-        path = write(tmp_path / f"{name}.fits", fits.ImageHDU(IMAGE, header, "SCI"))
-        assert read_exposure(path).wcs is None
-        assert "CTYPE1" not in read_exposure(path).meta
+def test_a_wcs_that_is_not_of_the_sky(tmp_path):
+    assert read_exposure(write(tmp_path / "a.fits", ("SCI", IMAGE))).wcs is None
+    wave = {"CTYPE1": "WAVE", "CUNIT1": "Angstrom", "CRVAL1": 5000.0, "CDELT1": 1.5, "CRPIX1": 1.0}
+    header = fits.Header(wave | {"CTYPE2": "LINEAR", "CDELT2": 0.2, "CRPIX2": 10.0})
+    path = write(tmp_path / "b.fits", fits.ImageHDU(IMAGE, header, "SCI"))
+    exposure = read_exposure(path)
+    exposure.cutout(Box(5, 6, 10, 10)).write(tmp_path / "c.fits")
+    found = read_exposure(tmp_path / "c.fits").wcs
+    pixels = [[5, 6], [14, 15]]
+    expected = WCS(header).all_pix2world(pixels, 0)
+    np.testing.assert_allclose(found.all_pix2world(pixels, 0), expected, rtol=1e-14)
+    assert fits.getheader(tmp_path / "c.fits", "IMAGE")["CTYPE1"] == "WAVE"
 
 
 def test_a_wcs_with_a_third_axis(tmp_path):
@@ -564,8 +558,14 @@ def test_a_wcs_that_makes_no_sense(tmp_path):
     header = tan_wcs().to_header()
     header["CTYPE2"] = "RA---TAN"
     path = write(tmp_path / "a.fits", fits.ImageHDU(IMAGE, header, "SCI"))
-    with pytest.raises(ValueError, match=r"HDU 1 \(SCI\): the WCS cannot be read"):
-        read_exposure(path)
+    with pytest.warns(UserWarning, match=r"HDU 1 \(SCI\): the WCS cannot be used"):
+        exposure = read_exposure(path)
+    assert exposure.wcs is None
+    assert exposure.meta["CTYPE2"] == "RA---TAN"
+    assert read_exposure(path, wcs=None).wcs is None
+    assert read_exposure(path, wcs=tan_wcs()).wcs is not None
+    with pytest.raises(TypeError, match='wcs is "auto", None, or'):
+        read_exposure(path, wcs="none")
 
 
 def test_a_wcs_with_lookup_tables(tmp_path):
