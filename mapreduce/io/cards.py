@@ -94,7 +94,7 @@ def _cards(raw: bytes) -> Iterator[bytes]:
 
 def _readable(text: str) -> tuple[str, bool]:
     """Return a card with its CONTINUE cards as astropy reads it, and whether its value is whole."""
-    if "=" not in text[:CARD]:
+    if "=" not in text[: CARD if text.startswith("HIERARCH") else 9]:
         return f"COMMENT {text[:CARD].strip()}"[:CARD].ljust(CARD), False
     for candidate in (text, _standard(text)):
         card = fits.Card.fromstring(candidate)
@@ -103,7 +103,9 @@ def _readable(text: str) -> tuple[str, bool]:
                 warnings.simplefilter("error", AstropyUserWarning)  # that it has no "= "
                 if _is_finite(card.value):
                     card.verify("silentfix+exception")
-                    return str(card), True
+                    fixed = str(card)
+                    _ = fits.Card.fromstring(fixed).value  # which may be broken by the fix
+                    return fixed, True
         except (AstropyUserWarning, fits.VerifyError, ValueError, OverflowError):
             pass
     return _as_text(text[:CARD]), False

@@ -74,7 +74,7 @@ def to_ccddata(
     bad_bits = planes.bitmask(*bad)
     unit = _unit(exposure.meta.get("BUNIT") if unit is None else unit)
     exposure = exposure.compute()
-    meta = bare(as_header(exposure.meta), wcs=exposure.wcs is not None, origin=True)
+    meta = bare(as_header(exposure.meta), exposure.wcs, origin=True)
     meta.extend(origin_cards(exposure.origin), end=True)
     parts: dict[str, Any] = {}
     if exposure.mask is not None:
@@ -193,7 +193,7 @@ def _noise(ccd: CCDData) -> np.ndarray:
 
 def _meta(header: fits.Header, ccd: CCDData) -> fits.Header:
     """Return the header with the unit, in the header's own spelling if that means the same."""
-    meta, unit = bare(header, wcs=ccd.wcs is not None, origin=True), ccd.unit
+    meta, unit = bare(header, ccd.wcs, origin=True), ccd.unit
     meta.remove(_BAD_BITS, ignore_missing=True)
     written = meta.get("BUNIT")
     with warnings.catch_warnings():

@@ -147,7 +147,7 @@ def read(
     parts: dict[str, Any] = {
         "image": FitsPlane(hdu),
         "wcs": world,
-        "meta": merged(primary if hdu.index else None, header, wcs=world is not None),
+        "meta": merged(primary if hdu.index else None, header, world),
     }
     mask: PlaneSource | None = None
     planes = _PLANES

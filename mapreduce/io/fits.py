@@ -148,7 +148,7 @@ def read(
     parts: dict[str, Any] = {
         "image": _plane(science, header),
         "wcs": world,
-        "meta": merged(_primary(science), header, wcs=world is not None),
+        "meta": merged(_primary(science), header, world),
         "psf": _psf_image(hdus),
     }
     planes = MaskPlanes.lsst()

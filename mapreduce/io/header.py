@@ -37,7 +37,7 @@ __all__ = [
 
 # What says where pixels are on the sky; the letters of alternates are none of ours.
 _WCS = re.compile(
-    r"(WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX"
+    r"(WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|RADECSYS"
     r"|(CRPIX|CRVAL|CDELT|CROTA|CTYPE|CUNIT|CNAME|CRDER|CSYER)\d|(CD|PC|PV|PS)\d_\d+"
     r"|(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)|(CD|PC)00\d00\d|WAT\d_\d+|WCSDIM"
     r"|(CPDIS|CQDIS|CPERR|CQERR|D2IMDIS|D2IMERR)\d|(DP|DQ|D2IM)\d(\..*)?|D2IMEXT|AXISCORR)"
@@ -89,32 +89,35 @@ def _card(keyword: str, value: Any) -> fits.Card:
     return fits.Card(keyword if plain else f"HIERARCH {keyword}", value)
 
 
-def bare(header: fits.Header, *, wcs: bool, origin: bool = False) -> fits.Header:
+def bare(header: fits.Header, wcs: WCS | None, *, origin: bool = False) -> fits.Header:
     """Return a copy of a header without the cards that other parts of an exposure stand for.
 
     Left out are the layout of the file, mask planes, the addresses of components in LSST files,
-    blank cards, and what is asked for.
+    and blank cards.
 
     Parameters
     ----------
     header : Header
-    wcs : bool
-        Whether the exposure has the WCS, so that its cards are left out.
+    wcs : WCS or None
+        That of the exposure, whose cards are left out.
     origin : bool
-        Whether its origin was taken from the header (see `origin_of`): LTV, LTM and the alternate
-        WCS ``A`` are left out.
+        Whether the exposure's origin was taken from the header (see `origin_of`), so that LTV, LTM
+        and the alternate WCS ``A`` are left out.
 
     Examples
     --------
-    >>> dict(bare(fits.Header({"NAXIS": 2, "CRPIX1": 1.0, "EXPTIME": 30.0}), wcs=True))
+    >>> dict(bare(fits.Header({"NAXIS": 2, "CRPIX1": 1.0, "EXPTIME": 30.0}), WCS(naxis=2)))
     {'EXPTIME': 30.0}
     """
+    # wcslib keeps no equinox of a frame that has none.
+    has_equinox = wcs is not None and math.isfinite(wcs.wcs.equinox)
 
     def stands_for(card: fits.Card) -> Any:
         keyword = card.keyword
         return (
             _LAYOUT.fullmatch(keyword)
-            or (wcs and _WCS.fullmatch(keyword))
+            or (wcs is not None and _WCS.fullmatch(keyword))
+            or (has_equinox and keyword == "EQUINOX")
             or (origin and _ORIGIN.fullmatch(keyword))
             or not (keyword or card.value)
         )
@@ -123,7 +126,7 @@ def bare(header: fits.Header, *, wcs: bool, origin: bool = False) -> fits.Header
 
 
 def merged(
-    primary: fits.Header | None, image: fits.Header, *, wcs: bool, origin: bool = False
+    primary: fits.Header | None, image: fits.Header, wcs: WCS | None, *, origin: bool = False
 ) -> fits.Header:
     """Return the bare header of an image HDU over the primary one, unless INHERIT is false.
 
@@ -132,13 +135,13 @@ def merged(
     Examples
     --------
     >>> primary = fits.Header({"EXPTIME": 30.0, "OBJECT": "M1"})
-    >>> dict(merged(primary, fits.Header({"OBJECT": "M2"}), wcs=True))
+    >>> dict(merged(primary, fits.Header({"OBJECT": "M2"}), None))
     {'EXPTIME': 30.0, 'OBJECT': 'M2'}
     """
-    header = bare(image, wcs=wcs, origin=origin)
+    header = bare(image, wcs, origin=origin)
     if primary is None or image.get("INHERIT", True) is False:
         return header
-    inherited = bare(primary, wcs=wcs)
+    inherited = bare(primary, wcs)
     inherited.extend(header, update=True)
     return inherited
 
@@ -206,9 +209,7 @@ def _wcs(hdu: Hdu, header: fits.Header) -> WCS:
         else:
             wcs = WCS(header, naxis=2)
     wcs.wcs.set()
-    try:
-        str(wcs.wcs.name)
-    except UnicodeDecodeError:  # wcslib leaves it undefined for plates of the DSS without a label
+    if "PLTRAH" in header:  # wcslib's name for plates of the DSS ends with what is in memory
         wcs.wcs.name = ""
     return wcs
 

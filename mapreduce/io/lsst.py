@@ -121,7 +121,7 @@ def read(
     if "AR_HDU" in primary:
         _drop_addresses(primary)
     inherited = None if roles["IMAGE"][0].index == 0 else primary
-    meta = merged(inherited, header, wcs=world is not None, origin=True)
+    meta = merged(inherited, header, world, origin=True)
     if psf_class is not None:
         meta["PSFCLASS"] = (psf_class, "the PSF in the file, which was not read")
     exposure = Exposure(**parts)

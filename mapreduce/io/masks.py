@@ -107,7 +107,8 @@ def read_mask(
     _check_bits(names, masks, where)
     is_asked = mask_planes is not None or keep is not None
     names = _fitting(names, where, add, is_asked)
-    planes = _placed(names, add, 0 if only_named else 2 ** min(32, _width(first)) - 1)
+    may_have_others = not only_named and len(masks) == 1
+    planes = _placed(names, add, 2 ** min(32, _width(first)) - 1 if may_have_others else 0)
     moves = tuple(
         (*at, planes[name]) for name, at in names.items() if at != MaskBit(0, planes[name])
     )

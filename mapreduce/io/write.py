@@ -228,7 +228,7 @@ def _primary(exposure: Exposure, report: Report | None = None) -> bytes:
 
 def _meta(exposure: Exposure, report: Report | None) -> fits.Header:
     """Return the header of the exposure without what its other parts stand for."""
-    return bare(as_header(final_meta(exposure, report)), wcs=exposure.wcs is not None)
+    return bare(as_header(final_meta(exposure, report)), exposure.wcs)
 
 
 def hdus_to_bytes(hdus: list[Any]) -> bytes:

@@ -373,7 +373,7 @@ def _description(
     exposure: Exposure, report: Report | None = None
 ) -> tuple[dict[str, Any], list[Any]]:
     """Return the attributes of the group, and the lookup tables of the WCS."""
-    header = bare(as_header(final_meta(exposure, report)), wcs=exposure.wcs is not None)
+    header = bare(as_header(final_meta(exposure, report)), exposure.wcs)
     tables: list[Any] = []
     attributes: dict[str, Any] = {"origin": list(exposure.origin), "header": _lines(header)}
     if exposure.wcs is not None:
