@@ -20,6 +20,7 @@ from distributed import progress as show_progress
 from .display import before_after
 from .grid.config import Adjust, GridConfig
 from .io.files import check_target, read_exposure, write_exposure
+from .io.paths import is_url, name_of
 from .io.stream import check_free
 from .mappers.names import describe, resolve_mapper
 from .reducers.base import PixelReducer
@@ -55,6 +56,17 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # click 8.2's takes non
         if len(numbers) not in (1, 2):
             self.fail(f"{value!r} is neither a number nor XxY", param, context)
         return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+
+class _Place(click.Path):
+    """A path, or a URL as it is."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: Any, context: Any) -> Any:
+        """Return a Path or a URL."""
+        return value if is_url(value) else super().convert(value, param, context)
 
 
 class _Setting(click.ParamType):  # type: ignore[type-arg]  # as above
@@ -175,8 +187,8 @@ def _list_mappers(context: click.Context, _: Any, value: bool) -> None:
 
 
 @main.command("map")
-@click.argument("in_path", metavar="IN", type=click.Path(path_type=Path))
-@click.argument("out_path", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("in_path", metavar="IN", type=_Place())
+@click.argument("out_path", metavar="OUT", type=_Place())
 @click.option(
     "--mapper",
     "mapper_name",
@@ -216,8 +228,8 @@ def _list_mappers(context: click.Context, _: Any, value: bool) -> None:
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
 @_read_options
 def map_command(
-    in_path: Path,
-    out_path: Path,
+    in_path: Path | str,
+    out_path: Path | str,
     mapper_name: str,
     settings: tuple[tuple[str, Any], ...],
     reducer: str,
@@ -238,7 +250,8 @@ def map_command(
 
     OUT is a .fits file, a compressed .fits.fz, or a .zarr store. FITS without compression and zarr
     are written block by block, so that exposures may be larger than the memory; workers of a
-    cluster must see OUT under the same path. A SIZE is a number of pixels, or WIDTHxHEIGHT.
+    cluster must see OUT under the same path. IN may be a URL (https://, s3://), and so may a .zarr
+    store that is OUT (s3://). A SIZE is a number of pixels, or WIDTHxHEIGHT.
 
     \b
     Examples:
@@ -265,7 +278,7 @@ def map_command(
     with computed_on(scheduler, progress):
         report = write_exposure(result, out_path, overwrite=overwrite)
     if picture is not None:
-        titles = _short(in_path.name), _short(mapper_name)
+        titles = _short(name_of(in_path)), _short(mapper_name)
         before_after(exposure, read_exposure(out_path), picture, titles=titles)
     click.echo(f"wrote {out_path}\n{report}")
     if report is not None and report.failures:
@@ -273,13 +286,13 @@ def map_command(
 
 
 @main.command("grid")
-@click.argument("in_path", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("in_path", metavar="IN", type=_Place())
 @_grid_options
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the boxes.")
 @click.option("--skip", type=int, default=1, show_default=True, help="Draw every n-th cell.")
 @_read_options
 def grid_command(
-    in_path: Path,
+    in_path: Path | str,
     plot: Path | None,
     skip: int,
     format_: str | None,
@@ -305,13 +318,13 @@ def grid_command(
 
 
 @main.command("simulate")
-@click.argument("out_path", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("out_path", metavar="OUT", type=_Place())
 @click.option("--size", type=_Size(), default=1024, show_default=True, help="Size in pixels.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same sky.")
 @click.option("--truth", type=click.Path(path_type=Path), help="Write the sources (ECSV).")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 def simulate_command(
-    out_path: Path, size: Any, seed: int, truth: Path | None, overwrite: bool
+    out_path: Path | str, size: Any, seed: int, truth: Path | None, overwrite: bool
 ) -> None:
     """Write a simulated exposure to OUT (FITS)."""
     check_target(out_path, overwrite=overwrite)

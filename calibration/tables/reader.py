@@ -77,7 +77,9 @@ class TableReader(Protocol):
         """Return what tells it from other tables."""
 
 
-def file_fingerprint(path: str | os.PathLike[str], stamp: tuple[int, int] | None = None) -> str:
+def file_fingerprint(
+    path: str | os.PathLike[str], stamp: tuple[int, int | str] | None = None
+) -> str:
     """Return the SHA-256 checksum of a file.
 
     Raises

@@ -27,7 +27,6 @@ import os
 import re
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +40,7 @@ from .fits_plane import FitsPlane
 from .hdu import Hdu, listed, scan
 from .header import merged, wcs_of
 from .masks import named, read_mask
+from .paths import beside, is_file, located, name_of, openable
 from .psf import read_psfex
 from .values import flagged, variance_from
 
@@ -66,7 +66,7 @@ PathOrNone = str | os.PathLike[str] | None
 
 def recognizes(path: str | os.PathLike[str]) -> bool:
     """Whether a FITS file is an image of the Community Pipeline: a card PLVER, and its name."""
-    return "PLVER" in scan(path)[0].facts and bool(_IMAGE.search(Path(path).name))
+    return "PLVER" in scan(path)[0].facts and bool(_IMAGE.search(name_of(path)))
 
 
 def read(
@@ -84,16 +84,16 @@ def read(
 
     Parameters
     ----------
-    path : path
+    path : path or URL
         The image file.
     ccd : str or int, optional
         Name of the CCD (EXTNAME) or its number (CCDNUM). Needed if the file has several.
-    weight, quality : path, optional
+    weight, quality : path or URL, optional
         The other two files; by default they are beside the image, under the same stem. None: do
         without.
     quality_kind : {"codes", "bits"}, optional
         What the data quality holds; by default from INSTRUME and PLVER.
-    psf : path, optional
+    psf : path or URL, optional
         A PSFEx file for this CCD, or a merged one of the Legacy Surveys.
     keep_planes : sequence of str, optional
         Keep only these mask planes.
@@ -196,7 +196,7 @@ def _sibling(
     if choice is None:
         return None
     if choice == "auto":
-        choice = _sibling_path(Path(path), option, kind)
+        choice = _sibling_path(located(path), option, kind)
     hdus = scan(choice)
     images = [hdu for hdu in hdus if hdu.is_image]
     found = [hdu for hdu in images if hdu.name == image.name]
@@ -208,20 +208,20 @@ def _sibling(
     return found[0]
 
 
-def _sibling_path(path: Path, option: str, kind: str) -> Path:
+def _sibling_path(path: str, option: str, kind: str) -> str:
     """Return the path of the weight or quality file beside an image."""
-    stem, count = _IMAGE.subn(f"_{kind}_", path.name)
+    stem, count = _IMAGE.subn(f"_{kind}_", name_of(path))
     if count != 1:
         raise ValueError(
-            f"{path.name} is not named like an image of the Community Pipeline (*_ooi_*), so its "
-            f"{option} file cannot be found; give {option}=path, or {option}=None to do without"
+            f"{name_of(path)} is not named like an image of the Community Pipeline (*_ooi_*), so "
+            f"its {option} file cannot be found; give {option}=path, or {option}=None to do without"
         )
     bare = next((stem.removesuffix(s) for s in _SUFFIXES[::-1] if stem.endswith(s)), stem)
     for name in dict.fromkeys([stem, *(bare + suffix for suffix in _SUFFIXES)]):
-        if (path.parent / name).exists():
-            return path.parent / name
+        if is_file(found := beside(path, name)):
+            return found
     raise FileNotFoundError(
-        f"{path} has no {option} file beside it: no {path.parent / stem}; "
+        f"{path} has no {option} file beside it: no {beside(path, stem)}; "
         f"give {option}=path, or {option}=None to do without"
     )
 
@@ -276,7 +276,7 @@ def _from_bits(quality: np.ndarray, *, values: Sequence[tuple[int, int]], other:
 
 def _psfex_row(path: str | os.PathLike[str], hdu: Hdu, primary: fits.Header) -> dict[str, Any]:
     """Return what finds the model of a CCD where the file is a merged one."""
-    with fits.open(path, memmap=False) as hdus:
+    with fits.open(openable(path), memmap=False) as hdus:
         tables = [table for table in hdus if isinstance(table, fits.BinTableHDU)]
         columns = {name.lower() for table in tables for name in table.columns.names}
     wanted = {"ccdname": hdu.facts.get("EXTNAME"), "expnum": primary.get("EXPNUM")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from astropy.wcs import WCS
@@ -13,7 +12,8 @@ from ..exposure.exposure import Exposure
 from ..exposure.formats import FORMATS, Format
 from ..report import Report
 from . import ccddata, decam, fits, lsst, zarr
-from .stream import check_free, is_store
+from .paths import is_url, located
+from .stream import check_free, is_replaceable
 
 __all__ = ["check_target", "read_exposure", "write_exposure"]
 
@@ -38,8 +38,10 @@ def read_exposure(
 
     Parameters
     ----------
-    path : path
-        The file, or the folder of a zarr store.
+    path : path or URL
+        The file, or the folder of a zarr store; also what fsspec opens, such as ``s3://``,
+        ``https://`` and ``memory://``, of which only the blocks that are used are fetched. ``~``
+        is the home folder.
     format : {"zarr", "lsst", "decam", "fits"}, optional
         By default found from the file's content: zarr stores, LSST exposures and what
         `write_exposure` wrote, NOIRLab Community Pipeline exposures, any other FITS file.
@@ -64,10 +66,10 @@ def read_exposure(
     FileNotFoundError
         If there is no such file.
     ImportError
-        If the format needs a package that is not installed.
+        If the format or the URL needs a package that is not installed.
     OSError
-        If it is of no known format, or truncated. Later, when pixels are read, if the file is
-        gone or has changed.
+        If it is of no known format, or truncated, or cannot be reached. Later, when pixels are
+        read, if the file is gone or has changed.
     TypeError
         If the format has no such option.
     ValueError
@@ -83,7 +85,8 @@ def read_exposure(
     ...     float(exposure.image.sum().compute())
     600.0
     """
-    if not os.path.exists(path):
+    path = located(path)
+    if not is_url(path) and not os.path.exists(path):  # of a URL the first read finds out
         raise FileNotFoundError(f"there is no file {path}")
     if not (isinstance(wcs, str) and wcs == "auto"):
         options["wcs"] = wcs
@@ -107,8 +110,9 @@ def write_exposure(
         What to write. If it is lazy it is computed now, and written by block wherever the blocks
         are computed, so that it is never held whole; but a compressed FITS file is put together in
         memory.
-    path : path
-        The file, or the folder of a zarr store.
+    path : path or URL
+        The file, or the folder of a zarr store; of a zarr store also what fsspec writes to, such as
+        ``s3://`` and ``memory://``.
     format : {"fits", "zarr"}, optional
         By default from the suffix: .fits, .fit, .fts; .fz, which is compressed FITS; .zarr.
     overwrite : bool
@@ -127,11 +131,12 @@ def write_exposure(
     FileExistsError
         If the file exists, unless ``overwrite``.
     ImportError
-        If the format needs a package that is not installed.
+        If the format or the URL needs a package that is not installed.
     TypeError
         If the format has no such option.
     ValueError
-        If there is no such format, or the suffix says none; and what the format's writer raises.
+        If there is no such format, or the suffix says none, or the format cannot be written to a
+        URL, or the URL not to; and what the format's writer raises.
 
     Examples
     --------
@@ -153,7 +158,7 @@ def check_target(
 
     Raises
     ------
-    FileExistsError, FileNotFoundError, ValueError
+    FileExistsError, FileNotFoundError, ImportError, ValueError
         As from `write_exposure`.
 
     Examples
@@ -162,5 +167,5 @@ def check_target(
     'fits'
     """
     format = formats.format_of(path) if format is None else format
-    check_free(Path(path), overwrite, folder=is_store if format == "zarr" else None)
+    check_free(located(path), overwrite, folder=is_replaceable if format == "zarr" else None)
     return format

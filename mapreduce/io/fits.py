@@ -20,6 +20,7 @@ from .fits_plane import FitsPlane
 from .hdu import Hdu, listed, scan
 from .header import mask_planes_of, merged, wcs_of
 from .masks import MaskBit, named, read_mask
+from .paths import is_url
 from .values import flagged, undo_asinh, variance_from
 from .write import write
 
@@ -78,12 +79,12 @@ def read(
 
     Parameters
     ----------
-    path : path
+    path : path or URL
         The file; may be ``.fits.gz``, of which every block that is read is decompressed from the
         start.
     image, variance, mask : str, int, path or tuple, optional
-        The HDU of the plane by name, number, or (name, EXTVER); or another file, or (path, HDU of
-        that file). None for ``variance`` and ``mask``: do without.
+        The HDU of the plane by name, number, or (name, EXTVER); or another file or its URL, or
+        (path, HDU of that file). None for ``variance`` and ``mask``: do without.
     error : like variance
         Instead of the variance: 1-sigma errors.
     weight : like variance
@@ -219,7 +220,7 @@ def _chosen(choice: HduChoice, hdus: Sequence[Hdu]) -> Hdu:
             f"{hdus[0].path} has several HDUs {choice}; choose by number, or as "
             f"({choice!r}, EXTVER): {listed(hdus)}"
         )
-    if os.path.exists(choice):
+    if is_url(choice) or os.path.exists(choice):
         return _image(scan(choice))
     raise KeyError(
         f"{hdus[0].path} has no HDU {choice}, nor is there a file of that name; "

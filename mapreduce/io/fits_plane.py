@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .hdu import Hdu, open_hdu, open_unchanged
+from .paths import is_url
 
 __all__ = ["FitsPlane"]
+
+# Of a URL: a request takes about as long as this many bytes, and so many are read by one.
+_GAP, _SPAN = 2**20, 2**24
 
 
 @dataclass(frozen=True)
@@ -17,9 +22,10 @@ class FitsPlane:
     """The image of an HDU as a plane: a handle that opens the file whenever a block is read.
 
     It holds no file and no pixels, so it is small, picklable, and safe to share between threads
-    and workers (which must see the file under the same path). Blocks are new arrays in native byte
-    order. Of a tile-compressed image only the tiles needed are decompressed; a file compressed as
-    a whole (``.fits.gz``) is decompressed up to the block every time.
+    and workers (which must see the file under the same path or URL). Blocks are new arrays in
+    native byte order. Of a tile-compressed image only the tiles needed are decompressed; a file
+    compressed as a whole (``.fits.gz``) is decompressed up to the block every time. Of a URL a
+    block is read by one request, with what lies between its rows, unless that is far more.
 
     Parameters
     ----------
@@ -119,12 +125,31 @@ class FitsPlane:
         block = np.empty((len(rows), len(columns)), dtype)
         pieces = block.reshape(1, -1) if len(columns) == width else block
         with open_unchanged(self.hdu) as file:
+            if len(pieces) > 1 and is_url(self.hdu.path) and (width - len(columns)) * size < _GAP:
+                return self._read_spans(file, rows, columns, block)
             for i, piece in enumerate(pieces):
                 file.seek(self.hdu.data + ((rows.start + i) * width + columns.start) * size)
                 if file.readinto(piece.view(np.uint8)) != piece.nbytes:
                     raise OSError(f"the file ends before row {rows.start + i}")
         if np.little_endian:
             block.byteswap(inplace=True)
+        return block
+
+    def _read_spans(
+        self, file: io.BufferedIOBase, rows: range, columns: range, block: np.ndarray
+    ) -> np.ndarray:
+        """Fill a block with many rows at a time, read with what lies between."""
+        dtype = block.dtype.newbyteorder(">")
+        size, row = dtype.itemsize, self.shape[1] * dtype.itemsize
+        count = max(1, _SPAN // row)
+        for first in range(0, len(rows), count):
+            piece = block[first : first + count]
+            file.seek(self.hdu.data + (rows.start + first) * row + columns.start * size)
+            raw = file.read((len(piece) - 1) * row + len(columns) * size)
+            try:
+                piece[:] = np.ndarray(piece.shape, dtype, raw, strides=(row, size))
+            except TypeError:  # numpy's word for a buffer that is too small
+                raise OSError(f"the file ends before row {rows.start + first + count}") from None
         return block
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,7 @@ import numpy as np
 from astropy.io import fits
 
 from .cards import mended, value_of
+from .paths import Stamp, is_url, located, open_bytes, stamp_of
 
 __all__ = ["BLOCK", "Hdu", "listed", "open_hdu", "open_unchanged", "read_table", "scan"]
 
@@ -51,9 +52,10 @@ class Hdu:
     Attributes
     ----------
     path : str
-        Absolute path of the file.
-    stamp : (int, int)
-        Size and modification time (ns) of the file when it was scanned.
+        Absolute path of the file, or its URL.
+    stamp : Stamp
+        Size and modification time (ns) of the file when it was scanned; of a URL the size and what
+        the server says of its content.
     index : int
         Number of the HDU, from 0.
     start, data, stop : int
@@ -65,7 +67,7 @@ class Hdu:
     """
 
     path: str
-    stamp: tuple[int, int]
+    stamp: Stamp
     index: int
     start: int
     data: int
@@ -190,7 +192,7 @@ def scan(path: str | os.PathLike[str]) -> tuple[Hdu, ...]:
 
     Parameters
     ----------
-    path : path
+    path : path or URL
         The file.
 
     Returns
@@ -210,15 +212,15 @@ def scan(path: str | os.PathLike[str]) -> tuple[Hdu, ...]:
     ...     listed(scan(f"{folder}/a.fits"))
     '0 - (40 x 30 float32)'
     """
-    path = os.path.abspath(path)
-    return _scan(path, _stamp(path))
+    path = located(path)
+    return _scan(path, stamp_of(path))
 
 
 @functools.lru_cache(maxsize=32)
-def _scan(path: str, stamp: tuple[int, int]) -> tuple[Hdu, ...]:
+def _scan(path: str, stamp: Stamp) -> tuple[Hdu, ...]:
     hdus: list[Hdu] = []
     try:
-        with _open(path) as file:
+        with _open(path, stamp) as file:
             start = 0
             while (hdu := _next_hdu(file, path, stamp, len(hdus), start)) is not None:
                 hdus.append(hdu)
@@ -230,23 +232,22 @@ def _scan(path: str, stamp: tuple[int, int]) -> tuple[Hdu, ...]:
     return tuple(hdus)
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
-
-
-def _open(path: str) -> io.BufferedIOBase:
+def _open(path: str, stamp: Stamp) -> io.BufferedIOBase:
     """Open a file that may be compressed as a whole."""
-    file = open(path, "rb")
-    magic = file.read(3)
-    file.seek(0)
+    decompressed = _decompressor(path, stamp)
+    if decompressed is None:
+        return open_bytes(path, stamp)
+    return decompressed(open_bytes(path, stamp) if is_url(path) else path)
+
+
+@functools.lru_cache(maxsize=1024)
+def _decompressor(path: str, stamp: Stamp) -> Callable[[Any], io.BufferedIOBase] | None:
+    """Return what opens a file that is compressed; a server is asked once."""
+    with open_bytes(path, stamp) as file:
+        magic = file.read(3)
     if magic[:2] == b"\x1f\x8b":
-        file.close()
-        return gzip.open(path)
-    if magic == b"BZh":
-        file.close()
-        return bz2.open(path)
-    return file
+        return gzip.open
+    return bz2.open if magic == b"BZh" else None
 
 
 def _padded(size: int) -> int:
@@ -254,7 +255,7 @@ def _padded(size: int) -> int:
 
 
 def _next_hdu(
-    file: io.BufferedIOBase, path: str, stamp: tuple[int, int], index: int, start: int
+    file: io.BufferedIOBase, path: str, stamp: Stamp, index: int, start: int
 ) -> Hdu | None:
     """Read the header at an offset; None where the file, or what is FITS of it, has ended."""
     file.seek(start)
@@ -281,7 +282,7 @@ def _next_hdu(
     if size:
         file.seek(hdu.stop - 1)
         if not file.read(1):
-            end = stamp[0] if isinstance(file, io.BufferedReader) else file.tell()
+            end = file.seek(0, io.SEEK_END)
             raise OSError(
                 f"{hdu.where}: the file is truncated: the data take bytes {data} to {hdu.stop} "
                 f"but the file has {end}"
@@ -415,13 +416,18 @@ def open_unchanged(hdu: Hdu) -> io.BufferedIOBase:
         If it is not, or is gone.
     """
     try:
-        stamp = _stamp(hdu.path)
+        stamp = stamp_of(hdu.path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{hdu.path} has vanished since it was opened") from None
     if stamp != hdu.stamp:
         raise OSError(
             f"{hdu.path} has changed since it was opened: it had {hdu.stamp[0]} bytes "
-            f"and has {stamp[0]}, last written {(stamp[1] - hdu.stamp[1]) / 1e9:+.3f} s apart; "
-            "open it again"
+            f"and has {stamp[0]}{_apart(hdu.stamp[1], stamp[1])}; open it again"
         )
-    return _open(hdu.path)
+    return _open(hdu.path, stamp)
+
+
+def _apart(old: int | str, new: int | str) -> str:
+    if isinstance(old, int) and isinstance(new, int):
+        return f", last written {(new - old) / 1e9:+.3f} s apart"
+    return f", and is {new!r} instead of {old!r} to the server"

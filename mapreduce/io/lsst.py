@@ -64,7 +64,7 @@ def read(
 
     Parameters
     ----------
-    path : path
+    path : path or URL
         The file; may be ``.fits.gz``, of which every block that is read is decompressed from the
         start.
     mask_planes : mapping of str to int, optional

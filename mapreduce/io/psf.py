@@ -27,6 +27,7 @@ from ..exposure.psf import (
     Psf,
     PsfexPsf,
 )
+from .paths import openable
 
 __all__ = ["psf_from_hdus", "psf_to_hdus", "read_psfex"]
 
@@ -52,7 +53,7 @@ def read_psfex(
 
     Parameters
     ----------
-    path : path
+    path : path or URL
         The file.
     ccdname, expnum : str and int, optional
         Which row of a merged table; needed when several rows are left.
@@ -88,7 +89,7 @@ def read_psfex(
     PsfexPsf(<1 planes of 3 x 3>, degree=0, sampling=1)
     """
     try:
-        hdulist = fits.open(path, memmap=False)
+        hdulist = fits.open(openable(path), memmap=False)
     except OSError as error:
         if error.errno is not None:  # from the system: missing, not readable...
             raise

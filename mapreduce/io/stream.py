@@ -29,6 +29,7 @@ from ..exposure.exposure import Exposure
 from ..exposure.plane import Plane, lazy
 from ..report import Report
 from ..run.order import in_order
+from .paths import beside, copy_files, exists, inside, is_file, is_url, name_of, remove_files
 
 __all__ = [
     "ABANDONED",
@@ -37,7 +38,9 @@ __all__ = [
     "aligned",
     "check_free",
     "complete_first",
+    "complete_store",
     "final_meta",
+    "is_replaceable",
     "is_store",
     "remove_abandoned",
     "stream",
@@ -170,19 +173,27 @@ def _snapped(sizes: tuple[int, ...], chunk: int) -> tuple[int, ...]:
 # The file as a whole
 
 
-def is_store(path: Path) -> bool:
+def is_store(path: str | os.PathLike[str]) -> bool:
     """Whether a folder is a zarr store."""
-    return any((path / name).is_file() for name in _STORE_FILES)
+    return not is_file(path) and any(is_file(inside(path, name)) for name in _STORE_FILES)
+
+
+def is_replaceable(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a zarr store, or at a URL what a killed run has left of one."""
+    return is_store(path) or (is_url(path) and is_store(inside(path, "image")))
 
 
 def check_free(
-    path: Path, overwrite: bool, *, folder: Callable[[Path], bool] | None = None
+    path: str | os.PathLike[str],
+    overwrite: bool,
+    *,
+    folder: Callable[[Any], bool] | None = None,
 ) -> None:
     """Refuse a target that exists, unless it is of the kind and to be replaced, or has no folder.
 
     Parameters
     ----------
-    path : Path
+    path : path or URL
     overwrite : bool
     folder : callable, optional
         For what is a folder: whether one that exists is of the kind that may be replaced.
@@ -194,16 +205,33 @@ def check_free(
         are never replaced.
     FileNotFoundError
         If the folder it is to lie in does not exist.
+    ValueError
+        If it is a URL that cannot be written to.
     """
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
-    if not path.exists():
+    if is_url(path):
+        _check_writable(os.fsdecode(path), folder is not None)
+    elif not (parent := Path(path).parent).is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {parent}")
+    if not exists(path):
         return
     if not overwrite:
         raise FileExistsError(f"{path} exists; overwrite=True (--overwrite) replaces it")
-    if path.is_dir() != (folder is not None) or (folder is not None and not folder(path)):
+    if is_file(path) != (folder is None) or (folder is not None and not folder(path)):
         kind = "a file" if folder is None else "of the kind that is written"
         raise FileExistsError(f"{path} exists and is not {kind}; remove it, or choose another name")
+
+
+def _check_writable(url: str, is_folder: bool) -> None:
+    if not is_folder:
+        raise ValueError(
+            f"cannot write {url}: only zarr stores are written to URLs; choose a name that ends "
+            "with .zarr, or write the file locally and upload it"
+        )
+    if url.lower().startswith(("http://", "https://")):
+        raise ValueError(
+            f"cannot write {url}: web servers are only read from; write to a store (s3://), or "
+            "write locally and upload it"
+        )
 
 
 @contextlib.contextmanager
@@ -236,6 +264,51 @@ def complete_first(
         _remove(temporary)
 
 
+@contextlib.contextmanager
+def complete_store(path: str, overwrite: bool) -> Iterator[str]:
+    """Give out where a zarr store is written, whose own ``zarr.json`` has to be written last.
+
+    A folder is written as in `complete_first`. Object stores have no folders that could be renamed,
+    but a store without its ``zarr.json`` is none: what is new is written where it belongs, and what
+    is to be replaced stays until a new store beside it is complete. Then it is removed, its
+    ``zarr.json`` before all else, and the new one is copied into its place by the store itself,
+    ``zarr.json`` after all else, so that nobody meets a store that is partly the old one. What is
+    not completed is removed.
+    """
+    if not is_url(path):
+        with complete_first(Path(path), overwrite, folder=is_replaceable) as temporary:
+            yield str(temporary)
+        return
+    check_free(path, overwrite, folder=is_replaceable)
+    replaces = exists(path)
+    place = beside(path, f".{name_of(path)}.{uuid.uuid4().hex[:8]}.tmp") if replaces else path
+    try:
+        yield place
+        if replaces:
+            check_free(path, overwrite, folder=is_replaceable)
+    except BaseException:
+        _remove_store(place)
+        raise
+    if replaces:
+        try:
+            remove_files(path, first=_STORE_FILES)
+            copy_files(place, path, last=_STORE_FILES[0])
+        except BaseException as error:
+            error.add_note(f"the new store is complete at {place}")
+            raise
+        _remove_store(place)
+
+
+def _remove_store(url: str) -> None:
+    """Remove a store, in which a task that was not told yet may still be writing."""
+    for _ in range(10):
+        with contextlib.suppress(OSError):
+            remove_files(url, first=_STORE_FILES)
+            if not exists(url):
+                return
+        time.sleep(0.05)
+
+
 def remove_abandoned(temporary: Iterable[Path]) -> None:
     """Remove files like `TEMPORARY` that killed runs left; not what another is writing now."""
     now = time.time()
@@ -262,7 +335,8 @@ def _remove(path: Path) -> None:
     for _ in range(10):
         if path.is_dir():
             for name in _STORE_FILES:  # which tasks look for before they write
-                (path / name).unlink(missing_ok=True)
+                for file in (path / name, *path.glob(f"*/{name}")):
+                    file.unlink(missing_ok=True)
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from ..exposure.exposure import Exposure
 from ..report import Report
 from .hdu import BLOCK
 from .header import as_header, bare, mask_cards, origin_cards, wcs_cards
+from .paths import located
 from .psf import psf_to_hdus
 from .stream import check_free, complete_first, final_meta, stream
 
@@ -56,7 +57,7 @@ def write(
         workers must see under the same path, and it is never held whole. A compressed file is put
         together in the memory of this process.
     path : path
-        The file.
+        The file; not a URL.
     overwrite : bool
         Whether to replace a file of that name; also the one that the exposure is read from.
     compression : {"auto", "gzip", "rice"} or None
@@ -83,7 +84,7 @@ def write(
     TypeError
         If the PSF is of a class that cannot be stored.
     ValueError
-        If FITS cannot hold a plane, a card of the header, or the WCS.
+        If FITS cannot hold a plane, a card of the header, or the WCS; or the path is a URL.
 
     Examples
     --------
@@ -93,14 +94,15 @@ def write(
     ...     fits.getheader(f"{folder}/a.fits", "IMAGE")["EXTTYPE"]
     'IMAGE'
     """
-    path = Path(path)
+    place = located(path)
+    path = Path(place)
     if compression == "auto":
         compression = "gzip" if path.suffix.lower() == ".fz" else None
     if compression not in (None, *_ALGORITHMS):
         raise ValueError(f'compression is "auto", "gzip", "rice" or None, got {compression!r}')
     if tile < 1:
         raise ValueError(f"a tile is at least one pixel wide, got {tile}")
-    check_free(path, overwrite)
+    check_free(place, overwrite)
     _check_dtypes(exposure)
     _primary(exposure)
     common, tables = _plane_header(exposure)

@@ -13,19 +13,22 @@ attributes of the group
     Where there is more to keep, the bytes of a FITS file, uint8: the HDUs of the PSF (see
     `mapreduce.io.psf`) and the lookup tables of the WCS.
 
+The group's own ``zarr.json`` is written last. Stores are written to folders, and to what fsspec
+writes to: see `mapreduce.io.stream.complete_store` for how they appear there.
+
 Other stores are read, too: a group with two-dimensional arrays of any names, or a single array.
 Needs the package zarr: ``pip install 'skyfold[zarr]'``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,8 +44,9 @@ from ..optional import require
 from ..report import Report
 from .header import as_header, bare, chosen_wcs, wcs_cards
 from .masks import named, read_mask
+from .paths import Stamp, check_opens, inside, is_url, located, stamp_of
 from .psf import psf_from_hdus
-from .stream import check_free, complete_first, final_meta, is_store, stream
+from .stream import check_free, complete_store, final_meta, is_replaceable, is_store, stream
 from .write import hdus_to_bytes, psf_hdus, unit_of
 
 __all__ = ["ZarrPlane", "ZarrTarget", "read", "recognizes", "write"]
@@ -55,7 +59,7 @@ _COMPRESSORS = {"lz4": {"cname": "lz4", "clevel": 5}, "zstd": {"cname": "zstd", 
 
 def recognizes(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a zarr store."""
-    return is_store(Path(path))
+    return is_store(located(path))
 
 
 def read(
@@ -72,7 +76,7 @@ def read(
 
     Parameters
     ----------
-    path : path
+    path : path or URL
         The folder: a group that `write` made, any other group, or one array, which is the image.
     image, variance, mask : str
         Names of the arrays in the group. Variance and mask are optional.
@@ -90,7 +94,7 @@ def read(
     ImportError
         Without the package zarr.
     OSError
-        If the store is missing or damaged.
+        If the store is missing (FileNotFoundError) or damaged.
     TypeError
         If the arrays are not of numbers that the planes can have.
     ValueError
@@ -104,8 +108,8 @@ def read(
     ...     read(f"{folder}/a.zarr").bbox
     Box(x0=100, y0=200, width=3, height=2)
     """
-    path = os.path.abspath(path)
-    arrays, attributes = _opened_store(path, image)
+    path = located(path)
+    arrays, attributes = _opened_store(path, image, variance, mask)
     if image not in arrays:
         names = ", ".join(arrays) or "no arrays"
         raise ValueError(f"{path} has no array {image!r}; there are {names}; choose with image=")
@@ -146,11 +150,12 @@ def write(
     exposure : Exposure
         What to write. If it is lazy it is computed now, on threads or on the current Client; its
         blocks are written where they are computed, into a folder that all workers must see under
-        the same path, and it is never held whole.
-    path : path
+        the same path or URL, and it is never held whole.
+    path : path or URL
         The folder.
     overwrite : bool
-        Whether to replace a store of that name; also the one that the exposure is read from.
+        Whether to replace a store of that name; also the one that the exposure is read from. At a
+        URL the new store is made beside the old one and copied into its place by the server.
     chunks : int or (int, int), optional
         Size in pixels, a number or an (x, y) pair, of the pieces that are one file each, and are
         read as a whole. By default 512, or of that order where the exposure has blocks of another
@@ -187,27 +192,26 @@ def write(
     ...     read(f"{folder}/a.zarr").image.shape
     (20, 30)
     """
-    zarr, path = _zarr(), Path(path)
+    zarr, path = _zarr(), located(path)
     if compression not in (None, *_COMPRESSORS):
         raise ValueError(f'compression is "lz4", "zstd" or None, got {compression!r}')
     asked = None if chunks is None else size_pair("chunks", chunks)[::-1]
-    check_free(path, overwrite, folder=is_store)
+    check_free(path, overwrite, folder=is_replaceable)
     _check_dtypes(exposure)
     _description(exposure)
     hdus = None if is_dask_collection(exposure.psf) else psf_hdus(exposure.psf)
-    with complete_first(path, overwrite, folder=is_store) as temporary:
-        group = zarr.create_group(temporary.absolute())
+    with complete_store(path, overwrite) as place:
         targets = {
-            name: _created(group, name, exposure, asked or _default_chunks(plane), compression)
+            name: _created(place, name, exposure, asked or _default_chunks(plane), compression)
             for name, plane in exposure.planes.items()
         }
         psf, report = stream(exposure, targets)
         attributes, tables = _description(exposure, report)
-        group.update_attributes(attributes)
         hdus = [*(psf_hdus(psf) if hdus is None else hdus), *tables]
         if hdus:
             data = np.frombuffer(hdus_to_bytes(hdus), np.uint8)
-            group.create_array("fits", data=data, chunks=data.shape)
+            zarr.create_array(inside(place, "fits"), data=data, chunks=data.shape)
+        zarr.create_group(place, attributes=attributes)
     return report
 
 
@@ -227,7 +231,7 @@ class ZarrPlane:
     """
 
     path: str
-    stamp: tuple[int, ...]
+    stamp: tuple[int | str, ...]
     shape: tuple[int, int]
     dtype: np.dtype
 
@@ -237,13 +241,14 @@ class ZarrPlane:
         if _stamp(self.path) != self.stamp:
             raise OSError(f"{self.path} has changed since it was opened; open it again")
         try:
-            return np.asarray(_opened_array(self.path, self.stamp)[slices], self.dtype)
+            array = _opened_array(self.path, self.stamp, os.getpid())
+            return np.asarray(array[slices], self.dtype)
         except MemoryError:
             raise
         except Exception as error:  # every codec has exceptions of its own
             raise OSError(f"{self.path} cannot be read: {error}") from error
 
-    def __dask_tokenize__(self) -> tuple[str, str, tuple[int, ...]]:
+    def __dask_tokenize__(self) -> tuple[str, str, tuple[int | str, ...]]:
         return "ZarrPlane", self.path, self.stamp
 
 
@@ -257,7 +262,8 @@ class ZarrTarget:
     Attributes
     ----------
     path : str
-        The array's folder. Where that is gone, because the run has failed, nothing is written.
+        The array's folder or URL. Where that is gone, because the run has failed, nothing is
+        written.
     """
 
     path: str
@@ -266,9 +272,12 @@ class ZarrTarget:
     chunks: tuple[int, int]
 
     def __setitem__(self, slices: tuple[slice, slice], block: np.ndarray) -> None:
-        if not is_store(Path(self.path).parent):
-            raise FileNotFoundError(f"{Path(self.path).parent} has vanished")
-        array = _zarr().open_array(self.path, mode="r+").with_config(_CONFIG)
+        try:
+            array = _zarr().open_array(self.path, mode="r+").with_config(_CONFIG)
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{self.path} is not there: it has vanished, or is not to be seen from this worker"
+            ) from None
         array[slices] = np.asarray(block, self.dtype)
 
 
@@ -279,26 +288,40 @@ def _zarr() -> Any:
 # Reading
 
 
-def _opened_store(path: str, alone: str) -> tuple[dict[str, Any], Mapping[str, Any]]:
-    """Return a group's arrays by name, or an array that is alone by that, and its attributes."""
+def _opened_store(path: str, image: str, *others: str) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Return a group's arrays by name, or the image if that is all there is, and its attributes.
+
+    Web servers do not say what there is: arrays are asked for by name, and all of them only where
+    there is no image.
+    """
     zarr = _zarr()
+    check_opens(path)
     try:
         node = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
-            return {alone: node}, {}
-        return dict(node.arrays()), dict(node.attrs)
+            return {image: node}, {}
+        found = {name: node.get(name) for name in (image, *others, "fits")}
+        arrays = {name: part for name, part in found.items() if isinstance(part, zarr.Array)}
+        return arrays if image in arrays else dict(node.arrays()), dict(node.attrs)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no zarr store {path}: {error}") from error
     except Exception as error:  # what is wrong with metadata comes as any of many
         raise OSError(f"{path} is not a zarr store that can be read: {error}") from error
 
 
 def _plane(path: str, array: Any) -> PlaneSource:
-    folder = os.path.join(path, array.path)
+    folder = inside(path, array.path) if array.path else path
     dtype = np.dtype(array.dtype).newbyteorder("=")
     return ZarrPlane(folder, _stamp(folder), tuple(array.shape), dtype)
 
 
-def _stamp(folder: str) -> tuple[int, ...]:
-    """Return what changes when an array is written to: chunks are replaced by new files."""
+def _stamp(folder: str) -> tuple[int | str, ...]:
+    """Return what changes when an array is written to: chunks are replaced by new files.
+
+    At a URL, where to look at all chunks would take long, what changes when it is written anew.
+    """
+    if is_url(folder):
+        return _stamp_at_url(folder)
     try:
         stamps = [_time(folder)]
         for name in ("zarr.json", ".zarray"):
@@ -312,12 +335,20 @@ def _stamp(folder: str) -> tuple[int, ...]:
     return tuple(stamps)
 
 
+def _stamp_at_url(url: str) -> Stamp:
+    for name in ("zarr.json", ".zarray"):
+        with contextlib.suppress(FileNotFoundError):
+            return stamp_of(inside(url, name))
+    raise FileNotFoundError(f"{url} has vanished since it was opened")
+
+
 def _time(path: Any) -> int:
     return os.stat(path).st_mtime_ns
 
 
 @lru_cache(maxsize=64)
-def _opened_array(path: str, stamp: tuple[int, ...]) -> Any:
+def _opened_array(path: str, stamp: tuple[int | str, ...], process: int) -> Any:
+    """Open an array, in every process anew: connections do not outlive a fork."""
     return _zarr().open_array(path, mode="r")
 
 
@@ -388,7 +419,7 @@ def _lines(header: fits.Header) -> list[str]:
 
 
 def _created(
-    group: Any, name: str, exposure: Exposure, chunks: tuple[int, int], compression: str | None
+    place: str, name: str, exposure: Exposure, chunks: tuple[int, int], compression: str | None
 ) -> ZarrTarget:
     """Make an array for a plane."""
     plane = exposure.planes[name]
@@ -399,8 +430,9 @@ def _created(
         attributes["mask_planes"] = dict(exposure.mask_planes)
     elif unit := unit_of(name, exposure.meta):
         attributes["units"] = unit
-    array = group.create_array(
-        name,
+    path = inside(place, name)
+    array = _zarr().create_array(
+        path,
         shape=plane.shape,
         dtype=dtype,
         chunks=chunks,
@@ -409,7 +441,6 @@ def _created(
         dimension_names=("y", "x"),
         attributes=attributes,
     )
-    path = os.path.join(array.store.root, array.path)
     return ZarrTarget(path, array.shape, array.dtype, array.chunks)
 
 
