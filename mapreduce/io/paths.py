@@ -240,11 +240,7 @@ class _RemoteFile(io.BufferedIOBase):
         self._ahead = max(least, min(2 * self._ahead, most)) if in_order else least
         start, stop = self._position, self._position + max(size, self._ahead)
         stop = min(stop, self._size)
-        system, path = _file_system(self._url)
-        try:
-            self._start, self._piece = start, system.cat_file(path, start=start, end=stop)
-        except Exception as error:  # every file system has exceptions of its own
-            raise _failure(self._url, error) from error
+        self._start, self._piece = start, _asked(self._url, "cat_file", start=start, end=stop)
         if len(self._piece) > stop - start:
             raise OSError(
                 f"{self._url}: the server sends the whole file where a part is asked for "
@@ -304,12 +300,18 @@ def _file_system(url: str) -> tuple[Any, str]:
 
 def _info(url: str) -> dict[str, Any]:
     """Ask for what is known of a file or folder, anew every time."""
+    _file_system(url)[0].invalidate_cache()
+    return _asked(url, "info")
+
+
+def _asked(url: str, question: str, **options: Any) -> Any:
+    """Ask a server; what goes wrong comes as an error that names the URL."""
     system, path = _file_system(url)
-    system.invalidate_cache()
     try:
-        return system.info(path)
-    except Exception as error:  # as above
-        raise _failure(url, error) from error
+        return getattr(system, question)(path, **options)
+    except Exception as error:  # every file system has exceptions of its own
+        failure = _failure(url, error)
+    raise failure  # not from the error: many of those do not travel between processes
 
 
 def _failure(url: str, error: Exception) -> OSError:

@@ -245,8 +245,9 @@ class ZarrPlane:
             return np.asarray(array[slices], self.dtype)
         except MemoryError:
             raise
-        except Exception as error:  # every codec has exceptions of its own
-            raise OSError(f"{self.path} cannot be read: {error}") from error
+        except Exception as error:  # every codec and file system has exceptions of its own
+            failure = OSError(f"{self.path} cannot be read: {error}")
+        raise failure  # not from the error, which may not travel between processes
 
     def __dask_tokenize__(self) -> tuple[str, str, tuple[int | str, ...]]:
         return "ZarrPlane", self.path, self.stamp
@@ -272,13 +273,20 @@ class ZarrTarget:
     chunks: tuple[int, int]
 
     def __setitem__(self, slices: tuple[slice, slice], block: np.ndarray) -> None:
+        zarr = _zarr()
+        failure: OSError
         try:
-            array = _zarr().open_array(self.path, mode="r+").with_config(_CONFIG)
+            array = zarr.open_array(self.path, mode="r+").with_config(_CONFIG)
+            array[slices] = np.asarray(block, self.dtype)
+            return
         except FileNotFoundError:
-            raise FileNotFoundError(
-                f"{self.path} is not there: it has vanished, or is not to be seen from this worker"
-            ) from None
-        array[slices] = np.asarray(block, self.dtype)
+            what = "it has vanished, or is not to be seen from this worker"
+            failure = FileNotFoundError(f"{self.path} is not there: {what}")
+        except MemoryError:
+            raise
+        except Exception as error:  # as in ZarrPlane
+            failure = OSError(f"{self.path} cannot be written: {type(error).__name__}: {error}")
+        raise failure
 
 
 def _zarr() -> Any:
