@@ -10,7 +10,9 @@ int64, so a model comes back equal to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from os import PathLike
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ from astropy.io import fits
 
 from ..exposure.box import Box
 from ..exposure.cell_psf import CellPsf, PsfComponent
+from ..exposure.formats import naming
 from ..exposure.psf import (
     DoubleGaussianPsf,
     GaussianPsf,
@@ -27,8 +30,9 @@ from ..exposure.psf import (
     Psf,
     PsfexPsf,
 )
+from .hdu import open_file
 
-__all__ = ["psf_from_hdus", "psf_to_hdus", "read_psfex"]
+__all__ = ["psf_from_hdus", "psf_or_warning", "psf_to_hdus", "read_psfex"]
 
 _ROW_MODELS = {
     model.__name__: model for model in (GaussianPsf, DoubleGaussianPsf, KernelPsf, PsfexPsf)
@@ -88,22 +92,20 @@ def read_psfex(
     PsfexPsf(<1 planes of 3 x 3>, degree=0, sampling=1)
     """
     try:
-        hdulist = fits.open(path, memmap=False)
+        hdulist = open_file(path)
     except OSError as error:
-        if error.errno is not None:  # from the system: missing, not readable...
-            raise
-        raise ValueError(f"{path} is not a FITS file: {error}") from error
-    with hdulist:
+        if "is not a FITS file" in str(error):
+            raise ValueError(str(error)) from error
+        raise
+    with naming(path), hdulist:
         table = _psfex_table(hdulist, hdu, path)
         row = _psfex_row(table, ccdname, expnum, path)
         cards = {name.lower(): value for name, value in table.header.items()}
         cards |= {name.lower(): row[name] for name in table.columns.names}
-    try:
-        return _psfex_model(cards, origin)
-    except KeyError as error:
-        raise ValueError(f"{path} has no card or column {str(error).upper()}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        try:
+            return _psfex_model(cards, origin)
+        except KeyError as error:
+            raise ValueError(f"{path} has no card or column {str(error).upper()}") from error
 
 
 def psf_to_hdus(psf: Psf) -> list[fits.BinTableHDU]:
@@ -163,8 +165,10 @@ def psf_from_hdus(hdus: Iterable[Any]) -> Psf | None:
     True
     """
     stored = {hdu.name.upper(): hdu for hdu in hdus if "PSFMODEL" in hdu.header}
-    if "PSF" not in stored:
+    if not stored:
         return None
+    if "PSF" not in stored:
+        raise ValueError(f"HDU PSF is missing; there are {', '.join(sorted(stored))}")
     # A table needs only tables with smaller numbers, and PSF comes last.
     models: dict[int, list[Psf]] = {}
     for number in range(1, len(stored)):
@@ -172,6 +176,30 @@ def psf_from_hdus(hdus: Iterable[Any]) -> Psf | None:
             raise ValueError(f"HDU PSF{number} is missing; there are {', '.join(sorted(stored))}")
         models[number] = _models(stored[f"PSF{number}"], models)
     return _models(stored["PSF"], models)[0]
+
+
+@contextmanager
+def psf_or_warning(where: str) -> Iterator[None]:
+    """Let an exposure do without a PSF that cannot be read: a warning says so.
+
+    Examples
+    --------
+    >>> with warnings.catch_warnings(record=True, action="always") as caught:
+    ...     with psf_or_warning("a.fits, HDU 4 (PSF)"):
+    ...         raise ValueError("it is 7")
+    >>> print(caught[0].message)
+    a.fits, HDU 4 (PSF): the PSF cannot be read, the exposure has none: ValueError: it is 7
+    """
+    try:
+        yield
+    except Warning:
+        raise
+    except Exception as error:  # a model may be damaged in as many ways as a file
+        warnings.warn(
+            f"{where}: the PSF cannot be read, the exposure has none: "
+            f"{type(error).__name__}: {error}",
+            stacklevel=2,
+        )
 
 
 Place = tuple[int, int]  # number of an HDU, and a row of it
@@ -324,7 +352,8 @@ def _psfex_model(cards: Mapping[str, Any], origin: tuple[int, int]) -> PsfexPsf:
     count = int(cards.get("polnaxis", 2 if "polname1" in cards else 0))
     if count == 0:
         return PsfexPsf(planes, degree=0, average_position=origin, **model)
-    axes = [str(cards.get(f"polname{i + 1}", "?")).strip().upper() for i in range(count)]
+    listed = range(min(count, 9))
+    axes = [str(cards.get(f"polname{i + 1}", "?")).strip().upper() for i in listed]
     groups = int(cards.get("polngrp", 1))
     if groups != 1 or [axis[:1] + axis[-6:] for axis in axes] != ["X_IMAGE", "Y_IMAGE"]:
         raise ValueError(

@@ -19,7 +19,6 @@ Needs the package zarr: ``pip install 'skyfold[zarr]'``.
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -35,13 +34,15 @@ from dask.base import is_dask_collection
 
 from ..exposure.box import size_pair
 from ..exposure.exposure import Exposure
+from ..exposure.formats import naming
 from ..exposure.plane import PlaneSource
 from ..exposure.wcs import shift_wcs
 from ..optional import require
 from ..report import Report
+from .hdu import open_bytes
 from .header import as_header, bare, chosen_wcs, wcs_cards
 from .masks import named, read_mask
-from .psf import psf_from_hdus
+from .psf import psf_from_hdus, psf_or_warning
 from .stream import check_free, complete_first, final_meta, is_store, stream
 from .write import hdus_to_bytes, psf_hdus, unit_of
 
@@ -123,8 +124,8 @@ def read(
         )
     try:
         if "header" in attributes:
-            parts |= _described(attributes, arrays.get("fits"))
-    except (KeyError, TypeError, ValueError, OSError) as error:
+            parts |= _described(path, attributes, arrays.get("fits"))
+    except Exception as error:  # attributes may hold anything
         raise OSError(f"{path}: what the group says of the exposure is damaged: {error}") from error
     if wcs != "auto":
         parts["wcs"] = chosen_wcs(wcs)
@@ -236,12 +237,8 @@ class ZarrPlane:
     def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
         if _stamp(self.path) != self.stamp:
             raise OSError(f"{self.path} has changed since it was opened; open it again")
-        try:
+        with naming(self.path, keep=()):
             return np.asarray(_opened_array(self.path, self.stamp)[slices], self.dtype)
-        except MemoryError:
-            raise
-        except Exception as error:  # every codec has exceptions of its own
-            raise OSError(f"{self.path} cannot be read: {error}") from error
 
     def __dask_tokenize__(self) -> tuple[str, str, tuple[int, ...]]:
         return "ZarrPlane", self.path, self.stamp
@@ -321,14 +318,16 @@ def _opened_array(path: str, stamp: tuple[int, ...]) -> Any:
     return _zarr().open_array(path, mode="r")
 
 
-def _described(attributes: Mapping[str, Any], tables: Any) -> dict[str, Any]:
+def _described(path: str, attributes: Mapping[str, Any], tables: Any) -> dict[str, Any]:
     """Return what a group says of an exposure beside its pixels."""
     x0, y0 = attributes["origin"]
     parts: dict[str, Any] = {"origin": (x0, y0), "meta": _header(attributes["header"])}
     hdus = fits.HDUList()
     if tables is not None:
-        hdus = fits.open(io.BytesIO(tables[:].tobytes()), lazy_load_hdus=False)
-        parts["psf"] = psf_from_hdus(hdus)
+        where = f"{path}, array 'fits'"
+        with psf_or_warning(where):
+            hdus = open_bytes(tables[:].tobytes(), where)
+            parts["psf"] = psf_from_hdus(hdus)
     if "wcs" in attributes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)

@@ -235,7 +235,7 @@ def test_tables_as_they_are_in_the_file(tmp_path):
     with fits.open(path, mode="update") as hdus:
         hdus[1].header["TFORM5"] = "2E"
     with pytest.raises(
-        ValueError, match=r"a\.fits, HDU 1: the columns take 32 bytes of rows of 36"
+        OSError, match=r"a\.fits, HDU 1: the columns take 32 bytes of rows of 36"
     ):
         read_table(scan(path)[1])
 
