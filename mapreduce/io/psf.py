@@ -91,13 +91,7 @@ def read_psfex(
     ...     read_psfex(f"{folder}/constant.psf")
     PsfexPsf(<1 planes of 3 x 3>, degree=0, sampling=1)
     """
-    try:
-        hdulist = open_file(path)
-    except OSError as error:
-        if "is not a FITS file" in str(error):
-            raise ValueError(str(error)) from error
-        raise
-    with naming(path), hdulist:
+    with naming(path), _opened(path) as hdulist:
         table = _psfex_table(hdulist, hdu, path)
         row = _psfex_row(table, ccdname, expnum, path)
         cards = {name.lower(): value for name, value in table.header.items()}
@@ -291,6 +285,15 @@ def _cell_psf(hdu: Any, models: Mapping[int, list[Psf]]) -> CellPsf:
         PsfComponent(index, Box(x0, y0, width, height), models[number][row], weight)
         for index, x0, y0, width, height, weight, number, row in zip(*columns, strict=True)
     )
+
+
+def _opened(path: str | PathLike[str]) -> fits.HDUList:
+    try:
+        return open_file(path)
+    except OSError as error:
+        if "is not a FITS file" not in str(error):
+            raise
+        raise ValueError(str(error)) from error
 
 
 def _psfex_table(hdulist: fits.HDUList, hdu: int | None, path: Any) -> fits.BinTableHDU:
