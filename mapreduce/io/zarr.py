@@ -19,7 +19,9 @@ Needs the package zarr: ``pip install 'skyfold[zarr]'``.
 
 from __future__ import annotations
 
+import math
 import os
+import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +53,8 @@ __all__ = ["ZarrPlane", "ZarrTarget", "read", "recognizes", "write"]
 _CHUNK = 512
 # To find out whether there is anything to write takes as long as writing it.
 _CONFIG = {"write_empty_chunks": True}
+_FRAME = struct.Struct("<BBBBIII")
+_SLACK = 2**20  # bytes that other codecs may add to a chunk before Blosc has it
 _COMPRESSORS = {"lz4": {"cname": "lz4", "clevel": 5}, "zstd": {"cname": "zstd", "clevel": 3}}
 
 
@@ -280,7 +284,8 @@ def _opened_store(path: str, alone: str) -> tuple[dict[str, Any], Mapping[str, A
     """Return a group's arrays by name, or an array that is alone by that, and its attributes."""
     zarr = _zarr()
     try:
-        node = zarr.open(path, mode="r")
+        with _checking_blosc():
+            node = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
             return {alone: node}, {}
         return dict(node.arrays()), dict(node.attrs)
@@ -315,7 +320,41 @@ def _time(path: Any) -> int:
 
 @lru_cache(maxsize=64)
 def _opened_array(path: str, stamp: tuple[int, ...]) -> Any:
-    return _zarr().open_array(path, mode="r")
+    with _checking_blosc():
+        return _zarr().open_array(path, mode="r")
+
+
+def _checking_blosc() -> Any:
+    """Return a context in which zarr opens arrays whose Blosc frames are checked.
+
+    Its C code believes what a frame says of its own length, and of how much comes out of it.
+    """
+    name = f"{__name__}._CheckedBlosc"
+    _register_blosc(name)
+    return _zarr().config.set({"codecs.blosc": name})
+
+
+@lru_cache(maxsize=1)
+def _register_blosc(name: str) -> None:
+    class CheckedBlosc(_zarr().codecs.BloscCodec):  # type: ignore[misc]
+        def _decode_sync(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
+            pixel = chunk_spec.dtype.to_native_dtype().itemsize
+            _check_frame(chunk_bytes.to_bytes(), math.prod(chunk_spec.shape) * pixel)
+            return super()._decode_sync(chunk_bytes, chunk_spec)
+
+    _zarr().registry.register_codec("blosc", CheckedBlosc, qualname=name)
+
+
+def _check_frame(frame: bytes, size: int) -> None:
+    """Check the header of a chunk of Blosc that should become ``size`` bytes, or some more."""
+    if len(frame) < _FRAME.size:
+        raise ValueError(f"a Blosc frame has {_FRAME.size} bytes or more, got {len(frame)}")
+    _, _, _, _, raw, block, packed = _FRAME.unpack_from(frame)
+    if packed != len(frame) or raw > 2 * size + _SLACK or not 0 < block <= max(raw, 1):
+        raise ValueError(
+            f"a Blosc frame of {len(frame)} bytes for {size} says that it has {packed} "
+            f"for {raw}, in blocks of {block}"
+        )
 
 
 def _described(path: str, attributes: Mapping[str, Any], tables: Any) -> dict[str, Any]:
