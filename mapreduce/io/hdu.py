@@ -342,7 +342,7 @@ def _end_before(file: io.BufferedIOBase, hdu: Hdu) -> int | None:
         file.seek(hdu.stop - 1)
         if file.read(1):
             return None
-    except OverflowError:  # no offset in any file
+    except (OverflowError, ValueError):  # no offset in any file
         return size
     return file.tell() if isinstance(file, gzip.GzipFile | bz2.BZ2File) else size
 

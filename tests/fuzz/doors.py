@@ -79,14 +79,14 @@ def multi_extension(folder: Path) -> None:
     fits.HDUList(hdus).writeto(folder / "a.fits")
 
 
-def packed(image: str, mask: str, dtype: str, **options: Any) -> Callable[[Path], None]:
+def packed(image: str, mask: str, dtype: str) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         hdus = [
             fits.PrimaryHDU(),
             fits.CompImageHDU(
                 IMAGE.astype(dtype), name="SCI", compression_type=image, tile_shape=(8, 44)
             ),
-            fits.CompImageHDU(VARIANCE, name="VAR", compression_type="RICE_1", **options),
+            fits.CompImageHDU(VARIANCE, name="VAR", compression_type="RICE_1", dither_seed=9),
             fits.CompImageHDU(
                 MASK.astype("i2"), name="DQ", compression_type=mask, tile_shape=(20, 22)
             ),
@@ -108,7 +108,7 @@ def afw(folder: Path) -> None:
     primary = fits.Header({"AR_HDU": 5, "PSF_ID": 3, "EXPTIME": 30.0})
     hdus = [fits.PrimaryHDU(header=primary)]
     for name, array in (("IMAGE", IMAGE), ("MASK", MASK), ("VARIANCE", VARIANCE)):
-        hdus.append(fits.CompImageHDU(array, name=name, tile_shape=(20, 44)))
+        hdus.append(fits.CompImageHDU(array, name=name, tile_shape=(20, 44), dither_seed=9))
         hdus[-1].header.update({"CRPIX1A": 1.0, "CRPIX2A": 1.0, "CRVAL1A": 7.0, "CRVAL2A": 8.0})
     hdus[2].header.update({"MP_BAD": 0, "MP_SAT": 1, "HIERARCH MP_CROSSTALK": 5})
     names = ("id", "cat.archive", "cat.persistable", "row0")

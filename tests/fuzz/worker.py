@@ -20,6 +20,7 @@ from pathlib import Path
 from random import Random
 from types import FrameType
 from typing import Any
+from unittest.mock import patch
 
 from .doors import DOORS, Door, Inconsistent
 from .mutations import LOST, Files, mutated
@@ -72,7 +73,8 @@ def seeds(folder: Path) -> dict[str, Files]:
     for number, door in enumerate(DOORS):
         place = folder / str(number)
         place.mkdir(parents=True)
-        door.make(place)
+        with patch("time.time", return_value=1e9):  # which gzip puts into what it makes
+            door.make(place)
         made[door.name] = {
             str(path.relative_to(place)): path.read_bytes()
             for path in sorted(place.rglob("*"))
@@ -100,29 +102,32 @@ def verdict(door: Door, kind: str, folder: Path, expected: Any, watch: Watch) ->
     watch.folder = os.path.realpath(folder)
     signal.alarm(SECONDS)
     try:
-        found = door.use(folder)
+        said = _compared(door.use(folder), expected, kind in LOST and not door.sparse)
     except OutOfTimeError:
-        return "HANG", "".join(traceback.format_exc().splitlines()[-8:])
+        said = "HANG", "".join(traceback.format_exc().splitlines()[-8:])
     except Inconsistent as error:
-        return "WRONG", str(error)
-    except MemoryError as error:
-        return "MEMORY", _last(error)
+        said = "WRONG", str(error)
     except BaseException as error:
-        if "MemoryError" in str(error):
-            return "MEMORY", str(error)
-        # As another of the files may be at fault, the folder is what has to be in the text.
-        named = str(folder) in str(error) and isinstance(error, Exception)
-        return "named error" if named else "UNNAMED", f"{_last(error)}: {error}"
+        said = _error(error, folder)
     finally:
         signal.alarm(0)
         watch.folder = None
-        if watch.outside:
-            return "WROTE OUTSIDE", ", ".join(watch.outside[:5])
+    return ("WROTE OUTSIDE", ", ".join(watch.outside[:5])) if watch.outside else said
+
+
+def _compared(found: Any, expected: Any, lost: bool) -> tuple[str, str]:
     if found == expected:
         return "read right", ""
-    if kind in LOST and not door.sparse:
-        return "WRONG", "what is lost reads as data"
-    return "read, consistent", ""
+    return ("WRONG", "what is lost reads as data") if lost else ("read, consistent", "")
+
+
+def _error(error: BaseException, folder: Path) -> tuple[str, str]:
+    text = f"{_last(error)}: {error}"
+    if "MemoryError" in text:
+        return "MEMORY", text
+    # As another of the files may be at fault, the folder is what has to be in the text.
+    named = str(folder) in str(error) and isinstance(error, Exception)
+    return "named error" if named else "UNNAMED", text
 
 
 def _last(error: BaseException) -> str:

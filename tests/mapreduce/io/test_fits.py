@@ -234,9 +234,7 @@ def test_tables_as_they_are_in_the_file(tmp_path):
     assert rows["varying"][:, 0].tolist() == [1, 2]
     with fits.open(path, mode="update") as hdus:
         hdus[1].header["TFORM5"] = "2E"
-    with pytest.raises(
-        OSError, match=r"a\.fits, HDU 1: the columns take 32 bytes of rows of 36"
-    ):
+    with pytest.raises(OSError, match=r"a\.fits, HDU 1: the columns take 32 bytes of rows of 36"):
         read_table(scan(path)[1])
 
 
