@@ -37,6 +37,7 @@ __all__ = ["psf_from_hdus", "psf_or_warning", "psf_to_hdus", "read_psfex"]
 _ROW_MODELS = {
     model.__name__: model for model in (GaussianPsf, DoubleGaussianPsf, KernelPsf, PsfexPsf)
 }
+_MAX_SIZE = 4096  # pixels a side that an image of a PSF may have
 _CELL_COLUMNS = ("index", "x0", "y0", "width", "height", "weight", "psf", "row")
 
 
@@ -268,7 +269,7 @@ def _models(hdu: Any, models: Mapping[int, list[Psf]]) -> list[Psf]:
     if name not in _ROW_MODELS:
         known = ", ".join(["CellPsf", *_ROW_MODELS])
         raise ValueError(f"HDU {hdu.name} holds a {name}, but the known models are {known}")
-    columns = {column: np.asarray(hdu.data[column]) for column in hdu.columns.names}
+    columns = {column: _numbers(hdu, column) for column in hdu.columns.names}
     # Images as arrays, numbers as Python's.
     values = {k: v if v.ndim > 2 else v.tolist() for k, v in columns.items()}
     return [
@@ -277,10 +278,23 @@ def _models(hdu: Any, models: Mapping[int, list[Psf]]) -> list[Psf]:
     ]
 
 
+def _numbers(hdu: Any, column: str) -> np.ndarray:
+    """Return a column of integers or of floats."""
+    values = np.asarray(hdu.data[column])
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"the column {column} of HDU {hdu.name} is {values.dtype}, not numbers")
+    if column == "size" and values.max(initial=0) > _MAX_SIZE:
+        raise ValueError(f"HDU {hdu.name} has an image of {values.max()} pixels a side")
+    return values
+
+
 def _cell_psf(hdu: Any, models: Mapping[int, list[Psf]]) -> CellPsf:
-    columns = [hdu.data[name].tolist() for name in _CELL_COLUMNS]
+    columns = [_numbers(hdu, name).tolist() for name in _CELL_COLUMNS]
     if missing := sorted({*columns[-2]} - models.keys()):
         raise ValueError(f"HDU {hdu.name} needs HDU PSF{missing[0]}, which is missing")
+    for number, row in zip(*columns[-2:], strict=True):
+        if not 0 <= row < len(models[number]):
+            raise ValueError(f"HDU PSF{number} has {len(models[number])} models, no row {row}")
     return CellPsf(
         PsfComponent(index, Box(x0, y0, width, height), models[number][row], weight)
         for index, x0, y0, width, height, weight, number, row in zip(*columns, strict=True)

@@ -122,7 +122,6 @@ def test_damage_costs_what_is_asked_for(tmp_path):
     [
         ("BSCALE", "'2'", "BSCALE is '2'; it must be a number"),
         ("BZERO", "T", "BZERO is True; it must be a number"),
-        ("BZERO", "1E999", "BZERO is inf; it must be a number"),
         ("BLANK", "1.5", "BLANK is 1.5; it must be a whole number"),
         ("XTENSION", "'IMAGES'", "XTENSION is 'IMAGES'; known are IMAGE, TABLE"),
     ],
