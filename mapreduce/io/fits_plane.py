@@ -87,6 +87,8 @@ class FitsPlane:
         spans = _span(rows), _span(columns)
         with naming(self.hdu.path, self.hdu.where, keep=()):
             block = self._read(*spans)
+            if block.shape != (expected := (len(spans[0]), len(spans[1]))):
+                raise OSError(f"a block of {expected} has become one of {block.shape}")
         if rows.step == columns.step == 1:
             return block
         return np.ascontiguousarray(block[:: rows.step, :: columns.step])

@@ -55,6 +55,7 @@ _TABLE = re.compile(
 _LAYOUT = re.compile(r"THEAP|TFIELDS|ZCMPTYPE|ZQUANTIZ|ZDITHER0|(TFORM|TTYPE|ZTILE|ZNAME|ZVAL)\d+")
 _EXTENSIONS = ("IMAGE", "TABLE", "BINTABLE", "A3DTABLE", "IUEIMAGE", "FOREIGN", "DUMP")
 _MAX_HEADER = 2**24  # bytes; more is no header
+_TEXT = bytes(range(32, 127))  # what cards are written in
 _MAX_DEFLATED = 1032  # bytes that one byte of gzip can stand for
 _STUB = fits.PrimaryHDU().header.tostring().encode("ascii")
 
@@ -310,13 +311,13 @@ def _next_hdu(
         return None
     while not _has_end(header):
         more = file.read(BLOCK)
-        header += more
-        if len(more) < BLOCK or len(header) > _MAX_HEADER:
-            what = "is truncated" if len(more) < BLOCK else "is damaged"
+        if len(more) < BLOCK or len(header) > _MAX_HEADER or not _is_header(more):
+            what = "truncated" if len(more) < BLOCK else "damaged"
             raise OSError(
-                f"{path} {what}: the header of HDU {index} starts at byte {start} "
-                f"and has no END in the {len(header)} bytes there are"
+                f"{path} is {what}: the header of HDU {index} starts at byte {start} "
+                f"and has no END before byte {start + len(header) + len(more) % BLOCK}"
             )
+        header += more
     facts, names_planes = _facts(bytes(header))
     try:
         size = data_size(facts)
@@ -350,6 +351,12 @@ def _end_before(file: io.BufferedIOBase, hdu: Hdu) -> int | None:
 def _has_end(header: bytes | bytearray) -> bool:
     last = header[-BLOCK:]
     return any(last[i : i + 8] == b"END     " for i in range(0, len(last), 80))
+
+
+def _is_header(block: bytes) -> bool:
+    """Whether a block may belong to the header before it, and is neither data nor the next HDU."""
+    junk = block.translate(None, _TEXT)
+    return len(junk) < BLOCK // 20 and not block.startswith(b"XTENSION=")
 
 
 def _facts(header: bytes) -> tuple[dict[str, Any], bool]:

@@ -90,9 +90,27 @@ def test_a_header_without_end_is_not_read_whole(tmp_path):
     with open(path, "r+b") as file:
         file.truncate(2**33)  # of which no disk is used
     with pytest.raises(
-        OSError, match=r"a\.fits is damaged: the header of HDU 0 .* no END in the 1"
+        OSError, match=r"a\.fits is damaged: the header of HDU 0 .* no END before byte 2880"
     ):
         read_exposure(path)
+
+
+@pytest.mark.parametrize("value", [0, 1e30])  # data that are blank, and that look like text
+def test_a_header_without_end_takes_neither_data_nor_the_next_hdu(tmp_path, value):
+    path = write(tmp_path / "a.fits", fits.ImageHDU(np.full((30, 40), value)), fits.ImageHDU(IMAGE))
+    data = path.read_bytes()
+    at = data.index(b"END".ljust(80), scan(path)[1].start)
+    path.write_bytes(data[:at] + bytes(80).replace(b"\0", b" ") + data[at + 80 :])
+    with pytest.raises(OSError, match=r"a\.fits is damaged: the header of HDU 1 .* no END before"):
+        read_exposure(path, image=1)
+
+
+def test_a_header_of_many_blanks(tmp_path):
+    header = fits.PrimaryHDU(IMAGE).header.tostring(padding=False).encode()
+    header = header[:-80] + b" " * 80 * 200 + header[-80:]
+    data = header.ljust(-(-len(header) // 2880) * 2880) + IMAGE.astype(">i2").tobytes()
+    (tmp_path / "a.fits").write_bytes(data.ljust(len(data) + 2880, b"\0"))
+    np.testing.assert_array_equal(read_exposure(tmp_path / "a.fits").image, IMAGE)
 
 
 def test_a_bomb_takes_what_its_header_says(tmp_path):

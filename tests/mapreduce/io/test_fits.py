@@ -323,7 +323,7 @@ def test_truncated_files(tmp_path):
     path.write_bytes(content[: hdu.stop])  # only the padding is missing
     assert len(scan(path)) == 3
     path.write_bytes(content[: hdu.start + 500])
-    with pytest.raises(OSError, match=r"header of HDU 2 starts at byte \d+ and has no END"):
+    with pytest.raises(OSError, match=r"header of HDU 2 starts at byte \d+ and has no END before"):
         read_exposure(path)
 
 
