@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 import zlib
+from random import Random
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
 from mapreduce import Exposure, GaussianPsf, read_exposure
+from mapreduce.io.cards import mended
 from mapreduce.io.fits_plane import FitsPlane
 from mapreduce.io.hdu import open_bytes, open_file, scan
+from mapreduce.io.header import as_header
 from mapreduce.io.psf import read_psfex
 
 IMAGE = np.arange(40 * 30, dtype="i2").reshape(40, 30)
@@ -130,6 +134,17 @@ def test_damage_costs_what_is_asked_for(tmp_path):
         OSError, match=r"a\.fits, HDU 2 \(DQ\): BYTEPIX is 5; it must be 1 or 2 or 4"
     ):
         read_exposure(path)
+
+
+def test_cards_of_junk_can_be_written_again():
+    random = Random(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that cards cannot be parsed
+        for i in range(300):
+            # Some are long enough for a keyword that leaves no room for a value.
+            raw = random.randbytes(75).replace(b"=", b"x") + b"=" + random.randbytes(4)
+            raw = raw if i % 2 else random.randbytes(80)
+            as_header(mended(raw, "a.fits"))
 
 
 # What an HDU holds
