@@ -2,6 +2,7 @@
 # make test                                                 lint and tests
 # make quick                                                lint and the quick part of the tests
 # make test-oldest                                          tests on the oldest dependencies
+# make fuzz [CASES=10000] [SEED=1]                          damaged files through every reader
 # All set up virtual environments of their own; they need Python 3.11 or newer, and make.
 
 PYTHON ?= python3
@@ -9,6 +10,8 @@ VENV ?= .venv
 DEMO ?= demo
 INPUT ?=
 OPTIONS ?=
+CASES ?= 10000
+SEED ?= 1
 BIN := $(VENV)/bin
 # Two processes: some tests start clusters of their own, of two more.
 PYTEST := -m pytest -q -n 2 --dist worksteal
@@ -17,7 +20,7 @@ LOWER_BOUNDS := import tomllib; \
 	project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	print(" ".join(project["dependencies"]).replace(">=", "=="))
 
-.PHONY: demo test quick test-oldest lint clean
+.PHONY: demo test quick test-oldest fuzz lint clean
 
 demo: $(VENV)/.plot
 	mkdir -p $(DEMO)
@@ -43,6 +46,10 @@ quick: lint
 test-oldest:
 	$(MAKE) $(OLDEST)/.test VENV=$(OLDEST) PINS="$$($(PYTHON) -c '$(LOWER_BOUNDS)')"
 	$(OLDEST)/bin/python $(PYTEST) -m "not slow" -W default::DeprecationWarning
+
+# Ends with a table of damages and verdicts; fails at a hang, a crash or an error without a name.
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz.run --cases $(CASES) --seed $(SEED)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

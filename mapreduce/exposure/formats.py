@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["FORMATS", "Format", "converter", "format_of", "read", "write"]
+__all__ = ["FORMATS", "Format", "converter", "format_of", "naming", "read", "write"]
 
 
 class Format(NamedTuple):
@@ -46,12 +47,71 @@ def read(path: str | os.PathLike[str], *, format: str | None = None, **options: 
     """Read a file by the format's reader; see `read_exposure`."""
     if format is None:
         files = {name: entry.recognizes for name, entry in FORMATS.items() if entry.recognizes}
-        format = next((name for name, recognizes in files.items() if recognizes(path)), None)
+        with naming(path):
+            format = next((name for name, recognizes in files.items() if recognizes(path)), None)
         if format is None:
             raise OSError(f"{path} is of no known format; those are {', '.join(files)}")
     function = _function(format, "read")
     _check_options(function, options, f"reading {path} as {format!r}")
-    return function(path, **options)
+    with naming(path):
+        return function(path, **options)
+
+
+@contextmanager
+def naming(
+    path: str | os.PathLike[str],
+    where: str | None = None,
+    *,
+    keep: tuple[type[Exception], ...] = (TypeError, ValueError),
+) -> Iterator[None]:
+    """Let every error that leaves the block name a file, whatever decoder it comes from.
+
+    Parameters
+    ----------
+    path : path
+        The file; an error whose text has it stays as it is.
+    where : str, optional
+        More exactly: how errors name what was read. By default the path.
+    keep : tuple of types
+        The errors of our own, of options and of what a file holds, that keep their kind.
+
+    Raises
+    ------
+    OSError
+        For errors of other packages, which say what went wrong inside of them.
+
+    Examples
+    --------
+    >>> with naming("a.fits"):
+    ...     {}["ZTILE1"]
+    Traceback (most recent call last):
+    OSError: a.fits cannot be read: KeyError: 'ZTILE1'
+    """
+    try:
+        yield
+    except (ImportError, Warning):
+        raise
+    except Exception as error:
+        text = str(error)
+        if os.fspath(path) in text or os.path.abspath(path) in text:
+            raise
+        ours = _module(error).partition(".")[0] == __name__.partition(".")[0]
+        if ours and isinstance(error, OSError):  # of another file, which it names
+            raise
+        if ours and type(error) in keep:
+            raise type(error)(f"{where or path}: {text}") from error
+        failure = OSError(f"{where or path} cannot be read: {type(error).__name__}: {text}")
+    else:
+        return
+    raise failure  # not from the error, which may not travel between processes
+
+
+def _module(error: BaseException) -> str:
+    """Return the name of the module that an error comes from."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
 
 
 def write(

@@ -8,6 +8,7 @@ made one that can be read and written again: a value that is none is kept as tex
 from __future__ import annotations
 
 import cmath
+import contextlib
 import re
 import warnings
 from collections.abc import Iterator
@@ -121,11 +122,11 @@ def _as_text(text: str) -> str:
     """Return a card whose value is what stands there, as text."""
     keyword, value = _parted(text)
     value, _, comment = value.partition("/")
-    try:
+    with contextlib.suppress(ValueError):
         card = fits.Card(_keyword(keyword).strip(), value.strip().strip("'"), comment.strip())
-        return card.image
-    except ValueError:
-        return f"COMMENT {text.strip()}"[:CARD].ljust(CARD)
+        if len(card.image) == CARD:
+            return card.image
+    return f"COMMENT {text.strip()}"[:CARD].ljust(CARD)
 
 
 def _parted(text: str) -> tuple[str, str]:

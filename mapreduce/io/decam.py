@@ -37,10 +37,10 @@ from ..exposure.exposure import Exposure
 from ..exposure.mask import MaskPlanes
 from ..exposure.plane import Derived, PlaneSource
 from .fits_plane import FitsPlane
-from .hdu import Hdu, listed, scan
+from .hdu import Hdu, listed, open_file, scan
 from .header import merged, wcs_of
 from .masks import named, read_mask
-from .paths import beside, is_file, located, name_of, openable
+from .paths import beside, is_file, located, name_of
 from .psf import read_psfex
 from .values import flagged, variance_from
 
@@ -276,7 +276,7 @@ def _from_bits(quality: np.ndarray, *, values: Sequence[tuple[int, int]], other:
 
 def _psfex_row(path: str | os.PathLike[str], hdu: Hdu, primary: fits.Header) -> dict[str, Any]:
     """Return what finds the model of a CCD where the file is a merged one."""
-    with fits.open(openable(path), memmap=False) as hdus:
+    with open_file(path) as hdus:
         tables = [table for table in hdus if isinstance(table, fits.BinTableHDU)]
         columns = {name.lower() for table in tables for name in table.columns.names}
     wanted = {"ccdname": hdu.facts.get("EXTNAME"), "expnum": primary.get("EXPNUM")}

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..exposure.formats import naming
 from .hdu import Hdu, open_hdu, open_unchanged
 from .paths import is_url
+from .tiles import check_tiles
 
 __all__ = ["FitsPlane"]
 
@@ -39,7 +41,7 @@ class FitsPlane:
     ValueError
         If the HDU does not hold an image with two dimensions.
     OSError
-        On reading, if the file is gone, was changed since it was scanned, or is damaged.
+        If the HDU is damaged; on reading, if the file is gone or was changed since it was scanned.
 
     Examples
     --------
@@ -59,6 +61,7 @@ class FitsPlane:
     ndim = 2
 
     def __post_init__(self) -> None:
+        self.hdu.check()
         if not self.hdu.is_image:
             shape = self.hdu.shape
             what = f"an array of shape {shape}" if shape else "no image"
@@ -88,14 +91,10 @@ class FitsPlane:
         if not len(rows) or not len(columns):
             return np.empty((len(rows), len(columns)), self.dtype)
         spans = _span(rows), _span(columns)
-        try:
+        with naming(self.hdu.path, self.hdu.where, keep=()):
             block = self._read(*spans)
-        except (FileNotFoundError, MemoryError):
-            raise
-        except Exception as error:  # every decoder has exceptions of its own
-            if isinstance(error, OSError) and self.hdu.path in str(error):
-                raise
-            raise OSError(f"{self.hdu.where} cannot be read: {error}") from error
+            if block.shape != (expected := (len(spans[0]), len(spans[1]))):
+                raise OSError(f"a block of {expected} has become one of {block.shape}")
         if rows.step == columns.step == 1:
             return block
         return np.ascontiguousarray(block[:: rows.step, :: columns.step])
@@ -114,6 +113,8 @@ class FitsPlane:
 
     def _read_section(self, rows: range, columns: range, as_stored: bool = False) -> np.ndarray:
         """Read a rectangle by way of astropy."""
+        if self.hdu.compressed:
+            check_tiles(self.hdu, rows, columns)
         with open_hdu(self.hdu, as_stored=as_stored) as hdu:
             others = (0,) * (len(self.hdu.shape) - 2)
             return hdu.section[*others, rows.start : rows.stop, columns.start : columns.stop]

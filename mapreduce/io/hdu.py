@@ -12,7 +12,7 @@ import bz2
 import functools
 import gzip
 import io
-import math
+import itertools
 import os
 import re
 import zlib
@@ -25,9 +25,20 @@ import numpy as np
 from astropy.io import fits
 
 from .cards import mended, value_of
-from .paths import Stamp, is_url, located, open_bytes, stamp_of
+from .paths import Stamp, is_url, located, open_bytes, openable, stamp_of
+from .structure import Tiling, array_shape, check_scaling, columns, data_size, tiling
 
-__all__ = ["BLOCK", "Hdu", "listed", "open_hdu", "open_unchanged", "read_table", "scan"]
+__all__ = [
+    "BLOCK",
+    "Hdu",
+    "listed",
+    "open_data",
+    "open_file",
+    "open_hdu",
+    "open_unchanged",
+    "read_table",
+    "scan",
+]
 
 BLOCK = 2880  # bytes, of which FITS files are made
 
@@ -42,6 +53,11 @@ _TABLE = re.compile(
     r"|Z(IMAGE|BITPIX|CMPTYPE|MASKCMP|QUANTIZ|DITHER0|BLANK|SCALE|ZERO)|Z(TILE|NAME|VAL)\d+"
     r"|Z(SIMPLE|TENSION|EXTEND|BLOCKED|PCOUNT|GCOUNT)|ZHECKSUM|ZDATASUM"
 )
+_LAYOUT = re.compile(r"THEAP|TFIELDS|ZCMPTYPE|ZQUANTIZ|ZDITHER0|(TFORM|TTYPE|ZTILE|ZNAME|ZVAL)\d+")
+_EXTENSIONS = ("IMAGE", "TABLE", "BINTABLE", "A3DTABLE", "IUEIMAGE", "FOREIGN", "DUMP")
+_MAX_HEADER = 2**24  # bytes; more is no header
+_TEXT = bytes(range(32, 127))  # what cards are written in
+_MAX_DEFLATED = 1032  # bytes that one byte of gzip can stand for
 _STUB = fits.PrimaryHDU().header.tostring().encode("ascii")
 
 
@@ -64,6 +80,8 @@ class Hdu:
         The cards that say what the HDU holds.
     names_planes : bool
         Whether the header names mask planes (cards ``MP_*`` or ``MSKN*``).
+    fault : str
+        What is wrong with the description of the image, so that it cannot be read; or empty.
     """
 
     path: str
@@ -74,6 +92,7 @@ class Hdu:
     stop: int
     facts: Mapping[str, Any] = field(hash=False)
     names_planes: bool = False
+    fault: str = ""
 
     @property
     def name(self) -> str:
@@ -94,17 +113,21 @@ class Hdu:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the image, in numpy's order; empty for tables and for HDUs without data."""
-        if self.facts.get("XTENSION", "IMAGE") not in ("IMAGE",) and not self.compressed:
+        if self.fault or not _holds_array(self.facts):
             return ()
-        prefix = "Z" if self.compressed else ""
-        return tuple(
-            self.facts[f"{prefix}NAXIS{i}"] for i in range(self.facts[prefix + "NAXIS"], 0, -1)
-        )
+        return array_shape(self.facts, "Z" if self.compressed else "")
 
     @property
     def is_image(self) -> bool:
-        """Whether there are pixels in two dimensions; others may have the length 1."""
+        """Whether there are pixels in two dimensions, others of length 1; or should have been."""
+        if self.fault:
+            return True
         return len(self.shape) >= 2 and 0 not in self.shape and {*self.shape[:-2]} <= {1}
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is stored as a binary table, as compressed images are, too."""
+        return self.facts.get("XTENSION") in ("BINTABLE", "A3DTABLE")
 
     @property
     def stored_dtype(self) -> np.dtype:
@@ -151,10 +174,25 @@ class Hdu:
 
     def header(self) -> fits.Header:
         """Read the header, mended; of a compressed image as astropy has it, not its table's."""
+        header = mended(self._raw_header(), self.where)
+        return _of_the_image(header) if self.compressed else header
+
+    def _raw_header(self) -> bytes:
         with open_unchanged(self) as file:
             file.seek(self.start)
-            header = mended(file.read(self.data - self.start), self.where)
-        return _of_the_image(header) if self.compressed else header
+            return file.read(self.data - self.start)
+
+    def check(self) -> Tiling | None:
+        """Check all that reading the data relies on; return how an image is tiled, if it is.
+
+        Raises
+        ------
+        OSError
+            If a card is wrong.
+        """
+        if self.fault:
+            raise OSError(f"{self.where}: {self.fault}")
+        return _layout(self) if self.is_table else None
 
 
 def _of_the_image(table: fits.Header) -> fits.Header:
@@ -181,6 +219,8 @@ def listed(hdus: Sequence[Hdu]) -> str:
     for hdu in hdus:
         size = " x ".join(map(str, hdu.shape))
         kind = f"{size} {hdu.dtype}" if hdu.shape else "table" if hdu.index else "no data"
+        if hdu.fault:
+            kind = f"damaged: {hdu.fault}"
         texts.append(f"{hdu.index} {hdu.name or '-'} ({kind})")
     return ", ".join(texts)
 
@@ -218,18 +258,23 @@ def scan(path: str | os.PathLike[str]) -> tuple[Hdu, ...]:
 
 @functools.lru_cache(maxsize=32)
 def _scan(path: str, stamp: Stamp) -> tuple[Hdu, ...]:
-    hdus: list[Hdu] = []
     try:
         with _open(path, stamp) as file:
-            start = 0
-            while (hdu := _next_hdu(file, path, stamp, len(hdus), start)) is not None:
-                hdus.append(hdu)
-                start = hdu.data + _padded(hdu.stop - hdu.data)
+            return tuple(_walk(file, path, stamp))
     except (EOFError, OSError, zlib.error) as error:
         if path in str(error):
             raise
         raise OSError(f"{path} cannot be decompressed: {error}") from error
-    return tuple(hdus)
+
+
+def _walk(file: io.BufferedIOBase, path: str, stamp: Stamp) -> Iterator[Hdu]:
+    """Yield the HDUs of an open file, each of which starts after the one before it."""
+    start = 0
+    for index in itertools.count():
+        if (hdu := _next_hdu(file, path, stamp, index, start)) is None:
+            return
+        yield hdu
+        start = hdu.data + _padded(hdu.stop - hdu.data)
 
 
 def _open(path: str, stamp: Stamp) -> io.BufferedIOBase:
@@ -259,66 +304,120 @@ def _next_hdu(
 ) -> Hdu | None:
     """Read the header at an offset; None where the file, or what is FITS of it, has ended."""
     file.seek(start)
-    header = file.read(BLOCK)
+    header = bytearray(file.read(BLOCK))
     if index == 0 and not header.startswith(b"SIMPLE  ="):
-        raise OSError(f"{path} is not a FITS file: it starts with {header[:16]!r}")
-    if index > 0 and not header.startswith(b"XTENSION="):
+        raise OSError(f"{path} is not a FITS file: it starts with {bytes(header[:16])!r}")
+    # What comes after the last HDU is nobody's business, unless its second card is a header's.
+    if index > 0 and not header.startswith(b"XTENSION=") and header[80:90] != b"BITPIX  = ":
         return None
     while not _has_end(header):
         more = file.read(BLOCK)
-        if len(more) < BLOCK:
+        if len(more) < BLOCK or len(header) > _MAX_HEADER or not _is_header(more):
+            what = "truncated" if len(more) < BLOCK else "damaged"
             raise OSError(
-                f"{path} is truncated: the header of HDU {index} starts at byte {start} "
-                f"and has no END in the {len(header) + len(more)} bytes there are"
+                f"{path} is {what}: the header of HDU {index} starts at byte {start} "
+                f"and has no END before byte {start + len(header) + len(more) % BLOCK}"
             )
         header += more
-    facts, names_planes = _facts(header)
+    facts, names_planes = _facts(bytes(header))
     try:
-        size = _data_size(facts)
-    except (KeyError, TypeError) as error:
+        size = data_size(facts)
+    except ValueError as error:
         raise OSError(f"{path}, HDU {index}: the header has no valid size: {error}") from error
     data = start + len(header)
-    hdu = Hdu(path, stamp, index, start, data, data + size, facts, names_planes)
-    if size:
-        file.seek(hdu.stop - 1)
-        if not file.read(1):
-            end = file.seek(0, io.SEEK_END)
-            raise OSError(
-                f"{hdu.where}: the file is truncated: the data take bytes {data} to {hdu.stop} "
-                f"but the file has {end}"
-            )
+    fault = _fault(facts) if index == 0 or "XTENSION" in facts else "there is no card XTENSION"
+    hdu = Hdu(path, stamp, index, start, data, data + size, facts, names_planes, fault)
+    if size and (end := _end_before(file, hdu)) is not None:
+        raise OSError(
+            f"{hdu.where}: the file is truncated: the data take bytes {data} to {hdu.stop} "
+            f"but the file has {end}"
+        )
     return hdu
 
 
-def _has_end(header: bytes) -> bool:
+def _end_before(file: io.BufferedIOBase, hdu: Hdu) -> int | None:
+    """Return the size of a file that ends before the data of an HDU do."""
+    size = hdu.stamp[0]
+    if isinstance(file, gzip.GzipFile) and hdu.stop > size * _MAX_DEFLATED:
+        return size * _MAX_DEFLATED  # at most, and all would be decompressed to find out
+    try:
+        file.seek(hdu.stop - 1)
+        if file.read(1):
+            return None
+    except (OverflowError, ValueError):  # no offset in any file
+        return size
+    return file.tell() if isinstance(file, gzip.GzipFile | bz2.BZ2File) else size
+
+
+def _has_end(header: bytes | bytearray) -> bool:
     last = header[-BLOCK:]
     return any(last[i : i + 8] == b"END     " for i in range(0, len(last), 80))
 
 
+def _is_header(block: bytes) -> bool:
+    """Whether a block may belong to the header before it, and is neither data nor the next HDU."""
+    junk = block.translate(None, _TEXT)
+    return len(junk) < BLOCK // 20 and not block.startswith(b"XTENSION=")
+
+
 def _facts(header: bytes) -> tuple[dict[str, Any], bool]:
     """Return the cards that we look for, and whether there are names of mask planes."""
-    facts = {}
+    facts: dict[str, Any] = {}
     names_planes = False
     for i in range(0, len(header), 80):
         keyword = header[i : i + 8].decode("latin-1").rstrip()
         if keyword in _FACTS or keyword.rstrip("0123456789") in _AXES:
             value = value_of(header[i : i + 80])
+            if keyword != "EXTNAME":
+                facts.setdefault(keyword, value)  # as astropy has it, the first one counts
             # Some writers give a compressed HDU a default name before its own.
-            if keyword != "EXTNAME" or value != "COMPRESSED_IMAGE":
+            elif value != "COMPRESSED_IMAGE":
                 facts[keyword] = value
         elif keyword.startswith(("MP_", "MSKN")) or header[i : i + 12] == b"HIERARCH MP_":
             names_planes = True
     return facts, names_planes
 
 
-def _data_size(facts: Mapping[str, Any]) -> int:
-    axes = [facts[f"NAXIS{i}"] for i in range(1, facts["NAXIS"] + 1)]
-    if facts.get("GROUPS") is True and axes[:1] == [0]:
-        axes = axes[1:]
-    if not axes:
-        return 0
-    pixels = facts.get("PCOUNT", 0) + math.prod(axes)
-    return abs(facts["BITPIX"]) // 8 * facts.get("GCOUNT", 1) * pixels
+def _holds_array(facts: Mapping[str, Any]) -> bool:
+    return facts.get("XTENSION", "IMAGE") == "IMAGE" or facts.get("ZIMAGE") is True
+
+
+def _fault(facts: Mapping[str, Any]) -> str:
+    """Return what is wrong with the cards of an image, of which the size in bytes is right."""
+    xtension = facts.get("XTENSION", "IMAGE")
+    if xtension not in _EXTENSIONS:
+        return f"XTENSION is {xtension!r}; known are {', '.join(_EXTENSIONS)}"
+    if {"ZIMAGE", "ZBITPIX"} & facts.keys() and facts.get("ZIMAGE") is not True:
+        return f"ZIMAGE is {facts.get('ZIMAGE')!r}; of a compressed image it must be T"
+    if not _holds_array(facts):
+        return ""
+    try:
+        if array_shape(facts, "Z" if "ZIMAGE" in facts else ""):
+            check_scaling(facts)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@functools.lru_cache(maxsize=256)
+def _layout(hdu: Hdu) -> Tiling | None:
+    return _layout_of(hdu, hdu._raw_header())
+
+
+def _layout_of(hdu: Hdu, header: bytes) -> Tiling | None:
+    """Check the layout of a table; return how an image is tiled that is stored as one."""
+    cards = dict(hdu.facts)
+    for i in range(0, len(header), 80):
+        keyword = header[i : i + 8].decode("latin-1").rstrip()
+        if _LAYOUT.fullmatch(keyword):
+            cards.setdefault(keyword, value_of(header[i : i + 80]))
+    try:
+        if hdu.compressed:
+            return tiling(cards)
+        columns(cards)
+    except ValueError as error:
+        raise OSError(f"{hdu.where}: {error}") from error
+    return None
 
 
 class _Window(io.RawIOBase):
@@ -368,8 +467,9 @@ def open_hdu(hdu: Hdu, *, as_stored: bool = False) -> Iterator[Any]:
     Raises
     ------
     OSError
-        If the file is gone or is not the one that was scanned.
+        If the file is gone or is not the one that was scanned, or the HDU is damaged.
     """
+    hdu.check()
     with open_unchanged(hdu) as file:
         window: Any = file
         if hdu.start:
@@ -378,6 +478,32 @@ def open_hdu(hdu: Hdu, *, as_stored: bool = False) -> Iterator[Any]:
             window, memmap=False, lazy_load_hdus=True, do_not_scale_image_data=as_stored
         ) as hdulist:
             yield hdulist[1 if hdu.start else 0]
+
+
+def open_file(path: str | os.PathLike[str]) -> fits.HDUList:
+    """Open a file with astropy, all HDUs of which have been checked.
+
+    Raises
+    ------
+    OSError
+        As from `scan`; or if an HDU is damaged.
+    """
+    for hdu in scan(path):
+        hdu.check()
+    return fits.open(openable(path), memmap=False)
+
+
+def open_data(data: bytes, where: str) -> fits.HDUList:
+    """Open a file in memory with astropy, all HDUs of which have been checked; see `open_file`.
+
+    ``where`` is how error messages name it.
+    """
+    for hdu in _walk(io.BytesIO(data), where, (len(data), 0)):
+        if hdu.fault:
+            raise OSError(f"{hdu.where}: {hdu.fault}")
+        if hdu.is_table:
+            _layout_of(hdu, data[hdu.start : hdu.data])
+    return fits.open(io.BytesIO(data), lazy_load_hdus=False)
 
 
 def read_table(hdu: Hdu) -> np.ndarray:
@@ -393,15 +519,11 @@ def read_table(hdu: Hdu) -> np.ndarray:
     Raises
     ------
     OSError
-        If the file is gone or is not the one that was scanned.
-    ValueError
-        If the columns do not add up to the length of a row.
+        If the file is gone or is not the one that was scanned, or the HDU is damaged.
     """
     with open_hdu(hdu) as table:
         dtype = table.columns.dtype.newbyteorder(">")
         width, rows = table.header["NAXIS1"], table.header["NAXIS2"]
-    if dtype.itemsize != width:
-        raise ValueError(f"{hdu.where}: the columns take {dtype.itemsize} bytes of rows of {width}")
     with open_unchanged(hdu) as file:
         file.seek(hdu.data)
         return np.frombuffer(file.read(width * rows), dtype)

@@ -19,7 +19,7 @@ from .fits_plane import FitsPlane
 from .hdu import Hdu, listed, open_hdu, read_table, scan
 from .header import mask_planes_of, merged, origin_of, wcs_of
 from .masks import MaskBit, read_mask
-from .psf import psf_from_hdus
+from .psf import psf_from_hdus, psf_or_warning
 
 __all__ = ["read", "recognizes"]
 
@@ -82,7 +82,8 @@ def read(
         With the origin (xy0) from the alternate WCS ``A``, else from LTV. The WCS is that of the
         header: for Rubin an approximation of the exact one, which only LSST's own code can read.
         The PSF is read if it is a ``PsfexPsf`` or one of ours. Other models need LSST's code, or
-        to unpickle what is in the file: ``psf`` is None, and the card PSFCLASS names the class.
+        to unpickle what is in the file: ``psf`` is None, and the card PSFCLASS names the class. It
+        is also None, with a warning, where the model is damaged.
 
     Raises
     ------
@@ -175,13 +176,20 @@ def _mask(
 def _psf(hdus: Sequence[Hdu], primary: fits.Header) -> tuple[Psf | None, str | None]:
     """Return the PSF, or else the class of one that cannot be read."""
     ours = [hdu for hdu in hdus if "PSFMODEL" in hdu.facts]
-    if ours:
-        with ExitStack() as stack:
-            return psf_from_hdus([stack.enter_context(open_hdu(hdu)) for hdu in ours]), None
     number = primary.get("ARCHIVE_ID_PSF", primary.get("PSF_ID", 0))
-    first = primary.get("AR_HDU", 0) - 1
-    if number == 0 or not 0 < first < len(hdus):
-        return None, None
+    first = primary.get("AR_HDU", 0)
+    with psf_or_warning(ours[-1].where if ours else f"{hdus[0].path}, HDU {first}"):
+        if ours:
+            with ExitStack() as stack:
+                return psf_from_hdus([stack.enter_context(open_hdu(hdu)) for hdu in ours]), None
+        if number == 0 or not 1 < first <= len(hdus):
+            return None, None
+        return _archived(hdus, first - 1, number)
+    return None, None
+
+
+def _archived(hdus: Sequence[Hdu], first: int, number: int) -> tuple[Psf | None, str | None]:
+    """Return the PSF that has a number in the archive of an afw file, or else its class."""
     index = read_table(hdus[first])
     rows = index[index["id"] == number]
     names = {name.decode().strip() for name in rows["name"]}

@@ -10,7 +10,9 @@ int64, so a model comes back equal to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from os import PathLike
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ from astropy.io import fits
 
 from ..exposure.box import Box
 from ..exposure.cell_psf import CellPsf, PsfComponent
+from ..exposure.formats import naming
 from ..exposure.psf import (
     DoubleGaussianPsf,
     GaussianPsf,
@@ -27,13 +30,14 @@ from ..exposure.psf import (
     Psf,
     PsfexPsf,
 )
-from .paths import openable
+from .hdu import open_file
 
-__all__ = ["psf_from_hdus", "psf_to_hdus", "read_psfex"]
+__all__ = ["psf_from_hdus", "psf_or_warning", "psf_to_hdus", "read_psfex"]
 
 _ROW_MODELS = {
     model.__name__: model for model in (GaussianPsf, DoubleGaussianPsf, KernelPsf, PsfexPsf)
 }
+_MAX_SIZE = 4096  # pixels a side that an image of a PSF may have
 _CELL_COLUMNS = ("index", "x0", "y0", "width", "height", "weight", "psf", "row")
 
 
@@ -88,23 +92,15 @@ def read_psfex(
     ...     read_psfex(f"{folder}/constant.psf")
     PsfexPsf(<1 planes of 3 x 3>, degree=0, sampling=1)
     """
-    try:
-        hdulist = fits.open(openable(path), memmap=False)
-    except OSError as error:
-        if error.errno is not None:  # from the system: missing, not readable...
-            raise
-        raise ValueError(f"{path} is not a FITS file: {error}") from error
-    with hdulist:
+    with naming(path), _opened(path) as hdulist:
         table = _psfex_table(hdulist, hdu, path)
         row = _psfex_row(table, ccdname, expnum, path)
         cards = {name.lower(): value for name, value in table.header.items()}
         cards |= {name.lower(): row[name] for name in table.columns.names}
-    try:
-        return _psfex_model(cards, origin)
-    except KeyError as error:
-        raise ValueError(f"{path} has no card or column {str(error).upper()}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        try:
+            return _psfex_model(cards, origin)
+        except KeyError as error:
+            raise ValueError(f"{path} has no card or column {str(error).upper()}") from error
 
 
 def psf_to_hdus(psf: Psf) -> list[fits.BinTableHDU]:
@@ -164,8 +160,10 @@ def psf_from_hdus(hdus: Iterable[Any]) -> Psf | None:
     True
     """
     stored = {hdu.name.upper(): hdu for hdu in hdus if "PSFMODEL" in hdu.header}
-    if "PSF" not in stored:
+    if not stored:
         return None
+    if "PSF" not in stored:
+        raise ValueError(f"HDU PSF is missing; there are {', '.join(sorted(stored))}")
     # A table needs only tables with smaller numbers, and PSF comes last.
     models: dict[int, list[Psf]] = {}
     for number in range(1, len(stored)):
@@ -173,6 +171,30 @@ def psf_from_hdus(hdus: Iterable[Any]) -> Psf | None:
             raise ValueError(f"HDU PSF{number} is missing; there are {', '.join(sorted(stored))}")
         models[number] = _models(stored[f"PSF{number}"], models)
     return _models(stored["PSF"], models)[0]
+
+
+@contextmanager
+def psf_or_warning(where: str) -> Iterator[None]:
+    """Let an exposure do without a PSF that cannot be read: a warning says so.
+
+    Examples
+    --------
+    >>> with warnings.catch_warnings(record=True, action="always") as caught:
+    ...     with psf_or_warning("a.fits, HDU 4 (PSF)"):
+    ...         raise ValueError("it is 7")
+    >>> print(caught[0].message)
+    a.fits, HDU 4 (PSF): the PSF cannot be read, the exposure has none: ValueError: it is 7
+    """
+    try:
+        yield
+    except Warning:
+        raise
+    except Exception as error:  # a model may be damaged in as many ways as a file
+        warnings.warn(
+            f"{where}: the PSF cannot be read, the exposure has none: "
+            f"{type(error).__name__}: {error}",
+            stacklevel=2,
+        )
 
 
 Place = tuple[int, int]  # number of an HDU, and a row of it
@@ -247,7 +269,7 @@ def _models(hdu: Any, models: Mapping[int, list[Psf]]) -> list[Psf]:
     if name not in _ROW_MODELS:
         known = ", ".join(["CellPsf", *_ROW_MODELS])
         raise ValueError(f"HDU {hdu.name} holds a {name}, but the known models are {known}")
-    columns = {column: np.asarray(hdu.data[column]) for column in hdu.columns.names}
+    columns = {column: _numbers(hdu, column) for column in hdu.columns.names}
     # Images as arrays, numbers as Python's.
     values = {k: v if v.ndim > 2 else v.tolist() for k, v in columns.items()}
     return [
@@ -256,14 +278,36 @@ def _models(hdu: Any, models: Mapping[int, list[Psf]]) -> list[Psf]:
     ]
 
 
+def _numbers(hdu: Any, column: str) -> np.ndarray:
+    """Return a column of integers or of floats."""
+    values = np.asarray(hdu.data[column])
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"the column {column} of HDU {hdu.name} is {values.dtype}, not numbers")
+    if column == "size" and values.max(initial=0) > _MAX_SIZE:
+        raise ValueError(f"HDU {hdu.name} has an image of {values.max()} pixels a side")
+    return values
+
+
 def _cell_psf(hdu: Any, models: Mapping[int, list[Psf]]) -> CellPsf:
-    columns = [hdu.data[name].tolist() for name in _CELL_COLUMNS]
+    columns = [_numbers(hdu, name).tolist() for name in _CELL_COLUMNS]
     if missing := sorted({*columns[-2]} - models.keys()):
         raise ValueError(f"HDU {hdu.name} needs HDU PSF{missing[0]}, which is missing")
+    for number, row in zip(*columns[-2:], strict=True):
+        if not 0 <= row < len(models[number]):
+            raise ValueError(f"HDU PSF{number} has {len(models[number])} models, no row {row}")
     return CellPsf(
         PsfComponent(index, Box(x0, y0, width, height), models[number][row], weight)
         for index, x0, y0, width, height, weight, number, row in zip(*columns, strict=True)
     )
+
+
+def _opened(path: str | PathLike[str]) -> fits.HDUList:
+    try:
+        return open_file(path)
+    except OSError as error:
+        if "is not a FITS file" not in str(error):
+            raise
+        raise ValueError(str(error)) from error
 
 
 def _psfex_table(hdulist: fits.HDUList, hdu: int | None, path: Any) -> fits.BinTableHDU:
@@ -325,7 +369,8 @@ def _psfex_model(cards: Mapping[str, Any], origin: tuple[int, int]) -> PsfexPsf:
     count = int(cards.get("polnaxis", 2 if "polname1" in cards else 0))
     if count == 0:
         return PsfexPsf(planes, degree=0, average_position=origin, **model)
-    axes = [str(cards.get(f"polname{i + 1}", "?")).strip().upper() for i in range(count)]
+    listed = range(min(count, 9))
+    axes = [str(cards.get(f"polname{i + 1}", "?")).strip().upper() for i in listed]
     groups = int(cards.get("polngrp", 1))
     if groups != 1 or [axis[:1] + axis[-6:] for axis in axes] != ["X_IMAGE", "Y_IMAGE"]:
         raise ValueError(

@@ -23,8 +23,9 @@ Needs the package zarr: ``pip install 'skyfold[zarr]'``.
 from __future__ import annotations
 
 import contextlib
-import io
+import math
 import os
+import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,14 +39,16 @@ from dask.base import is_dask_collection
 
 from ..exposure.box import size_pair
 from ..exposure.exposure import Exposure
+from ..exposure.formats import naming
 from ..exposure.plane import PlaneSource
 from ..exposure.wcs import shift_wcs
 from ..optional import require
 from ..report import Report
+from .hdu import open_data
 from .header import as_header, bare, chosen_wcs, wcs_cards
 from .masks import named, read_mask
 from .paths import Stamp, check_opens, inside, is_url, located, stamp_of
-from .psf import psf_from_hdus
+from .psf import psf_from_hdus, psf_or_warning
 from .stream import check_free, complete_store, final_meta, is_replaceable, is_store, stream
 from .write import hdus_to_bytes, psf_hdus, unit_of
 
@@ -54,6 +57,8 @@ __all__ = ["ZarrPlane", "ZarrTarget", "read", "recognizes", "write"]
 _CHUNK = 512
 # To find out whether there is anything to write takes as long as writing it.
 _CONFIG = {"write_empty_chunks": True}
+_FRAME = struct.Struct("<BBBBIII")
+_SLACK = 2**20  # bytes that other codecs may add to a chunk before Blosc has it
 _COMPRESSORS = {"lz4": {"cname": "lz4", "clevel": 5}, "zstd": {"cname": "zstd", "clevel": 3}}
 
 
@@ -127,8 +132,8 @@ def read(
         )
     try:
         if "header" in attributes:
-            parts |= _described(attributes, arrays.get("fits"))
-    except (KeyError, TypeError, ValueError, OSError) as error:
+            parts |= _described(path, attributes, arrays.get("fits"))
+    except Exception as error:  # attributes may hold anything
         raise OSError(f"{path}: what the group says of the exposure is damaged: {error}") from error
     if wcs != "auto":
         parts["wcs"] = chosen_wcs(wcs)
@@ -240,14 +245,9 @@ class ZarrPlane:
     def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
         if _stamp(self.path) != self.stamp:
             raise OSError(f"{self.path} has changed since it was opened; open it again")
-        try:
+        with naming(self.path, keep=()):
             array = _opened_array(self.path, self.stamp, os.getpid())
             return np.asarray(array[slices], self.dtype)
-        except MemoryError:
-            raise
-        except Exception as error:  # every codec and file system has exceptions of its own
-            failure = OSError(f"{self.path} cannot be read: {error}")
-        raise failure  # not from the error, which may not travel between processes
 
     def __dask_tokenize__(self) -> tuple[str, str, tuple[int | str, ...]]:
         return "ZarrPlane", self.path, self.stamp
@@ -305,7 +305,8 @@ def _opened_store(path: str, image: str, *others: str) -> tuple[dict[str, Any], 
     zarr = _zarr()
     check_opens(path)
     try:
-        node = zarr.open(path, mode="r")
+        with _checking_blosc():
+            node = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
             return {image: node}, {}
         found = {name: node.get(name) for name in (image, *others, "fits")}
@@ -357,17 +358,53 @@ def _time(path: Any) -> int:
 @lru_cache(maxsize=64)
 def _opened_array(path: str, stamp: tuple[int | str, ...], process: int) -> Any:
     """Open an array, in every process anew: connections do not outlive a fork."""
-    return _zarr().open_array(path, mode="r")
+    with _checking_blosc():
+        return _zarr().open_array(path, mode="r")
 
 
-def _described(attributes: Mapping[str, Any], tables: Any) -> dict[str, Any]:
+def _checking_blosc() -> Any:
+    """Return a context in which zarr opens arrays whose Blosc frames are checked.
+
+    Its C code believes what a frame says of its own length, and of how much comes out of it.
+    """
+    name = f"{__name__}._CheckedBlosc"
+    _register_blosc(name)
+    return _zarr().config.set({"codecs.blosc": name})
+
+
+@lru_cache(maxsize=1)
+def _register_blosc(name: str) -> None:
+    class CheckedBlosc(_zarr().codecs.BloscCodec):  # type: ignore[misc]
+        def _decode_sync(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
+            pixel = chunk_spec.dtype.to_native_dtype().itemsize
+            _check_frame(chunk_bytes.to_bytes(), math.prod(chunk_spec.shape) * pixel)
+            return super()._decode_sync(chunk_bytes, chunk_spec)
+
+    _zarr().registry.register_codec("blosc", CheckedBlosc, qualname=name)
+
+
+def _check_frame(frame: bytes, size: int) -> None:
+    """Check the header of a chunk of Blosc that should become ``size`` bytes, or some more."""
+    if len(frame) < _FRAME.size:
+        raise ValueError(f"a Blosc frame has {_FRAME.size} bytes or more, got {len(frame)}")
+    _, _, _, _, raw, block, packed = _FRAME.unpack_from(frame)
+    if packed != len(frame) or raw > 2 * size + _SLACK or not 0 < block <= max(raw, 1):
+        raise ValueError(
+            f"a Blosc frame of {len(frame)} bytes for {size} says that it has {packed} "
+            f"for {raw}, in blocks of {block}"
+        )
+
+
+def _described(path: str, attributes: Mapping[str, Any], tables: Any) -> dict[str, Any]:
     """Return what a group says of an exposure beside its pixels."""
     x0, y0 = attributes["origin"]
     parts: dict[str, Any] = {"origin": (x0, y0), "meta": _header(attributes["header"])}
     hdus = fits.HDUList()
     if tables is not None:
-        hdus = fits.open(io.BytesIO(tables[:].tobytes()), lazy_load_hdus=False)
-        parts["psf"] = psf_from_hdus(hdus)
+        where = f"{path}, array 'fits'"
+        with psf_or_warning(where):
+            hdus = open_data(tables[:].tobytes(), where)
+            parts["psf"] = psf_from_hdus(hdus)
     if "wcs" in attributes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)

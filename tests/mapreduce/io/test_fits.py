@@ -234,9 +234,7 @@ def test_tables_as_they_are_in_the_file(tmp_path):
     assert rows["varying"][:, 0].tolist() == [1, 2]
     with fits.open(path, mode="update") as hdus:
         hdus[1].header["TFORM5"] = "2E"
-    with pytest.raises(
-        ValueError, match=r"a\.fits, HDU 1: the columns take 32 bytes of rows of 36"
-    ):
+    with pytest.raises(OSError, match=r"a\.fits, HDU 1: the columns take 32 bytes of rows of 36"):
         read_table(scan(path)[1])
 
 
@@ -325,7 +323,7 @@ def test_truncated_files(tmp_path):
     path.write_bytes(content[: hdu.stop])  # only the padding is missing
     assert len(scan(path)) == 3
     path.write_bytes(content[: hdu.start + 500])
-    with pytest.raises(OSError, match=r"header of HDU 2 starts at byte \d+ and has no END"):
+    with pytest.raises(OSError, match=r"header of HDU 2 starts at byte \d+ and has no END before"):
         read_exposure(path)
 
 
