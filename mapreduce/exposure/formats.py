@@ -46,15 +46,25 @@ FORMATS: dict[str, Format] = {}
 def read(path: str | os.PathLike[str], *, format: str | None = None, **options: Any) -> Any:
     """Read a file by the format's reader; see `read_exposure`."""
     if format is None:
-        files = {name: entry.recognizes for name, entry in FORMATS.items() if entry.recognizes}
         with naming(path):
-            format = next((name for name, recognizes in files.items() if recognizes(path)), None)
-        if format is None:
-            raise OSError(f"{path} is of no known format; those are {', '.join(files)}")
+            format = _recognized(path)
     function = _function(format, "read")
     _check_options(function, options, f"reading {path} as {format!r}")
     with naming(path):
         return function(path, **options)
+
+
+def _recognized(path: str | os.PathLike[str]) -> str:
+    """Return the first format that recognizes a file."""
+    files = {name: entry.recognizes for name, entry in FORMATS.items() if entry.recognizes}
+    refusal: OSError | None = None
+    for name, recognizes in files.items():
+        try:
+            if recognizes(path):
+                return name
+        except OSError as error:  # it is no FITS file, say; it may be of a format after that
+            refusal = refusal or error
+    raise refusal or OSError(f"{path} is of no known format; those are {', '.join(files)}")
 
 
 @contextmanager

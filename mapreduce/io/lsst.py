@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -82,8 +83,8 @@ def read(
         With the origin (xy0) from the alternate WCS ``A``, else from LTV. The WCS is that of the
         header: for Rubin an approximation of the exact one, which only LSST's own code can read.
         The PSF is read if it is a ``PsfexPsf`` or one of ours. Other models need LSST's code, or
-        to unpickle what is in the file: ``psf`` is None, and the card PSFCLASS names the class. It
-        is also None, with a warning, where the model is damaged.
+        to unpickle what is in the file: ``psf`` is None, a warning says so, and the card PSFCLASS
+        names the class. It is also None, with a warning, where the model is damaged.
 
     Raises
     ------
@@ -124,6 +125,11 @@ def read(
     inherited = None if roles["IMAGE"][0].index == 0 else primary
     meta = merged(inherited, header, world, origin=True)
     if psf_class is not None:
+        warnings.warn(
+            f"{hdus[0].path}: the PSF is a {psf_class}, which only LSST's code can read; "
+            "the exposure has none",
+            stacklevel=4,
+        )
         meta["PSFCLASS"] = (psf_class, "the PSF in the file, which was not read")
     exposure = Exposure(**parts)
     exposure.meta = meta  # the constructor would copy it

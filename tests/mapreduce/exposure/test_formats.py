@@ -31,6 +31,7 @@ def test_a_format_of_ones_own(text, tmp_path):
     Exposure(np.full((1, 2), np.pi)).write(path, digits=3)
     assert path.read_text() == "3.14 3.14\n"
     assert read_exposure(path, format="text", dtype="f4").image.dtype == "f4"
+    assert read_exposure(path).shape == (1, 2)  # though FITS stands before it, and refuses it
     with pytest.raises(TypeError, match="no option 'tile' for writing .* as 'text'; there are"):
         write_exposure(Exposure(np.ones((1, 2))), path, tile=5)
     with pytest.raises(ValueError, match="cannot write the format 'lsst'; choose among zarr, fits"):

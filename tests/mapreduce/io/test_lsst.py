@@ -158,7 +158,8 @@ def test_a_psf_that_cannot_be_read_is_named(tmp_path):
     ]
     with fits.open(path, mode="append") as hdus:
         hdus.append(fits.BinTableHDU.from_columns(columns))
-    exposure = read_exposure(path)
+    with pytest.warns(UserWarning, match="the PSF is a PiffPsf, which only LSST's code can read"):
+        exposure = read_exposure(path)
     assert exposure.psf is None
     assert exposure.meta["PSFCLASS"] == "PiffPsf"
 
