@@ -12,6 +12,8 @@ import dask
 import dask.array as da
 import numpy as np
 from astropy.io import fits
+from astropy.io.fits.hdu.compressed.section import CompImageSection
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 from dask.base import DaskMethodsMixin, is_dask_collection, tokenize
 from dask.core import flatten
@@ -42,7 +44,8 @@ class Exposure(DaskMethodsMixin):
     Parameters
     ----------
     image : (ny, nx) array of float or int
-        NumPy array, dask array, or a `PlaneSource`, which is read by block. NaN means no value.
+        NumPy array, dask array, or a `PlaneSource`, such as a zarr array or an h5py dataset, which
+        is read by block. NaN means no value.
     variance : (ny, nx) array of float, optional
         Variance of each pixel, in the square of the image's unit. NaN means unknown.
     mask : (ny, nx) array of int or bool, optional
@@ -67,7 +70,8 @@ class Exposure(DaskMethodsMixin):
     Raises
     ------
     TypeError
-        If a plane is not an array, or of a dtype that the plane cannot have.
+        If a plane is not an array, or of a dtype that the plane cannot have, or has a mask or a
+        unit of its own, or is a section of an open FITS file.
     ValueError
         If a plane is not two-dimensional or empty, or the planes differ in shape.
 
@@ -532,11 +536,7 @@ def _checked(name: str, plane: Plane) -> Plane:
     if type(plane) is np.ndarray and plane.ndim == 2 and plane.size:
         if plane.dtype.isnative and plane.dtype.kind in _KINDS[name] and name != "mask":
             return plane  # what most are, and mappers make many of them
-    if isinstance(plane, np.ma.MaskedArray) or hasattr(plane, "unit"):
-        raise TypeError(
-            f"{name} is a {type(plane).__name__}; pass plain numbers (the mask as mask=, "
-            "the unit as meta['BUNIT'])"
-        )
+    _check_plain(name, plane)
     if not isinstance(plane, Plane):
         plane = np.asarray(plane)
     shape, dtype = tuple(plane.shape), np.dtype(plane.dtype)
@@ -550,6 +550,23 @@ def _checked(name: str, plane: Plane) -> Plane:
     if isinstance(plane, np.ndarray) and not dtype.isnative:
         plane = plane.astype(dtype.newbyteorder("="))
     return _int32(plane) if name == "mask" and dtype.kind != "b" else plane
+
+
+def _check_plain(name: str, plane: Any) -> None:
+    """Refuse what has a mask, a unit or labels, and what threads cannot read at the same time."""
+    parts = plane if isinstance(plane, list | tuple) else [plane]
+    for part in (getattr(part, "_meta", part) for part in parts):  # what dask's blocks are
+        masked = isinstance(part, np.ma.MaskedArray | Masked)
+        if masked or hasattr(part, "unit") or hasattr(part, "coords"):
+            raise TypeError(
+                f"{name} is a {type(part).__name__}; pass plain numbers (the mask as mask=, "
+                "the unit as meta['BUNIT'], of xarray the .data)"
+            )
+    if isinstance(plane, fits.Section | CompImageSection):
+        raise TypeError(
+            f"{name} is a section of an open FITS file, which threads cannot share; read the file "
+            f"with mapreduce.read_exposure(path, {name}=...), by block too, or pass hdu.data"
+        )
 
 
 def _int32(mask: Plane) -> Plane:

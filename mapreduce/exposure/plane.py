@@ -1,8 +1,10 @@
 """A plane of pixels: a NumPy array, a dask array, or what is read by block.
 
 A *plane source* is anything with ``shape``, ``dtype`` and ``__getitem__`` that returns NumPy
-arrays: a section of a FITS file, a zarr array. It is opened where the work is, and only the block
-that is needed is read.
+arrays: what the readers of files give, a zarr array, an h5py dataset. Only the block that is needed
+is read, by several threads at a time; for other processes it must be picklable. Of FITS files
+`mapreduce.read_exposure` makes plane sources; a ``section`` of astropy is none, as its threads
+would move about in one open file.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ _CHUNK_BYTES = 16 * 2**20
 
 @runtime_checkable
 class PlaneSource(Protocol):
-    """An array on disk or elsewhere, read by block."""
+    """An array on disk or elsewhere, read by block.
+
+    Its ``__getitem__`` must be safe to call from several threads at the same time.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 from dask.base import is_dask_collection, tokenize
 
@@ -79,6 +80,53 @@ def test_lists_become_arrays():
 def test_bad_input(planes, error, match):
     with pytest.raises(error, match=match):
         Exposure(**{"image": np.ones((3, 4)), **planes})
+
+
+ONES = np.ones((3, 4))
+MORE_THAN_NUMBERS = {
+    "MaskedArray": np.ma.array(ONES, mask=ONES > 0),
+    "MaskedNDArray": Masked(ONES, mask=ONES > 0),
+    "MaskedQuantity": Masked(ONES * u.Jy, mask=ONES > 0),
+    "Quantity": ONES * u.Jy,
+}
+
+
+@pytest.mark.parametrize("plane", ["image", "variance", "mask"])
+@pytest.mark.parametrize("kind", MORE_THAN_NUMBERS)
+@pytest.mark.parametrize("held", ["in memory", "by dask", "in a list"])
+def test_no_mask_and_no_unit_is_lost(plane, kind, held):
+    values = MORE_THAN_NUMBERS[kind]
+    if held == "by dask":
+        values = da.from_array(values, asarray=False, name=kind)
+    elif held == "in a list":
+        values = list(values)
+    exposure = Exposure(ONES)
+    with pytest.raises(TypeError, match=f"{plane} is a {kind}; pass plain numbers .the mask as"):
+        Exposure(**({"image": ONES} | {plane: values}))
+    with pytest.raises(TypeError, match=f"{plane} is a {kind}"):
+        exposure.replace(**{plane: values})
+    with pytest.raises(TypeError, match=f"{plane} is a {kind}"):
+        setattr(exposure, plane, values)
+
+
+def test_arrays_with_labels():
+    image = pytest.importorskip("xarray").DataArray(ONES, attrs={"units": "Jy"})
+    with pytest.raises(TypeError, match=r"image is a DataArray; .* of xarray the \.data"):
+        Exposure(image)
+    assert Exposure(image.data).image is image.data
+    frame = pytest.importorskip("pandas").DataFrame(ONES)
+    np.testing.assert_array_equal(Exposure(frame).image, ONES)
+
+
+@pytest.mark.parametrize("kind", [fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU])
+@pytest.mark.parametrize("plane", ["image", "variance", "mask"])
+def test_a_section_of_an_open_file_is_not_for_threads(tmp_path, kind, plane):
+    primary = [] if kind is fits.PrimaryHDU else [fits.PrimaryHDU()]
+    fits.HDUList([*primary, kind(ONES)]).writeto(tmp_path / "a.fits")
+    with fits.open(tmp_path / "a.fits") as hdus:
+        with pytest.raises(TypeError, match=rf"threads cannot share; .*path, {plane}=.*hdu\.data"):
+            Exposure(**({"image": ONES} | {plane: hdus[len(primary)].section}))
+        np.testing.assert_array_equal(Exposure(hdus[len(primary)].data).image, ONES)
 
 
 def test_unknown_chunks():
