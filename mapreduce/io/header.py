@@ -6,15 +6,18 @@ to the array in one file, so they are taken out of the header on reading and mad
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from astropy.io import fits
 from astropy.io.fits.card import Undefined
+from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS, FITSFixedWarning
 
 from ..exposure.mask import MaskPlanes
@@ -47,6 +50,7 @@ _WCS_NUMBER = re.compile(
     r"|(A|B|AP|BP)_(ORDER|\d+_\d+)|(CD|PC)00\d00\d"
 )
 _TABLES = re.compile(r"CPDIS\d|D2IMDIS\d|AXISCORR")
+_COMMENTARY = ("", "COMMENT", "HISTORY")
 _MOST = {"WCSAXES": 99, "A_ORDER": 9, "B_ORDER": 9, "AP_ORDER": 9, "BP_ORDER": 9}
 # Where LSST's files say the origin; ours do, too.
 _ORIGIN = re.compile(r"LTV\d|LTM\d_\d|(WCSAXES|WCSNAME|(CTYPE|CRPIX|CRVAL|CDELT|CUNIT)\d)A")
@@ -77,16 +81,21 @@ def as_header(meta: Mapping[str, Any]) -> fits.Header:
     for keyword, card in zip(meta, cards, strict=True):
         try:
             card = copy.copy(card) if isinstance(card, fits.Card) else _card(*card)
+            card = exact(card)
             card.verify("silentfix+exception")
-            header.append(exact(card), end=True)
+            header.append(card, end=True)
         except (ValueError, TypeError, AttributeError, fits.VerifyError) as error:
             raise ValueError(f"FITS cannot hold the header card {keyword!r}: {error}") from error
     return header
 
 
 def _card(keyword: str, value: Any) -> fits.Card:
-    plain = len(keyword) <= 8 and keyword.replace("-", "").replace("_", "").isalnum()
-    return fits.Card(keyword if plain else f"HIERARCH {keyword}", value)
+    return fits.Card(keyword if _is_plain(keyword) else f"HIERARCH {keyword}", value)
+
+
+def _is_plain(keyword: str) -> bool:
+    """Whether a keyword needs no HIERARCH before it."""
+    return len(keyword) <= 8 and keyword.replace("-", "").replace("_", "").isalnum()
 
 
 def bare(header: fits.Header, wcs: WCS | None, *, origin: bool = False) -> fits.Header:
@@ -271,19 +280,54 @@ def wcs_cards(wcs: WCS, origin: tuple[int, int]) -> tuple[fits.Header, list[fits
 
 
 def exact(card: fits.Card) -> fits.Card:
-    """Return a card with all digits of a float, of which astropy writes what fits 20 columns.
+    """Return a card as FITS readers see it, which has the same value; what is cut is the comment.
+
+    Astropy writes of a number what fits 20 columns, and after a long keyword what fits the line.
+
+    Raises
+    ------
+    ValueError
+        If a line is too short for keyword and value.
 
     Examples
     --------
     >>> exact(fits.Card("PHASE", -1.2345678901234568e-05)).image.rstrip()
     'PHASE   = -1.2345678901234568E-05'
     """
-    value = card.value
-    if not isinstance(value, float) or fits.Card.fromstring(card.image).value == value:
+    if card.keyword in _COMMENTARY:
         return card
-    keyword = f"{card.keyword:<8}" if len(card.keyword) <= 8 else f"HIERARCH {card.keyword} "
-    text = f"{keyword}= {float(value)!r:>20}".upper()
-    return fits.Card.fromstring(f"{text} / {card.comment}"[:80] if card.comment else text)
+    try:
+        value = card.value
+    except fits.VerifyError:
+        card.verify("silentfix+exception")
+        value = card.value
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyUserWarning)  # that something is cut
+        for text in [card.image] if isinstance(value, str) else [card.image, *_lines(card, value)]:
+            found = fits.Card.fromstring(text)
+            with contextlib.suppress(fits.VerifyError):  # of what was cut too much
+                if found.keyword == card.keyword and _same(found.value, value):
+                    return found
+    raise ValueError(f"a line has no room for the value {value!r} after this keyword")
+
+
+def _same(found: Any, value: Any) -> bool:
+    """Whether a value is what it was; of a text astropy reads less where ' and / are in it."""
+    return isinstance(found, str) if isinstance(value, str) else bool(found == value)
+
+
+def _lines(card: fits.Card, value: Any) -> Iterator[str]:
+    """Yield lines with all digits of a value that is no text, the roomiest first."""
+    if isinstance(value, bool | np.bool_):
+        text = "T" if value else "F"
+    elif isinstance(value, complex):
+        text = f"({value.real!r}, {value.imag!r})".upper()
+    else:
+        text = repr(float(value)).upper() if isinstance(value, float) else str(value)
+    ways = [f"HIERARCH {card.keyword}{sign}{text}" for sign in (" = ", "= ", "=")]
+    for line in [f"{card.keyword:<8}= {text:>20}"] if _is_plain(card.keyword) else ways:
+        if len(line) <= 80:
+            yield f"{line} / {card.comment}"[:80] if card.comment else line
 
 
 def origin_of(header: Mapping[str, Any], *, ltv: bool = True) -> tuple[int, int]:
