@@ -6,14 +6,17 @@ where every pixel is. Astropy makes the headers, the PSF's HDUs, and compressed 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy import units as u
 from astropy.io import fits
 from dask.base import is_dask_collection
 
@@ -63,8 +66,9 @@ def write(
     compression : {"auto", "gzip", "rice"} or None
         Tile compression. None is none. "gzip" is lossless, and slow to write: of noise some 10 MB
         a second. "rice" rounds floats to a fraction of the noise in each tile, with dithering whose
-        seed is recorded in the file; integers stay as they are. "auto" is "gzip" where the name
-        ends with .fz, and else None.
+        seed is recorded in the file; integers stay as they are. An image of 64-bit integers is
+        never compressed: CFITSIO, and with it funpack and fitsio, could not read it. "auto" is
+        "gzip" where the name ends with .fz, and else None.
     tile : int
         Of a compressed file: width and height of a tile in pixels.
     quantize : float
@@ -105,13 +109,13 @@ def write(
     check_free(place, overwrite)
     _check_dtypes(exposure)
     _primary(exposure)
-    common, tables = _plane_header(exposure)
+    headers, tables = _headers(exposure)
     psf = None if is_dask_collection(exposure.psf) else psf_hdus(exposure.psf)
     with complete_first(path, overwrite) as temporary:
         if compression is None:
-            return _stream(exposure, temporary, common, tables, psf)
+            return _stream(exposure, temporary, headers, tables, psf)
         how = compression, tile, quantize
-        return _compress(exposure, temporary, common, tables, psf, how)
+        return _compress(exposure, temporary, headers, tables, psf, how)
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ def _write_at(file: int, piece: np.ndarray, offset: int) -> None:
 def _stream(
     exposure: Exposure,
     path: Path,
-    common: fits.Header,
+    headers: Mapping[str, fits.Header],
     tables: list[fits.ImageHDU],
     hdus: list[Any] | None,
 ) -> Report | None:
@@ -180,12 +184,12 @@ def _stream(
     targets = {}
     with open(path, "xb") as file:
         file.write(_primary(exposure))
-        for name in (name for name in _PLANES if name in exposure.planes):
+        for name, header in headers.items():
             plane = exposure.planes[name]
             dtype = np.dtype(plane.dtype).newbyteorder("=")
             # Astropy makes the header of an array that takes no memory.
             nothing = np.broadcast_to(np.zeros((), dtype), plane.shape)
-            hdu = fits.ImageHDU(nothing, _header(name, exposure, common), name=name.upper())
+            hdu = fits.ImageHDU(nothing, header, name=name.upper())
             file.write(hdu.header.tostring().encode("ascii"))
             targets[name] = FitsTarget(str(path.absolute()), file.tell(), exposure.shape, dtype)
             file.seek(-(-nothing.nbytes // BLOCK) * BLOCK, io.SEEK_CUR)
@@ -202,7 +206,7 @@ def _stream(
 def _compress(
     exposure: Exposure,
     path: Path,
-    common: fits.Header,
+    headers: Mapping[str, fits.Header],
     tables: list[fits.ImageHDU],
     hdus: list[Any] | None,
     how: tuple[str, int, float],
@@ -210,9 +214,7 @@ def _compress(
     """Compute the exposure and write it as compressed HDUs."""
     done = exposure.compute()
     planes = [
-        _compressed(name, getattr(done, name), _header(name, done, common), *how)
-        for name in _PLANES
-        if name in done.planes
+        _compressed(name, getattr(done, name), header, *how) for name, header in headers.items()
     ]
     hdus = psf_hdus(done.psf) if hdus is None else hdus
     report = done.report if is_dask_collection(exposure.report) else None
@@ -254,17 +256,18 @@ def _check_dtypes(exposure: Exposure) -> None:
             )
 
 
-def _plane_header(exposure: Exposure) -> tuple[fits.Header, list[fits.ImageHDU]]:
-    """Return the cards that all planes have, and the lookup tables of the WCS."""
-    header = fits.Header()
+def _headers(exposure: Exposure) -> tuple[dict[str, fits.Header], list[fits.ImageHDU]]:
+    """Return the header of each plane, in the file's order, and the lookup tables of the WCS."""
+    common = fits.Header()
     tables: list[fits.ImageHDU] = []
     if exposure.wcs is not None:
-        header, tables = wcs_cards(exposure.wcs, exposure.origin)
+        common, tables = wcs_cards(exposure.wcs, exposure.origin)
     x0, y0 = exposure.origin
-    header.extend(origin_cards(exposure.origin), end=True)
-    header["LTV1"], header["LTV2"] = -float(x0), -float(y0)
-    header["INHERIT"] = True
-    return header, tables
+    common.extend(origin_cards(exposure.origin), end=True)
+    common["LTV1"], common["LTV2"] = -float(x0), -float(y0)
+    common["INHERIT"] = True
+    names = [name for name in _PLANES if name in exposure.planes]
+    return {name: _header(name, exposure, common) for name in names}, tables
 
 
 def _header(name: str, exposure: Exposure, common: fits.Header) -> fits.Header:
@@ -278,7 +281,7 @@ def _header(name: str, exposure: Exposure, common: fits.Header) -> fits.Header:
         cards.append(("BUNIT", unit, comment))
     header = common.copy()
     header.extend(cards, end=True)
-    return header
+    return as_header(header)
 
 
 def unit_of(name: str, meta: Mapping[str, Any]) -> str:
@@ -287,27 +290,42 @@ def unit_of(name: str, meta: Mapping[str, Any]) -> str:
     Examples
     --------
     >>> unit_of("variance", {"BUNIT": "nJy"})
-    'nJy**2'
+    'nJy2'
     """
     unit = meta.get("BUNIT")
-    if name == "mask" or not isinstance(unit, str) or not unit:
+    if name == "mask" or not isinstance(unit, str) or not unit.strip():
         return ""
-    if name == "image":
-        return unit
+    return unit if name == "image" else _squared(unit)
+
+
+def _squared(unit: str) -> str:
+    """Return the square of a unit, as FITS spells it where it knows the unit.
+
+    >>> _squared("MJy/sr"), _squared("DN/s"), _squared("furlong / day")
+    ('MJy2 sr-2', 'DN2 / s2', '(furlong / day)**2')
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", u.UnitsWarning)  # of spellings that are understood
+        for standard in ("fits", "generic"):
+            with contextlib.suppress(ValueError, TypeError, u.UnitsError):
+                square = u.Unit(unit) ** 2
+                text = square.to_string(standard)
+                if u.Unit(text) == square:
+                    return text
     return f"{unit}**2" if unit.isalpha() else f"({unit})**2"
 
 
 def _compressed(
     name: str, plane: np.ndarray, header: fits.Header, compression: str, tile: int, quantize: float
-) -> fits.CompImageHDU:
+) -> fits.ImageHDU | fits.CompImageHDU:
     """Return the compressed HDU of a plane."""
     # Astropy swaps the bytes of a writeable array in place while it writes, under the eyes of
     # whoever else uses it.
     plane = plane.view()
     plane.flags.writeable = False
     lossy = compression == "rice" and plane.dtype.kind == "f"
-    if compression == "rice" and plane.dtype.itemsize == 8 and not lossy:
-        compression = "gzip"  # Rice is defined for up to 32 bits
+    if plane.dtype.itemsize == 8 and plane.dtype.kind != "f":
+        return fits.ImageHDU(plane, header, name=name.upper())
     return fits.CompImageHDU(
         plane,
         header,

@@ -152,7 +152,7 @@ def test_layout(path):
         assert group[name].metadata.dimension_names == ("y", "x")
         assert group[name].chunks == (30, 40)
     assert group["image"].attrs["units"] == "nJy"
-    assert group["variance"].attrs["units"] == "nJy**2"
+    assert group["variance"].attrs["units"] == "nJy2"
     assert group["mask"].attrs["mask_planes"] == dict(exposure.mask_planes)
     assert group.attrs["origin"] == [4000, -300]
     wcs = WCS(fits.Header.fromstring("".join(group.attrs["wcs"])))
