@@ -45,7 +45,8 @@ class Exposure(DaskMethodsMixin):
     ----------
     image : (ny, nx) array of float or int
         NumPy array, dask array, or a `PlaneSource`, such as a zarr array or an h5py dataset, which
-        is read by block. NaN means no value.
+        is read by block. NaN means no value. Of a masked array (NumPy's or astropy's) what is
+        masked is BAD.
     variance : (ny, nx) array of float, optional
         Variance of each pixel, in the square of the image's unit. NaN means unknown.
     mask : (ny, nx) array of int or bool, optional
@@ -111,6 +112,7 @@ class Exposure(DaskMethodsMixin):
         psf: Psf | Delayed | None = None,
         meta: MutableMapping[str, Any] | None = None,
     ) -> None:
+        image, bad = _unmasked(image)
         image = _checked("image", image)
         try:
             x0, y0 = origin
@@ -133,6 +135,8 @@ class Exposure(DaskMethodsMixin):
         self.psf = psf
         self.meta = {} if meta is None else copy.copy(meta)
         self.report: Any = None  # a Report, whose module needs this one
+        if bad is not None:
+            self._flag_bad(bad)
 
     # Planes and facts
 
@@ -226,6 +230,12 @@ class Exposure(DaskMethodsMixin):
                 "(rows x columns); cut both to one box"
             )
         return plane
+
+    def _flag_bad(self, bad: np.ndarray) -> None:
+        other = self.with_mask_planes("BAD")
+        bits = np.where(bad, np.int32(other.mask_planes.bitmask("BAD")), np.int32(0))
+        self.mask_planes = other.mask_planes
+        self.mask = bits if other.mask is None else other.mask | bits
 
     # Parts and variations
 
@@ -550,6 +560,15 @@ def _checked(name: str, plane: Plane) -> Plane:
     if isinstance(plane, np.ndarray) and not dtype.isnative:
         plane = plane.astype(dtype.newbyteorder("="))
     return _int32(plane) if name == "mask" and dtype.kind != "b" else plane
+
+
+def _unmasked(image: Any) -> tuple[Any, np.ndarray | None]:
+    """Return an image without the mask that it has of its own, and that mask."""
+    if isinstance(image, np.ma.MaskedArray):
+        return np.ma.getdata(image), np.ma.getmaskarray(image)
+    if isinstance(image, Masked) and not hasattr(image, "unit"):
+        return image.unmasked, np.asarray(image.mask)
+    return image, None
 
 
 def _check_plain(name: str, plane: Any) -> None:

@@ -62,7 +62,7 @@ def test_lists_become_arrays():
         ),
         ({"image": np.ones((3, 4), bool)}, TypeError, "image is bool"),
         ({"image": np.array([["a"]])}, TypeError, "image is <U1"),
-        ({"image": np.ma.ones((3, 4))}, TypeError, "image is a MaskedArray.*mask as mask="),
+        ({"variance": np.ma.ones((3, 4))}, TypeError, "variance is a MaskedArray.*mask as mask="),
         ({"image": np.ones((3, 4)) * u.electron}, TypeError, "image is a Quantity.*BUNIT"),
         ({"variance": np.ones((3, 4), int)}, TypeError, "variance is int64; it must be of floats"),
         ({"variance": np.ones((4, 3))}, ValueError, "image is 3 x 4 but variance is 4 x 3"),
@@ -101,12 +101,28 @@ def test_no_mask_and_no_unit_is_lost(plane, kind, held):
     elif held == "in a list":
         values = list(values)
     exposure = Exposure(ONES)
-    with pytest.raises(TypeError, match=f"{plane} is a {kind}; pass plain numbers .the mask as"):
-        Exposure(**({"image": ONES} | {plane: values}))
+    if (plane, held) != ("image", "in memory") or kind.endswith("Quantity"):
+        with pytest.raises(
+            TypeError, match=f"{plane} is a {kind}; pass plain numbers .the mask as"
+        ):
+            Exposure(**({"image": ONES} | {plane: values}))
     with pytest.raises(TypeError, match=f"{plane} is a {kind}"):
         exposure.replace(**{plane: values})
     with pytest.raises(TypeError, match=f"{plane} is a {kind}"):
         setattr(exposure, plane, values)
+
+
+@pytest.mark.parametrize("masked", [np.ma.array, Masked])
+@pytest.mark.parametrize("mask", [None, np.array([[4, 0, 2]], np.int32)])
+def test_what_is_masked_is_bad(masked, mask):
+    image = masked(np.array([[1.0, 2.0, 3.0]]), mask=np.array([[True, False, True]]))
+    exposure = Exposure(image, mask=mask, mask_planes={"CR": 2})
+    assert type(exposure.image) is np.ndarray
+    bad, cr = (1 << exposure.mask_planes[name] for name in ("BAD", "CR"))
+    np.testing.assert_array_equal(exposure.mask & bad != 0, [[True, False, True]])
+    np.testing.assert_array_equal(exposure.mask & cr != 0, [[mask is not None, False, False]])
+    if mask is not None:
+        np.testing.assert_array_equal(exposure.mask & ~bad, mask)
 
 
 def test_arrays_with_labels():
