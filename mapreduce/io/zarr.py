@@ -5,7 +5,10 @@ A store is a folder with a zarr (version 3) group in it:
 ``image``, ``variance``, ``mask``
     The planes that there are, (ny, nx) with the dimension names y and x; the mask is int32. The
     attribute ``units`` of image and variance says their unit, if the header does; ``mask_planes``
-    of the mask gives the bit of each mask plane by name.
+    of the mask gives the bit of each mask plane by name. Every chunk is there, with its checksum
+    (the codec crc32c); the fill value is what no pixel has, NaN or all bits set.
+``x``, ``y``
+    Parent coordinates of the columns and rows.
 attributes of the group
     ``origin`` is the parent coordinates [x, y] of the first pixel; ``header`` the exposure's FITS
     header and ``wcs`` the cards of its WCS in array pixels, each a list of lines of 80 characters.
@@ -13,7 +16,8 @@ attributes of the group
     Where there is more to keep, the bytes of a FITS file, uint8: the HDUs of the PSF (see
     `mapreduce.io.psf`) and the lookup tables of the WCS.
 
-The group's own ``zarr.json`` is written last. Stores are written to folders, and to what fsspec
+The group's own ``zarr.json`` is written last, with consolidated metadata: xarray, for one, opens
+the store as it is. Stores are written to folders, and to what fsspec
 writes to: see `mapreduce.io.stream.complete_store` for how they appear there.
 
 Other stores are read, too: a group with two-dimensional arrays of any names, or a single array.
@@ -54,6 +58,7 @@ from .write import hdus_to_bytes, psf_hdus, unit_of
 
 __all__ = ["ZarrPlane", "ZarrTarget", "read", "recognizes", "write"]
 
+_PLANES = ("image", "variance", "mask")
 _CHUNK = 512
 # To find out whether there is anything to write takes as long as writing it.
 _CONFIG = {"write_empty_chunks": True}
@@ -99,7 +104,9 @@ def read(
     ImportError
         Without the package zarr.
     OSError
-        If the store is missing (FileNotFoundError) or damaged.
+        If the store is missing (FileNotFoundError) or damaged. Damaged chunks are found when they
+        are read: by their checksums, and in stores that `write` made a chunk that is missing is
+        damage, too; in others it has the fill value.
     TypeError
         If the arrays are not of numbers that the planes can have.
     ValueError
@@ -118,20 +125,21 @@ def read(
     if image not in arrays:
         names = ", ".join(arrays) or "no arrays"
         raise ValueError(f"{path} has no array {image!r}; there are {names}; choose with image=")
-    parts: dict[str, Any] = {"image": _plane(path, arrays[image])}
+    ours = "header" in attributes
+    parts: dict[str, Any] = {"image": _plane(path, arrays[image], ours)}
     if variance in arrays:
-        parts["variance"] = _plane(path, arrays[variance])
+        parts["variance"] = _plane(path, arrays[variance], ours)
     if mask in arrays:
         names = arrays[mask].attrs.get("mask_planes")
         parts["mask"], parts["mask_planes"] = read_mask(
-            [_plane(path, arrays[mask])],
+            [_plane(path, arrays[mask], ours)],
             None if names is None else named(names),
             f"{path}, array {mask!r}",
             mask_planes=mask_planes,
             keep_planes=keep_planes,
         )
     try:
-        if "header" in attributes:
+        if ours:
             parts |= _described(path, attributes, arrays.get("fits"))
     except Exception as error:  # attributes may hold anything
         raise OSError(f"{path}: what the group says of the exposure is damaged: {error}") from error
@@ -214,15 +222,32 @@ def write(
         attributes, tables = _description(exposure, report)
         hdus = [*(psf_hdus(psf) if hdus is None else hdus), *tables]
         if hdus:
-            data = np.frombuffer(hdus_to_bytes(hdus), np.uint8)
-            zarr.create_array(inside(place, "fits"), data=data, chunks=data.shape)
+            _write_row(place, "fits", np.frombuffer(hdus_to_bytes(hdus), np.uint8), "byte")
+        box = exposure.bbox
+        _write_row(place, "x", np.arange(box.x0, box.x1), "x")
+        _write_row(place, "y", np.arange(box.y0, box.y1), "y")
         zarr.create_group(place, attributes=attributes)
+        with warnings.catch_warnings():
+            # That the specification does not have it yet.
+            warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+            zarr.consolidate_metadata(place)
     return report
 
 
 @dataclass(frozen=True)
 class ZarrPlane:
     """An array of a zarr store as a plane: a handle that opens it when a block is read.
+
+    Attributes
+    ----------
+    path : str
+        The array's folder or URL.
+    stamp : tuple
+        What changes when the array is written to.
+    shape, dtype
+        As every plane has them.
+    complete : bool
+        Whether a chunk that is missing is an error, and does not stand for the fill value.
 
     Examples
     --------
@@ -239,14 +264,17 @@ class ZarrPlane:
     stamp: tuple[int | str, ...]
     shape: tuple[int, int]
     dtype: np.dtype
+    complete: bool = False
 
     ndim = 2
 
     def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
         if _stamp(self.path) != self.stamp:
             raise OSError(f"{self.path} has changed since it was opened; open it again")
-        with naming(self.path, keep=()):
-            array = _opened_array(self.path, self.stamp, os.getpid())
+        y, x = (range(n)[s] for s, n in zip(slices, self.shape, strict=True))
+        rows, columns = (f"{r.start} to {r.stop - 1}" for r in (y, x))
+        with naming(self.path, f"{self.path}, rows {rows}, columns {columns}", keep=()):
+            array = _opened_array(self.path, self.stamp, os.getpid(), self.complete)
             return np.asarray(array[slices], self.dtype)
 
     def __dask_tokenize__(self) -> tuple[str, str, tuple[int | str, ...]]:
@@ -306,7 +334,8 @@ def _opened_store(path: str, image: str, *others: str) -> tuple[dict[str, Any], 
     check_opens(path)
     try:
         with _checking_blosc():
-            node = zarr.open(path, mode="r")
+            # As each array says of itself: others may have added some.
+            node = zarr.open(path, mode="r", use_consolidated=False)
         if isinstance(node, zarr.Array):
             return {image: node}, {}
         found = {name: node.get(name) for name in (image, *others, "fits")}
@@ -318,10 +347,11 @@ def _opened_store(path: str, image: str, *others: str) -> tuple[dict[str, Any], 
         raise OSError(f"{path} is not a zarr store that can be read: {error}") from error
 
 
-def _plane(path: str, array: Any) -> PlaneSource:
+def _plane(path: str, array: Any, ours: bool) -> PlaneSource:
     folder = inside(path, array.path) if array.path else path
     dtype = np.dtype(array.dtype).newbyteorder("=")
-    return ZarrPlane(folder, _stamp(folder), tuple(array.shape), dtype)
+    complete = ours and array.path in _PLANES
+    return ZarrPlane(folder, _stamp(folder), tuple(array.shape), dtype, complete)
 
 
 def _stamp(folder: str) -> tuple[int | str, ...]:
@@ -356,10 +386,29 @@ def _time(path: Any) -> int:
 
 
 @lru_cache(maxsize=64)
-def _opened_array(path: str, stamp: tuple[int | str, ...], process: int) -> Any:
+def _opened_array(path: str, stamp: tuple[int | str, ...], process: int, complete: bool) -> Any:
     """Open an array, in every process anew: connections do not outlive a fork."""
+    zarr = _zarr()
     with _checking_blosc():
-        return _zarr().open_array(path, mode="r")
+        if not complete:
+            return zarr.open_array(path, mode="r")
+        array = zarr.open_array(path, mode="r", zarr_format=3)
+        store = _complete_store()(array.store)
+        return zarr.open_array(store, path=array.path, mode="r", zarr_format=3)
+
+
+@lru_cache(maxsize=1)
+def _complete_store() -> Any:
+    """Return the class of stores that are read from as if every chunk must be there."""
+
+    class CompleteStore(_zarr().storage.WrapperStore):  # type: ignore[misc]  # of no known type
+        async def get(self, key: str, *args: Any, **options: Any) -> Any:
+            found = await super().get(key, *args, **options)
+            if found is None and "c" in key.split("/"):
+                raise OSError(f"chunk {key} is missing")
+            return found
+
+    return CompleteStore
 
 
 def _checking_blosc() -> Any:
@@ -481,17 +530,30 @@ def _created(
         shape=plane.shape,
         dtype=dtype,
         chunks=chunks,
-        compressors=_compressor(compression, dtype),
-        fill_value=np.nan if dtype.kind == "f" else 0,
+        compressors=_codecs(compression, dtype),
+        fill_value=np.nan if dtype.kind == "f" else np.array(-1).astype(dtype)[()],
         dimension_names=("y", "x"),
         attributes=attributes,
     )
     return ZarrTarget(path, array.shape, array.dtype, array.chunks)
 
 
-def _compressor(compression: str | None, dtype: np.dtype) -> Any:
-    if compression is None:
-        return None
-    return _zarr().codecs.BloscCodec(
-        **_COMPRESSORS[compression], shuffle="shuffle", typesize=dtype.itemsize
+def _write_row(place: str, name: str, data: np.ndarray, dimension: str) -> None:
+    """Write an array of one dimension and one chunk."""
+    _zarr().create_array(
+        inside(place, name),
+        data=data,
+        chunks=data.shape,
+        compressors=_codecs("zstd", data.dtype),
+        dimension_names=(dimension,),
     )
+
+
+def _codecs(compression: str | None, dtype: np.dtype) -> list[Any]:
+    """Return what chunks are compressed with, and their checksum."""
+    codecs = _zarr().codecs
+    checksum = codecs.Crc32cCodec()
+    if compression is None:
+        return [checksum]
+    options = _COMPRESSORS[compression]
+    return [codecs.BloscCodec(**options, shuffle="shuffle", typesize=dtype.itemsize), checksum]

@@ -71,7 +71,7 @@ def test_every_dtype(path, dtype):
 def test_planes_that_are_missing_are_not_written(path):
     exposure = Exposure(np.ones((3, 4)), mask=np.ones((3, 4), "i4"))
     exposure.to_zarr(path)
-    assert sorted(os.listdir(path)) == ["image", "mask", "zarr.json"]
+    assert sorted(os.listdir(path)) == ["image", "mask", "x", "y", "zarr.json"]
     assert_read_back(read_exposure(path), exposure)
     assert read_exposure(path).wcs is None
 
@@ -147,7 +147,7 @@ def test_layout(path):
     exposure = make_full(image=np.ones((70, 60), "f4"))
     exposure.to_zarr(path, chunks=(40, 30))
     group = zarr.open_group(path, mode="r")
-    assert sorted(group.array_keys()) == ["fits", "image", "mask", "variance"]
+    assert sorted(group.array_keys()) == ["fits", "image", "mask", "variance", "x", "y"]
     for name in ("image", "mask", "variance"):
         assert group[name].metadata.dimension_names == ("y", "x")
         assert group[name].chunks == (30, 40)
@@ -167,7 +167,8 @@ def test_layout(path):
 
 def test_chunks_without_anything_in_them_are_written_too(path):
     Exposure(np.zeros((20, 20)), mask=np.zeros((20, 20), "i4")).to_zarr(path, chunks=10)
-    assert sum(len(names) for _, _, names in os.walk(path)) == 2 * 4 + 3
+    for plane in ("image", "mask"):
+        assert sum(len(names) for _, _, names in os.walk(path / plane / "c")) == 4
 
 
 def test_a_group_of_others(path):
@@ -288,6 +289,67 @@ def test_what_is_damaged_is_named(path):
     (path / "image" / "zarr.json").write_text("{}")
     with pytest.raises(OSError, match="not a zarr store that can be read"):
         read_exposure(path)
+
+
+@pytest.mark.parametrize("plane", ["image", "variance", "mask"])
+@pytest.mark.parametrize("compression", ["lz4", "zstd", None])
+def test_a_damaged_chunk_is_an_error_where_it_is_read(path, plane, compression):
+    exposure = make_exposure(50, 40)
+    exposure.to_zarr(path, chunks=16, compression=compression)
+    chunk = path / plane / "c" / "1" / "2"
+    whole = bytearray(chunk.read_bytes())
+    flipped = whole.copy()
+    flipped[len(whole) // 2] ^= 4
+    for damaged in (None, flipped, whole[:-1], whole[: len(whole) // 2], whole[:3], b""):
+        chunk.unlink() if damaged is None else chunk.write_bytes(damaged)
+        opened = read_exposure(path)
+        why = "chunk c/1/2 is missing" if damaged is None else ""
+        with pytest.raises(OSError, match=f"{plane} cannot be read, in rows 0 to 39, .*{why}"):
+            opened.compute()
+        with pytest.raises(
+            OSError, match=f"{plane} cannot be read, in rows 31 to 31, columns 47 t"
+        ):
+            opened.cutout(Box(5 + 47, -8 + 31, 1, 1)).compute()
+        for box in (Box(5, -8, 50, 16), Box(5, -8, 32, 40), Box(5 + 48, -8, 2, 40)):
+            found, expected = opened.cutout(box).compute(), exposure.cutout(box)
+            np.testing.assert_array_equal(getattr(found, plane), getattr(expected, plane))
+
+
+@pytest.mark.parametrize("plane", ["image", "variance", "mask"])
+def test_others_see_nothing_good_in_a_lost_chunk(path, plane):
+    make_exposure(50, 40).to_zarr(path, chunks=16)
+    (path / plane / "c" / "1" / "2").unlink()
+    values = zarr.open_array(path / plane, mode="r")[16:32, 32:48]
+    assert (values == -1).all() if plane == "mask" else np.isnan(values).all()
+
+
+@pytest.mark.parametrize("damage", ["lost", "flipped"])
+def test_a_damaged_psf(path, damage):
+    make_full().to_zarr(path)
+    chunk = path / "fits" / "c" / "0"
+    content = bytearray(chunk.read_bytes())
+    content[100] ^= 1
+    chunk.unlink() if damage == "lost" else chunk.write_bytes(content)
+    with pytest.raises(OSError, match="what the group says of the exposure is damaged"):
+        read_exposure(path)
+
+
+def test_what_is_missing_in_stores_of_others_has_the_fill_value(path):
+    group = zarr.create_group(path)
+    group.create_array("image", shape=(4, 6), chunks=(2, 2), dtype="f4", fill_value=7)
+    np.testing.assert_array_equal(read_exposure(path).compute().image, np.full((4, 6), 7))
+
+
+def test_arrays_that_others_add(path):
+    exposure = make_exposure(50, 40, variance=False)
+    exposure.to_zarr(path)
+    group = zarr.open_group(path, mode="r+")
+    group.create_array("noise", shape=(40, 50), chunks=(10, 10), dtype="f4", fill_value=2)
+    found = read_exposure(path, variance="noise").compute()
+    np.testing.assert_array_equal(found.variance, np.full((40, 50), 2))
+    np.testing.assert_array_equal(found.mask, exposure.mask)
+    group["mask"][:] = 0
+    assert not read_exposure(path).compute().mask.any()
 
 
 def test_damaged_attributes(path):
