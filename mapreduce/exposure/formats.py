@@ -110,7 +110,8 @@ def naming(
             raise
         if ours and type(error) in keep:
             raise type(error)(f"{where or path}: {text}") from error
-        failure = OSError(f"{where or path} cannot be read: {type(error).__name__}: {text}")
+        what = text if ours else f"{type(error).__name__}: {text}"
+        failure = OSError(f"{where or path} cannot be read: {what}")
     else:
         return
     raise failure  # not from the error, which may not travel between processes

@@ -405,7 +405,7 @@ def _complete_store() -> Any:
         async def get(self, key: str, *args: Any, **options: Any) -> Any:
             found = await super().get(key, *args, **options)
             if found is None and "c" in key.split("/"):
-                raise OSError(f"chunk {key} is missing")
+                raise ValueError(f"chunk {key} is missing")
             return found
 
     return CompleteStore

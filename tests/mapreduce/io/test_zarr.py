@@ -282,9 +282,9 @@ def test_what_is_damaged_is_named(path):
     make_exposure(50, 40).to_zarr(path, chunks=16)
     opened = read_exposure(path)
     (path / "image" / "c" / "1" / "1").write_bytes(b"junk")
-    with pytest.raises(OSError, match=r"image (cannot be read|has changed)"):
+    with pytest.raises(OSError, match=r"image(, rows .* cannot be read| has changed)"):
         opened.compute()
-    with pytest.raises(OSError, match="image cannot be read"):
+    with pytest.raises(OSError, match="image, rows .* cannot be read"):
         read_exposure(path).compute()
     (path / "image" / "zarr.json").write_text("{}")
     with pytest.raises(OSError, match="not a zarr store that can be read"):
@@ -304,10 +304,10 @@ def test_a_damaged_chunk_is_an_error_where_it_is_read(path, plane, compression):
         chunk.unlink() if damaged is None else chunk.write_bytes(damaged)
         opened = read_exposure(path)
         why = "chunk c/1/2 is missing" if damaged is None else ""
-        with pytest.raises(OSError, match=f"{plane} cannot be read, in rows 0 to 39, .*{why}"):
+        with pytest.raises(OSError, match=f"{plane}, rows 0 to 39, .* cannot be read: .*{why}"):
             opened.compute()
         with pytest.raises(
-            OSError, match=f"{plane} cannot be read, in rows 31 to 31, columns 47 t"
+            OSError, match=f"{plane}, rows 31 to 31, columns 47 t"
         ):
             opened.cutout(Box(5 + 47, -8 + 31, 1, 1)).compute()
         for box in (Box(5, -8, 50, 16), Box(5, -8, 32, 40), Box(5 + 48, -8, 2, 40)):
