@@ -12,6 +12,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -318,16 +319,28 @@ def _same(found: Any, value: Any) -> bool:
 
 def _lines(card: fits.Card, value: Any) -> Iterator[str]:
     """Yield lines with all digits of a value that is no text, the roomiest first."""
+    for text in _texts(value):
+        ways = [f"HIERARCH {card.keyword}{sign}{text}" for sign in (" = ", "= ", "=")]
+        for line in [f"{card.keyword:<8}= {text:>20}"] if _is_plain(card.keyword) else ways:
+            if len(line) <= 80:
+                yield f"{line} / {card.comment}"[:80] if card.comment else line
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the ways to write a number or a truth without loss, the usual one first.
+
+    >>> _texts(1.25e100)
+    ['1.25E+100', '125E98']
+    """
     if isinstance(value, bool | np.bool_):
-        text = "T" if value else "F"
-    elif isinstance(value, complex):
-        text = f"({value.real!r}, {value.imag!r})".upper()
-    else:
-        text = repr(float(value)).upper() if isinstance(value, float) else str(value)
-    ways = [f"HIERARCH {card.keyword}{sign}{text}" for sign in (" = ", "= ", "=")]
-    for line in [f"{card.keyword:<8}= {text:>20}"] if _is_plain(card.keyword) else ways:
-        if len(line) <= 80:
-            yield f"{line} / {card.comment}"[:80] if card.comment else line
+        return ["T" if value else "F"]
+    if isinstance(value, complex):
+        return [f"({value.real!r}, {value.imag!r})".upper()]
+    if not isinstance(value, float):
+        return [str(value)]
+    sign, digits, exponent = Decimal(repr(float(value))).as_tuple()
+    whole = "".join(map(str, digits))
+    return [repr(float(value)).upper(), f"{'-' * sign}{whole}E{exponent}"]
 
 
 def origin_of(header: Mapping[str, Any], *, ltv: bool = True) -> tuple[int, int]:

@@ -551,7 +551,9 @@ def test_a_lost_chunk_of_a_store_of_ours(memory):
     make_full().write("memory://a.zarr", chunks=16)
     memory.rm_file("/a.zarr/mask/c/1/2")
     opened = read_exposure("memory://a.zarr")
-    with pytest.raises(OSError, match="memory://a.zarr/mask, .* cannot be .* chunk c/1/2 is missing"):
+    with pytest.raises(
+        OSError, match="memory://a.zarr/mask, .* cannot be .* chunk c/1/2 is missing"
+    ):
         opened.mask.compute()
     part = opened.cutout(Box(*opened.origin, 60, 16))
     np.testing.assert_array_equal(part.mask.compute(), make_full().mask[:16])

@@ -306,9 +306,7 @@ def test_a_damaged_chunk_is_an_error_where_it_is_read(path, plane, compression):
         why = "chunk c/1/2 is missing" if damaged is None else ""
         with pytest.raises(OSError, match=f"{plane}, rows 0 to 39, .* cannot be read: .*{why}"):
             opened.compute()
-        with pytest.raises(
-            OSError, match=f"{plane}, rows 31 to 31, columns 47 t"
-        ):
+        with pytest.raises(OSError, match=f"{plane}, rows 31 to 31, columns 47 t"):
             opened.cutout(Box(5 + 47, -8 + 31, 1, 1)).compute()
         for box in (Box(5, -8, 50, 16), Box(5, -8, 32, 40), Box(5 + 48, -8, 2, 40)):
             found, expected = opened.cutout(box).compute(), exposure.cutout(box)
