@@ -104,17 +104,15 @@ def read_mask(
         if missing := [name for name in keep if name not in names]:
             raise KeyError(f"{where} has no mask plane {missing[0]!r}; there are {_listed(names)}")
         names = {name: names[name] for name in keep}
-    _check_bits(names, masks, where)
     is_asked = mask_planes is not None or keep is not None
+    names = _existing(names, masks, where, is_asked)
     names = _fitting(names, where, add, is_asked)
     may_have_others = not only_named and len(masks) == 1
     planes = _placed(names, add, 2 ** min(32, _width(first)) - 1 if may_have_others else 0)
-    moves = tuple(
-        (*at, planes[name]) for name, at in names.items() if at != MaskBit(0, planes[name])
-    )
-    stay_put = planes.bitmask(*planes) - sum(1 << new for *_, new in moves)
-    stay_put -= planes.bitmask(*(name for name in planes if name not in names))
-    kept = stay_put if only_named else _ALL & ~planes.bitmask(*planes) | stay_put
+    stay = [name for name, at in names.items() if at == MaskBit(0, planes[name])]
+    moves = tuple((*at, planes[name]) for name, at in names.items() if name not in stay)
+    others = 0 if only_named else _ALL & ~planes.bitmask(*planes)
+    kept = planes.bitmask(*stay) | others
     return _derived(partial(_gathered, kept=kept, moves=moves), masks), planes
 
 
@@ -144,13 +142,18 @@ def used_bits(mask: PlaneSource) -> tuple[int, ...]:
     return tuple(bit for bit in range(_width(mask)) if found >> bit & 1)
 
 
-def _check_bits(names: Mapping[str, MaskBit], masks: Sequence[PlaneSource], where: str) -> None:
-    for name, (number, bit) in names.items():
-        width = _width(masks[number])
-        if not 0 <= bit < width:
-            raise ValueError(
-                f"{where}: mask plane {name} is bit {bit}, but there are {width}, from 0"
-            )
+def _existing(
+    names: Mapping[str, MaskBit], masks: Sequence[PlaneSource], where: str, is_asked: bool
+) -> dict[str, MaskBit]:
+    """Return the planes whose bit the mask has; others are an error only if asked for."""
+    found = {name: at for name, at in names.items() if 0 <= at.bit < _width(masks[at.mask])}
+    for name, at in names.items():
+        if name not in found:
+            text = f"{where}: mask plane {name} is bit {at.bit}, of {_width(masks[at.mask])} from 0"
+            if is_asked:
+                raise ValueError(text)
+            warnings.warn(f"{text}; it is left out", stacklevel=4)
+    return found
 
 
 def _fitting(

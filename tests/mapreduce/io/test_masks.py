@@ -153,7 +153,7 @@ def test_more_bits_than_there_is_room_for(tmp_path):
     assert planes_set(mapped(kept), 0, 0) == {"BIT31", "BIT2"}
     with pytest.raises(KeyError, match="no mask plane 'BIT32'; there are BIT0, "):
         mr.read_exposure(path, keep_planes=["BIT32"])
-    with pytest.raises(ValueError, match="mask plane X is bit 32, but there are 32"):
+    with pytest.raises(ValueError, match="mask plane X is bit 32, of 32 from 0"):
         mr.read_exposure(path, mask_planes={"X": 32})
 
 
@@ -177,6 +177,12 @@ def test_names_without_a_bit(tmp_path):
         exposure = mr.read_exposure(path)
     assert exposure.mask_planes["FINE"] == 1
     assert "NEGATIVE" not in exposure.mask_planes
+
+
+def test_a_name_of_a_bit_that_the_mask_does_not_have(tmp_path):
+    path = write_fits(tmp_path / "a.fits", flags_with([0, 1], "i2"), {"FINE": 1, "HIGH": 20})
+    with pytest.warns(UserWarning, match="mask plane HIGH is bit 20, of 16 from 0; it is left out"):
+        assert mr.read_exposure(path).mask_planes["FINE"] == 1
 
 
 def test_two_names_of_one_bit_are_two_planes(tmp_path):
