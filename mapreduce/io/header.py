@@ -372,7 +372,7 @@ def origin_cards(origin: tuple[int, int]) -> list[tuple[str, Any, str]]:
             (f"CRPIX{axis}A", 1.0, "first pixel"),
             (f"CRVAL{axis}A", float(first), f"{name.lower()} of the first pixel in the parent"),
             (f"CDELT{axis}A", 1.0, ""),
-            (f"CUNIT{axis}A", "PIXEL", ""),
+            (f"CUNIT{axis}A", "pixel", ""),
         )
     ]
 

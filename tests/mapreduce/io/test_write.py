@@ -93,7 +93,7 @@ def test_what_lsst_readers_look_for(tmp_path, suffix):
             assert (header["LTV1"], header["LTV2"]) == (-4000, 300)
             assert (header["CRPIX1A"], header["CRPIX2A"]) == (1, 1)
             assert (header["CRVAL1A"], header["CRVAL2A"]) == (4000, -300)
-            assert (header["CTYPE1A"], header["CUNIT1A"]) == ("LINEAR", "PIXEL")
+            assert (header["CTYPE1A"], header["CUNIT1A"]) == ("LINEAR", "pixel")
             assert header["INHERIT"] is True
             np.testing.assert_allclose(
                 WCS(header).all_pix2world([[2, 3]], 0),
