@@ -1,7 +1,7 @@
 """Writing plane by plane and block by block, on any scheduler; and under a temporary name first.
 
 A *target* is a plane of a file that is being written: anything with ``shape``, ``dtype``,
-``chunks`` and ``__setitem__`` that takes a block. It is small and picklable, and opens the file in
+``chunks`` and ``write`` that takes a block. It is small and picklable, and opens the file in
 the task that has a block to write, so that no plane is ever held whole.
 """
 
@@ -70,11 +70,13 @@ class Target(Protocol):
     def chunks(self) -> tuple[int, int]:
         """Rows and columns of the pieces that only one task at a time may write to."""
 
-    def __setitem__(self, slices: tuple[slice, slice], block: np.ndarray) -> None:
-        """Write a block."""
+    def write(self, slices: tuple[slice, slice], block: np.ndarray) -> int:
+        """Write a block, and return what it adds to the checksum of the plane, if there is one."""
 
 
-def stream(exposure: Exposure, targets: Mapping[str, Target]) -> tuple[Any, Report | None]:
+def stream(
+    exposure: Exposure, targets: Mapping[str, Target]
+) -> tuple[Any, Report | None, dict[str, int]]:
     """Write the planes of an exposure, and compute its other lazy parts, all in one computation.
 
     Parameters
@@ -90,21 +92,25 @@ def stream(exposure: Exposure, targets: Mapping[str, Target]) -> tuple[Any, Repo
         The exposure's PSF, computed.
     Report or None
         Of the run, where the exposure is made of the lazy result of one.
+    dict of str to int
+        The sum over what the target of each plane has returned.
     """
     planes = exposure.planes
-    writes = [
-        _write_lazily(name, plane, targets[name])
-        for name, plane in planes.items()
-        if not isinstance(plane, np.ndarray)
-    ]
+    lazy_planes = {n: plane for n, plane in planes.items() if not isinstance(plane, np.ndarray)}
+    writes = [_write_lazily(name, plane, targets[name]) for name, plane in lazy_planes.items()]
     facts = {"psf": exposure.psf, "report": exposure.report}
     lazy_facts = {name: fact for name, fact in facts.items() if is_dask_collection(fact)}
     done = in_order([*writes, *lazy_facts.values()], _AHEAD * _threads()).compute()
+    sums = {
+        name: sum(int(part.item()) for row in parts for part in row)
+        for name, parts in zip(lazy_planes, done, strict=False)
+    }
     for name, plane in planes.items():
         if isinstance(plane, np.ndarray):
-            targets[name][slice(0, plane.shape[0]), slice(0, plane.shape[1])] = plane
+            rows, columns = map(slice, plane.shape)
+            sums[name] = targets[name].write((rows, columns), plane)
     facts |= {name: fact for name, (fact,) in zip(lazy_facts, done[len(writes) :], strict=True)}
-    return facts["psf"], facts["report"] if "report" in lazy_facts else None
+    return facts["psf"], facts["report"] if "report" in lazy_facts else None, sums
 
 
 def _threads() -> int:
@@ -136,8 +142,8 @@ def _write_lazily(name: str, plane: Plane, target: Target) -> da.Array:
         target=target,
         name=f"write-{name}-{uuid.uuid4().hex}",
         chunks=tuple((1,) * count for count in plane.numblocks),
-        dtype=bool,
-        meta=np.empty((0, 0), bool),
+        dtype=object,
+        meta=np.empty((0, 0), object),
     )
 
 
@@ -146,8 +152,7 @@ def _put(block: np.ndarray, target: Target, block_info: Any = None) -> np.ndarra
     expected = rows.stop - rows.start, columns.stop - columns.start
     if block.shape != expected:
         raise ValueError(f"a block of the exposure has shape {block.shape}, it said {expected}")
-    target[rows, columns] = block
-    return np.ones((1, 1), bool)
+    return np.full((1, 1), target.write((rows, columns), block), object)
 
 
 def aligned(plane: da.Array, chunks: tuple[int, int]) -> da.Array:

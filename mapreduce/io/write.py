@@ -2,6 +2,7 @@
 
 An uncompressed file is written by block, from wherever the blocks are computed: its headers say
 where every pixel is. Astropy makes the headers, the PSF's HDUs, and compressed files as a whole.
+Every HDU has its checksums.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dask.base import is_dask_collection
 
 from ..exposure.exposure import Exposure
 from ..report import Report
+from .checksum import block_sum, fill_in_checksums, with_checksum_cards
 from .hdu import BLOCK
 from .header import as_header, bare, mask_cards, origin_cards, wcs_cards
 from .paths import located
@@ -48,9 +50,10 @@ def write(
 
     After a primary HDU with the header come IMAGE, MASK and VARIANCE as afw has them, those that
     there are: each with the WCS in array coordinates and with the origin, the mask with its planes
-    (``MP_*`` and ``MSKN*`` cards). The PSF follows in HDUs called PSF. afw finds the planes by
-    their order: if mask or variance is missing it replaces both by empty ones, and it does not
-    see the PSF.
+    (``MP_*`` and ``MSKN*`` cards). The PSF follows in HDUs called PSF. All have checksums, which
+    ``astropy.io.fits.open(path, checksum=True)`` and fitscheck look at. afw finds the planes by
+    their order: if mask or variance is missing it replaces both by empty ones, and it does not see
+    the PSF.
 
     Parameters
     ----------
@@ -129,8 +132,10 @@ class FitsTarget:
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     _ = Path(folder, "a").write_bytes(bytes(6))
-    ...     FitsTarget(f"{folder}/a", 0, (1, 3), np.dtype("u2"))[0:1, 1:2] = np.array([[32769]])
+    ...     target = FitsTarget(f"{folder}/a", 0, (1, 3), np.dtype("u2"))
+    ...     target.write((slice(0, 1), slice(1, 2)), np.array([[32769]]))
     ...     Path(folder, "a").read_bytes().hex()
+    1
     '000000010000'
     """
 
@@ -141,30 +146,34 @@ class FitsTarget:
 
     chunks = (1, 1)
 
-    def __setitem__(self, slices: tuple[slice, slice], block: np.ndarray) -> None:
+    def write(self, slices: tuple[slice, slice], block: np.ndarray) -> int:
+        """Write a block, and return what it adds to the checksum of the plane."""
         rows, columns = slices
-        pixel = self.dtype.itemsize
-        row = self.shape[1] * pixel
-        whole = len(range(*columns.indices(self.shape[1]))) == self.shape[1]
+        width, pixel = self.shape[1], self.dtype.itemsize
+        first_row, _, _ = rows.indices(self.shape[0])
+        first, end, _ = columns.indices(width)
         band = max(1, _BAND // (block.shape[1] * pixel))
+        total = 0
         with open(self.path, "r+b", buffering=0) as file:
-            for first in range(0, block.shape[0], band):
-                raw = as_stored(block[first : first + band], self.dtype)
-                start = self.offset + (rows.start + first) * row + columns.start * pixel
-                for i, piece in enumerate([raw] if whole else raw):
-                    _write_at(file.fileno(), piece, start + i * row)
+            for n in range(0, block.shape[0], band):
+                stored = as_stored(block[n : n + band], self.dtype)
+                place = (first_row + n) * width + first
+                total += block_sum(stored, place, width)
+                raw = stored.astype(stored.dtype.newbyteorder(">"), copy=False)
+                for i, piece in enumerate([raw] if end - first == width else raw):
+                    _write_at(file.fileno(), piece, self.offset + (place + i * width) * pixel)
+        return total
 
 
 def as_stored(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return pixels as FITS has them: big-endian; unsigned integers, but for bytes, with an offset.
+    """Return the bits of pixels as FITS has them, but for the byte order, as unsigned integers.
 
-    Of 8-bit integers those with a sign have the offset.
+    Unsigned integers, but for bytes, have an offset; of 8-bit integers those with a sign have it.
     """
-    block = np.ascontiguousarray(block, dtype)
+    bits = np.ascontiguousarray(block, dtype).view(f"u{dtype.itemsize}")
     if dtype.kind == "i" and dtype.itemsize == 1 or dtype.kind == "u" and dtype.itemsize > 1:
-        unsigned = block.view(f"u{dtype.itemsize}")
-        block = unsigned ^ unsigned.dtype.type(1 << (8 * dtype.itemsize - 1))
-    return block.astype(block.dtype.newbyteorder(">"), copy=False)
+        bits = bits ^ bits.dtype.type(1 << (8 * dtype.itemsize - 1))
+    return bits
 
 
 def _write_at(file: int, piece: np.ndarray, offset: int) -> None:
@@ -181,7 +190,7 @@ def _stream(
     hdus: list[Any] | None,
 ) -> Report | None:
     """Write headers, then blocks, then what is known at the end."""
-    targets = {}
+    targets: dict[str, FitsTarget] = {}
     with open(path, "xb") as file:
         file.write(_primary(exposure))
         for name, header in headers.items():
@@ -189,17 +198,18 @@ def _stream(
             dtype = np.dtype(plane.dtype).newbyteorder("=")
             # Astropy makes the header of an array that takes no memory.
             nothing = np.broadcast_to(np.zeros((), dtype), plane.shape)
-            hdu = fits.ImageHDU(nothing, header, name=name.upper())
+            hdu = fits.ImageHDU(nothing, with_checksum_cards(header), name=name.upper())
             file.write(hdu.header.tostring().encode("ascii"))
             targets[name] = FitsTarget(str(path.absolute()), file.tell(), exposure.shape, dtype)
             file.seek(-(-nothing.nbytes // BLOCK) * BLOCK, io.SEEK_CUR)
         file.truncate()
-    psf, report = stream(exposure, targets)
+    psf, report, sums = stream(exposure, targets)
     with open(path, "r+b") as file:
         file.write(_primary(exposure, report))
         file.seek(0, io.SEEK_END)
         hdus = psf_hdus(psf) if hdus is None else hdus
-        file.write(hdus_to_bytes([*hdus, *tables])[BLOCK:])
+        file.write(hdus_to_bytes([*hdus, *tables], checksum=True)[BLOCK:])
+    fill_in_checksums(path, {1 + n: sums[name] for n, name in enumerate(targets)})
     return report
 
 
@@ -219,13 +229,15 @@ def _compress(
     hdus = psf_hdus(done.psf) if hdus is None else hdus
     report = done.report if is_dask_collection(exposure.report) else None
     primary = fits.PrimaryHDU(header=_meta(exposure, report))
-    fits.HDUList([primary, *planes, *hdus, *tables]).writeto(path)
+    fits.HDUList([primary, *planes, *hdus, *tables]).writeto(path, checksum=True)
+    fill_in_checksums(path, {})  # without the time, which astropy adds
     return report
 
 
 def _primary(exposure: Exposure, report: Report | None = None) -> bytes:
     """Return the primary HDU, which has the same size before and after the run."""
-    hdus = fits.HDUList([fits.PrimaryHDU(header=_meta(exposure, report)), fits.ImageHDU()])
+    header = with_checksum_cards(_meta(exposure, report))
+    hdus = fits.HDUList([fits.PrimaryHDU(header=header), fits.ImageHDU()])
     hdus.update_extend()
     return hdus[0].header.tostring().encode("ascii")
 
@@ -235,10 +247,10 @@ def _meta(exposure: Exposure, report: Report | None) -> fits.Header:
     return bare(as_header(final_meta(exposure, report)), exposure.wcs)
 
 
-def hdus_to_bytes(hdus: list[Any]) -> bytes:
+def hdus_to_bytes(hdus: list[Any], *, checksum: bool = False) -> bytes:
     """Return extension HDUs as a FITS file, after a primary HDU of one block."""
     file = io.BytesIO()
-    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(file)
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(file, checksum=checksum)
     return file.getvalue()
 
 

@@ -218,7 +218,7 @@ def write(
             name: _created(place, name, exposure, asked or _default_chunks(plane), compression)
             for name, plane in exposure.planes.items()
         }
-        psf, report = stream(exposure, targets)
+        psf, report, _ = stream(exposure, targets)
         attributes, tables = _description(exposure, report)
         hdus = [*(psf_hdus(psf) if hdus is None else hdus), *tables]
         if hdus:
@@ -300,13 +300,14 @@ class ZarrTarget:
     dtype: np.dtype
     chunks: tuple[int, int]
 
-    def __setitem__(self, slices: tuple[slice, slice], block: np.ndarray) -> None:
+    def write(self, slices: tuple[slice, slice], block: np.ndarray) -> int:
+        """Write a block; each of its chunks has a checksum of its own, the plane has none."""
         zarr = _zarr()
         failure: OSError
         try:
             array = zarr.open_array(self.path, mode="r+").with_config(_CONFIG)
             array[slices] = np.asarray(block, self.dtype)
-            return
+            return 0
         except FileNotFoundError:
             what = "it has vanished, or is not to be seen from this worker"
             failure = FileNotFoundError(f"{self.path} is not there: {what}")

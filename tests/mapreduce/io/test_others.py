@@ -54,7 +54,7 @@ def make(image="f4", variance="f4", mask="i4"):
 def open_by(reader, path):
     """Return arrays and units of the planes as a reader of others finds them."""
     if reader == "astropy":
-        with fits.open(path, memmap=False) as hdus:
+        with fits.open(path, memmap=False, checksum=True) as hdus:  # warns if one is wrong
             hdus.verify("exception")
             return {
                 name: (hdus[name.upper()].data, hdus[name.upper()].header.get("BUNIT"))
@@ -63,7 +63,8 @@ def open_by(reader, path):
     if reader == "fitsio":
         with pytest.importorskip("fitsio").FITS(path) as file:
             for hdu in file:  # the PSF's, too
-                assert hdu.read_header()
+                assert {"CHECKSUM", "DATASUM"} <= set(hdu.read_header().keys())
+                hdu.verify_checksum()
                 assert not hdu.has_data() or len(hdu.read())
             hdus = {name: file[name.upper()] for name in PLANES}
             return {n: (hdu.read(), hdu.read_header().get("BUNIT")) for n, hdu in hdus.items()}
