@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,8 @@ class Format(NamedTuple):
     recognizes: Callable[[str | os.PathLike[str]], bool] | None = None
     suffixes: tuple[str, ...] = ()
 
+
+_PLACE = re.compile(r"[/\\]")
 
 FORMATS: dict[str, Format] = {}
 """The formats, by name. Of those that recognize a file the first one reads it."""
@@ -106,7 +109,7 @@ def naming(
         if os.fspath(path) in text or os.path.abspath(path) in text:
             raise
         ours = _module(error).partition(".")[0] == __name__.partition(".")[0]
-        if ours and isinstance(error, OSError):  # of another file, which it names
+        if ours and isinstance(error, OSError) and _PLACE.search(text):  # of another file
             raise
         if ours and type(error) in keep:
             raise type(error)(f"{where or path}: {text}") from error

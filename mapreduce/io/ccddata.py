@@ -125,7 +125,7 @@ def from_ccddata(ccd: CCDData) -> Exposure:
     if not isinstance(ccd.wcs, WCS | None):
         raise TypeError(f"the WCS of the CCDData is a {type(ccd.wcs).__name__}, not a FITS WCS")
     header = as_header(ccd.meta)
-    origin = origin_of(header, ltv=False)
+    origin = origin_of(header, "the meta of the CCDData", ltv=False)
     mask, planes = _mask(ccd, header)
     variance = None
     if ccd.uncertainty is not None:

@@ -242,8 +242,8 @@ def _kind(hdus: Sequence[Hdu], flags: Hdu) -> str:
 
 
 def _mask(flags: Hdu, table: dict[int, str]) -> PlaneSource:
-    plane = FitsPlane(flags)
-    if plane.dtype.kind not in "iu":
+    plane = FitsPlane(flags, bits=True)
+    if plane.dtype.kind != "u":
         raise TypeError(f"{flags.where} holds {plane.dtype}; data quality is of integers")
     values = tuple((value, _PLANES.bitmask(name)) for value, name in table.items())
     function = _from_codes if table is _CODES else _from_bits

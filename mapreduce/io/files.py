@@ -85,9 +85,9 @@ def read_exposure(
     ...     float(exposure.image.sum().compute())
     600.0
     """
-    path = located(path)
+    given, path = path, located(path)
     if not is_url(path) and not os.path.exists(path):  # of a URL the first read finds out
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(f"there is no file {given}")
     if not (isinstance(wcs, str) and wcs == "auto"):
         options["wcs"] = wcs
     exposure = formats.read(path, format=format, **options)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
+from astropy import units as u
 from astropy.io import fits
 from astropy.wcs import WCS
 
@@ -21,7 +23,7 @@ from .hdu import Hdu, listed, scan
 from .header import mask_planes_of, merged, wcs_of
 from .masks import MaskBit, named, read_mask
 from .paths import is_url
-from .values import flagged, undo_asinh, variance_from
+from .values import flagged, scaled, undo_asinh, variance_from
 from .write import write
 
 __all__ = ["read", "recognizes", "write"]
@@ -44,6 +46,9 @@ _NOISE = {
 # What makes an image of others leaves these beside it; its WHT may be an exposure time.
 _DRIZZLED = ("CTX", "CON")
 _DRIZZLE_CARDS = ("NDRIZIM", "D001DATA", "RESWHT")
+_ASINH = ("BOFFSET", "BSOFTEN")  # of Pan-STARRS
+# What is known to be neither noise nor mask.
+_OTHERS = re.compile(r"VAR_.*|CTX|CON|AREA|WHT|SKY.*|BKG.*|BACKGR.*|EXP.*|PSF.*|HITS|WAVELENGTH")
 _UNCERTAINTIES = {
     "StdDevUncertainty": "error",
     "VarianceUncertainty": "variance",
@@ -142,14 +147,15 @@ def read(
     science = _image(hdus) if image == "auto" else _chosen(image, hdus)
     rest = [hdu for hdu in hdus if hdu.is_image and hdu != science]
     header = science.header()
-    noise = _noise(hdus, rest, science, header, variance, error, weight)
-    flags = _flags(hdus, rest, science, mask)
-    _warn_of_unknown(rest, science, noise is None and variance == "auto", flags, mask)
     world = wcs_of(science, header, wcs)
+    meta = merged(_primary(science), header, world)
+    noise = _noise(hdus, rest, science, meta, variance, error, weight)
+    flags = _flags(hdus, rest, science, mask)
+    _warn_of_unknown(hdus, science, noise is None and variance == "auto", flags, mask)
     parts: dict[str, Any] = {
         "image": _plane(science, header),
         "wcs": world,
-        "meta": merged(_primary(science), header, world),
+        "meta": _linear(meta),
         "psf": _psf_image(hdus),
     }
     planes = MaskPlanes.lsst()
@@ -168,7 +174,8 @@ def read(
         planes = MaskPlanes(mask_planes)
     if noise is not None:
         kind, hdu = noise
-        plane = _plane(hdu, hdu.header())
+        noise_header = hdu.header()
+        plane = _in_unit(_plane(hdu, noise_header), kind, hdu.where, noise_header, meta)
         parts["variance"] = variance_from(kind, plane)
         if kind != "variance":
             planes = planes.add("BAD")
@@ -184,10 +191,44 @@ def _primary(hdu: Hdu) -> fits.Header | None:
 def _plane(hdu: Hdu, header: fits.Header) -> PlaneSource:
     """Return the image of an HDU, Pan-STARRS' scaling undone."""
     plane = FitsPlane(hdu)
-    if "BSOFTEN" not in header or "BOFFSET" not in header:
+    scale = [header[card] for card in _ASINH if card in header]
+    if len(scale) < len(_ASINH):
         return plane
-    function = partial(undo_asinh, offset=header["BOFFSET"], softening=header["BSOFTEN"])
+    if any(isinstance(n, bool) or not isinstance(n, int | float) for n in scale):
+        raise ValueError(f"{hdu.where}: {' and '.join(_ASINH)} are {scale}, not numbers")
+    function = partial(undo_asinh, offset=scale[0], softening=scale[1])
     return Derived(function, (plane,), np.dtype("f4"))
+
+
+def _linear(meta: fits.Header) -> fits.Header:
+    """Return the header without the scaling that was undone."""
+    if all(card in meta for card in _ASINH):
+        for card in _ASINH:
+            del meta[card]
+    return meta
+
+
+def _in_unit(
+    plane: PlaneSource, kind: str, where: str, header: fits.Header, meta: fits.Header
+) -> PlaneSource:
+    """Return the noise in the unit that goes with the image's, where both have one."""
+    texts = meta.get("BUNIT"), header.get("BUNIT")
+    if not all(isinstance(text, str) and text.strip() for text in texts):
+        return plane
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", u.UnitsWarning)
+        image, noise = (u.Unit(text, parse_strict="silent") for text in texts)
+    wanted = image ** {"variance": 2, "error": 1, "weight": -2}[kind]
+    if any(isinstance(unit, u.UnrecognizedUnit) for unit in (image, noise)) or noise == wanted:
+        return plane
+    try:
+        return scaled(plane, noise.to(wanted))
+    except u.UnitConversionError:
+        if noise != image:  # as many writers have it
+            warnings.warn(
+                f"{where} is in {noise}, which is not {wanted}: taken as it", stacklevel=4
+            )
+        return plane
 
 
 def _name(hdu: Hdu) -> str:
@@ -265,6 +306,11 @@ def _of_version(hdus: Sequence[Hdu], science: Hdu, rest: Sequence[Hdu]) -> Seque
     return same if has_versions or same else hdus
 
 
+def _fits(hdu: Hdu, science: Hdu) -> bool:
+    """Whether an image is of the same size; of a damaged one nobody knows."""
+    return bool(hdu.fault) or hdu.shape[-2:] == science.shape[-2:]
+
+
 def _only(hdus: Sequence[Hdu], what: str, options: str) -> Hdu | None:
     """Return the one HDU, None if there is none."""
     if len(hdus) > 1:
@@ -281,7 +327,7 @@ def _flags(
     """Return the HDU of the mask."""
     if mask != "auto":
         return None if mask is None else _chosen(mask, hdus)
-    found = [hdu for hdu in rest if hdu.name in _MASK]
+    found = [hdu for hdu in rest if hdu.name in _MASK and _fits(hdu, science)]
     return _only(_of_version(found, science, rest), "mask", "mask=")
 
 
@@ -294,7 +340,7 @@ def _noise(
     hdus: Sequence[Hdu],
     rest: Sequence[Hdu],
     science: Hdu,
-    header: fits.Header,
+    meta: fits.Header,
     variance: HduChoice | None,
     error: HduChoice | None,
     weight: HduChoice | None,
@@ -309,9 +355,10 @@ def _noise(
         return kind, _chosen(choice, hdus)
     if variance is None:
         return None
-    found = _of_version([hdu for hdu in rest if hdu.name in _NOISE], science, rest)
+    found = [hdu for hdu in rest if hdu.name in _NOISE and _fits(hdu, science)]
+    found = [*_of_version(found, science, rest)]
     is_drizzled = any(hdu.name in _DRIZZLED for hdu in rest) or any(
-        card in header for card in _DRIZZLE_CARDS
+        card in meta for card in _DRIZZLE_CARDS
     )
     known = [hdu for hdu in found if not (is_drizzled and hdu.name == "WHT")]
     if found and not known:
@@ -331,28 +378,36 @@ def _noise(
 
 
 def _warn_of_unknown(
-    rest: Sequence[Hdu], science: Hdu, no_noise: bool, flags: Hdu | None, mask: HduChoice | None
+    hdus: Sequence[Hdu], science: Hdu, no_noise: bool, flags: Hdu | None, mask: HduChoice | None
 ) -> None:
-    """Warn of images like ours that may be the noise or the mask, of which one was not found."""
-    missing = [
-        *(["noise"] if no_noise else []),
-        *(["mask"] if mask == "auto" and not flags else []),
+    """Warn of what may be the noise or the mask, of which one was not found."""
+    missing = ["noise"] if no_noise else []
+    missing += ["mask"] if mask == "auto" and flags is None else []
+    names = {name for name in (*_MASK, *_NOISE) if name != "WHT"}
+    misfits = [
+        hdu for hdu in hdus if hdu.name in names and hdu.shape and not _is_like(hdu, science)
     ]
-    known = {*_IMAGE, *_MASK, *_NOISE}
     unknown = [
         hdu
-        for hdu in rest
-        if hdu.shape == science.shape
-        and hdu.name
-        and hdu.name not in known
+        for hdu in hdus
+        if hdu != science
+        and hdu.name not in ("", *_IMAGE, *_MASK, *_NOISE)
+        and not _OTHERS.fullmatch(hdu.name)
+        and _is_like(hdu, science)
         and hdu.version == science.version
     ]
-    if missing and unknown and _name(science) in _IMAGE:  # else they may be other images
+    if _name(science) not in _IMAGE:  # they may be other images
+        unknown = []
+    if missing and (found := [*misfits, *unknown]):
         warnings.warn(
             f"{science.path}: no {' and no '.join(missing)} was found; left out are "
-            f"{listed(unknown)}; name them with variance=, error=, weight= or mask=",
+            f"{listed(found)}; name them with variance=, error=, weight= or mask=",
             stacklevel=4,
         )
+
+
+def _is_like(hdu: Hdu, science: Hdu) -> bool:
+    return hdu.is_image and _fits(hdu, science)
 
 
 def _psf_image(hdus: Sequence[Hdu]) -> KernelPsf | None:
@@ -362,6 +417,6 @@ def _psf_image(hdus: Sequence[Hdu]) -> KernelPsf | None:
         return None
     try:
         return KernelPsf(FitsPlane(found)[:, :])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         warnings.warn(f"{found.where}: the PSF cannot be used: {error}", stacklevel=4)
         return None

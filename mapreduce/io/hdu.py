@@ -161,7 +161,8 @@ class Hdu:
     @property
     def unsigned_plio(self) -> bool:
         """Whether this is the one image of which cfitsio adds BZERO before it compresses."""
-        return self.facts.get("ZCMPTYPE") == "PLIO_1" and self.compressed and self.sign_flipped
+        is_wide = self.stored_dtype.itemsize == 2
+        return is_wide and self.sign_flipped and self.facts.get("ZCMPTYPE") == "PLIO_1"
 
     @property
     def _scaling(self) -> tuple[Any, Any]:

@@ -37,14 +37,16 @@ __all__ = [
     "origin_of",
     "wcs_cards",
     "wcs_of",
+    "wcs_or_warning",
 ]
 
 # What says where pixels are on the sky; the letters of alternates are none of ours.
 _WCS = re.compile(
     r"(WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|RADECSYS"
-    r"|(CRPIX|CRVAL|CDELT|CROTA|CTYPE|CUNIT|CNAME|CRDER|CSYER)\d|(CD|PC|PV|PS)\d_\d+"
-    r"|(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)|(CD|PC)00\d00\d|WAT\d_\d+|WCSDIM"
-    r"|(CPDIS|CQDIS|CPERR|CQERR|D2IMDIS|D2IMERR)\d|(DP|DQ|D2IM)\d(\..*)?|D2IMEXT|AXISCORR)"
+    # The two axes of the image; of others nothing else tells.
+    r"|(CRPIX|CRVAL|CDELT|CROTA|CTYPE|CUNIT|CNAME|CRDER|CSYER)[12]|(CD|PC)[12]_[12]"
+    r"|(PV|PS)[12]_\d+|(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)|(CD|PC)00[12]00[12]|WAT\d_\d+|WCSDIM"
+    r"|(CPDIS|CQDIS|CPERR|CQERR|D2IMDIS|D2IMERR)[12]|(DP|DQ|D2IM)[12]\..+|D2IMEXT|AXISCORR)"
 )
 _WCS_NUMBER = re.compile(
     r"WCSAXES|LONPOLE|LATPOLE|(CRPIX|CRVAL|CDELT|CROTA)\d|(CD|PC|PV)\d_\d+"
@@ -52,6 +54,9 @@ _WCS_NUMBER = re.compile(
 )
 _TABLES = re.compile(r"CPDIS\d|D2IMDIS\d|AXISCORR")
 _COMMENTARY = ("", "COMMENT", "HISTORY")
+# Any of these makes a WCS, a linear one if nothing else is said.
+_SIGNS = ("CTYPE1", "CTYPE2", "CRVAL1", "CRPIX1", "CDELT1", "CD1_1", "PC1_1", "PLTRAH")
+_FAR = 2**31  # beyond which there are no parent coordinates
 _MOST = {"WCSAXES": 99, "A_ORDER": 9, "B_ORDER": 9, "AP_ORDER": 9, "BP_ORDER": 9}
 # Where LSST's files say the origin; ours do, too.
 _ORIGIN = re.compile(r"LTV\d|LTM\d_\d|(WCSAXES|WCSNAME|(CTYPE|CRPIX|CRVAL|CDELT|CUNIT)\d)A")
@@ -185,16 +190,24 @@ def wcs_of(
     """
     if not isinstance(choice, str) or choice != "auto":
         return chosen_wcs(choice)
-    if not str(header.get("CTYPE1", "")).strip() and "PLTRAH" not in header:
+    if not any(sign in header for sign in _SIGNS):
         return None
-    try:
+    with wcs_or_warning(hdu.where):
         return shift_wcs(_wcs(hdu, header), *origin)
+    return None
+
+
+@contextlib.contextmanager
+def wcs_or_warning(where: str) -> Iterator[None]:
+    """Let an exposure do without a WCS that cannot be used: a warning says so."""
+    try:
+        yield
+    except Warning:
+        raise
     except Exception as error:  # astropy and wcslib have many
         warnings.warn(
-            f"{hdu.where}: the WCS cannot be used, and is left out: {_one_line(error)}",
-            stacklevel=2,
+            f"{where}: the WCS cannot be used, and is left out: {_one_line(error)}", stacklevel=4
         )
-        return None
 
 
 def chosen_wcs(choice: WCS | str | None) -> WCS | None:
@@ -343,22 +356,29 @@ def _texts(value: Any) -> list[str]:
     return [repr(float(value)).upper(), f"{'-' * sign}{whole}E{exponent}"]
 
 
-def origin_of(header: Mapping[str, Any], *, ltv: bool = True) -> tuple[int, int]:
+def origin_of(header: Mapping[str, Any], where: str, *, ltv: bool = True) -> tuple[int, int]:
     """Return the parent coordinates (x, y) of the first pixel, as LSST files give them.
 
     From the alternate WCS ``A`` where its reference pixel is 1, else from LTV, else (0, 0). Outside
-    of LSST's files LTV means other things: ``ltv=False`` leaves it alone.
+    of LSST's files LTV means other things: ``ltv=False`` leaves it alone. What is no number is an
+    origin of (0, 0), with a warning that names the header by ``where``.
 
     Examples
     --------
-    >>> origin_of({"LTV1": -100, "LTV2": -50.0})
+    >>> origin_of({"LTV1": -100, "LTV2": -50.0}, "a header")
     (100, 50)
     """
     if header.get("CRPIX1A") == header.get("CRPIX2A") == 1:
-        return round(header.get("CRVAL1A", 0)), round(header.get("CRVAL2A", 0))
-    if ltv:
-        return -round(header.get("LTV1", 0)), -round(header.get("LTV2", 0))
-    return 0, 0
+        sign, pair = 1, (header.get("CRVAL1A", 0), header.get("CRVAL2A", 0))
+    elif ltv:
+        sign, pair = -1, (header.get("LTV1", 0), header.get("LTV2", 0))
+    else:
+        return 0, 0
+    if any(isinstance(n, bool) or not isinstance(n, int | float) or abs(n) > _FAR for n in pair):
+        warnings.warn(f"{where}: the origin {pair} is none, and taken as (0, 0)", stacklevel=3)
+        return 0, 0
+    x0, y0 = (sign * round(n) for n in pair)
+    return x0, y0
 
 
 def origin_cards(origin: tuple[int, int]) -> list[tuple[str, Any, str]]:

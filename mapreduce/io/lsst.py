@@ -108,7 +108,7 @@ def read(
     roles = _roles(hdus)
     header = roles["IMAGE"][0].header()
     primary = hdus[0].header()
-    origin = origin_of(header)
+    origin = origin_of(header, roles["IMAGE"][0].where)
     world = wcs_of(roles["IMAGE"][0], header, wcs, origin)
     parts: dict[str, Any] = {
         "image": FitsPlane(roles["IMAGE"][0]),

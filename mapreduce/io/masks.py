@@ -128,7 +128,7 @@ def _width(mask: PlaneSource) -> int:
 def used_bits(mask: PlaneSource) -> tuple[int, ...]:
     """Return the bits that are set in any pixel of a mask, which is read through.
 
-    All of them where it cannot be read: whoever reads those pixels will be told.
+    All of them, with a warning, where it cannot be read: whoever reads those pixels will be told.
     """
     rows, columns = mask.shape
     band = max(1, _BAND // columns)
@@ -137,7 +137,8 @@ def used_bits(mask: PlaneSource) -> tuple[int, ...]:
         for start in range(0, rows, band):
             block = _unsigned(mask[start : start + band, 0:columns])
             found |= int(np.bitwise_or.reduce(block, axis=None))
-    except OSError:
+    except OSError as error:
+        warnings.warn(f"all bits of a mask are taken for used: {error}", stacklevel=4)
         found = 2 ** _width(mask) - 1
     return tuple(bit for bit in range(_width(mask)) if found >> bit & 1)
 

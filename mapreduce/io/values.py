@@ -17,6 +17,7 @@ from ..exposure.plane import Derived, PlaneSource
 __all__ = [
     "flag_bad",
     "flagged",
+    "scaled",
     "undo_asinh",
     "variance_from",
     "variance_of_error",
@@ -77,9 +78,22 @@ def undo_asinh(image: np.ndarray, *, offset: float, softening: float) -> np.ndar
 def variance_from(kind: str, plane: PlaneSource) -> PlaneSource:
     """Return the variance for a plane that is a "variance", "error" or "weight"."""
     if kind == "variance":
-        return plane
+        return plane if plane.dtype.kind == "f" else scaled(plane, 1.0)
     function = {"error": variance_of_error, "weight": variance_of_weight}[kind]
     return Derived(function, (plane,), _float(plane.dtype))
+
+
+def scaled(plane: PlaneSource, factor: float) -> PlaneSource:
+    """Return a plane multiplied by a number, in floats.
+
+    Examples
+    --------
+    >>> scaled(np.array([[1, 2]]), 0.5)[:, :]
+    array([[0.5, 1. ]])
+    """
+    return Derived(
+        partial(np.multiply, factor, dtype=_float(plane.dtype)), (plane,), _float(plane.dtype)
+    )
 
 
 def flagged(mask: PlaneSource | None, planes: MaskPlanes, noise: PlaneSource) -> PlaneSource:

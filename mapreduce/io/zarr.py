@@ -49,7 +49,7 @@ from ..exposure.wcs import shift_wcs
 from ..optional import require
 from ..report import Report
 from .hdu import open_data
-from .header import as_header, bare, chosen_wcs, wcs_cards
+from .header import as_header, bare, chosen_wcs, wcs_cards, wcs_or_warning
 from .masks import named, read_mask
 from .paths import Stamp, check_opens, inside, is_url, located, stamp_of
 from .psf import psf_from_hdus, psf_or_warning
@@ -138,6 +138,8 @@ def read(
             mask_planes=mask_planes,
             keep_planes=keep_planes,
         )
+    if not ours and isinstance(unit := arrays[image].attrs.get("units"), str):
+        parts["meta"] = {"BUNIT": unit}
     try:
         if ours:
             parts |= _described(path, attributes, arrays.get("fits"))
@@ -349,6 +351,14 @@ def _opened_store(path: str, image: str, *others: str) -> tuple[dict[str, Any], 
 
 
 def _plane(path: str, array: Any, ours: bool) -> PlaneSource:
+    packed = [key for key in ("scale_factor", "add_offset") if key in array.attrs]
+    names = array.metadata.to_dict().get("dimension_names") or ()
+    if packed or [*names] == ["x", "y"]:
+        what = packed[0] if packed else "rows and columns exchanged"
+        raise ValueError(
+            f"{path}, array {array.path!r} has {what}, which is xarray's to apply: "
+            "mr.Exposure(xarray.open_zarr(path)[name].data), transposed if need be"
+        )
     folder = inside(path, array.path) if array.path else path
     dtype = np.dtype(array.dtype).newbyteorder("=")
     complete = ours and array.path in _PLANES
@@ -456,7 +466,7 @@ def _described(path: str, attributes: Mapping[str, Any], tables: Any) -> dict[st
             hdus = open_data(tables[:].tobytes(), where)
             parts["psf"] = psf_from_hdus(hdus)
     if "wcs" in attributes:
-        with warnings.catch_warnings():
+        with wcs_or_warning(path), warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)
             parts["wcs"] = shift_wcs(WCS(_header(attributes["wcs"]), hdus), x0, y0)
     return parts

@@ -578,6 +578,69 @@ def test_a_wcs_with_lookup_tables(tmp_path):
     assert abs(found - tan_wcs().all_pix2world([[11, 22]], 0)).max() > 1e-6
 
 
+# What is what
+
+
+def test_versions_choose_what_belongs_to_them(tmp_path):
+    hdus = []
+    for version in (1, 2):
+        for name, values in (("SCI", IMAGE * version), ("ERR", IMAGE + version), ("DQ", FLAGS)):
+            hdus.append(fits.ImageHDU(values, name=name, ver=version))
+    path = write(tmp_path / "a.fits", *hdus)
+    for choice in (("SCI", 2), ("sci", 2), 4, (path, 4), (path, ("SCI", 2))):
+        exposure = read_exposure(path, image=choice)
+        np.testing.assert_array_equal(exposure.image, IMAGE * 2)
+        np.testing.assert_array_equal(exposure.variance, (IMAGE + 2) ** 2)
+        assert exposure.mask is not None
+    with pytest.raises(KeyError, match="0 HDUs SCI with EXTVER 3; there are 1, 2"):
+        read_exposure(path, image=("SCI", 3))
+
+
+@pytest.mark.parametrize("where", ["beside", "in the primary header"])
+def test_the_weight_of_a_drizzled_image_is_asked_for(tmp_path, where):
+    more = [("CTX", FLAGS)] if where == "beside" else []
+    primary = fits.Header({"NDRIZIM": 4} if not more else {})
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE), ("WHT", IMAGE + 1), *more)
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].header.update(primary)
+    with pytest.raises(ValueError, match=r'\(WHT\) belongs to a drizzled image.*weight="WHT"'):
+        read_exposure(path)
+    assert read_exposure(path, variance=None).variance is None
+    np.testing.assert_allclose(read_exposure(path, weight="WHT").variance, 1 / (IMAGE + 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "factor"),
+    [("ERR", "mJy", 1e-6), ("VAR", "mJy2", 1e-6), ("IVAR", "mJy-2", 1e-6), ("ERR", "Jy", 1)],
+)
+def test_the_noise_comes_in_the_unit_of_the_image(tmp_path, name, unit, factor):
+    hdus = [fits.ImageHDU(IMAGE, fits.Header({"BUNIT": "Jy"}), "SCI")]
+    hdus.append(fits.ImageHDU(IMAGE + 1, fits.Header({"BUNIT": unit}), name))
+    expected = {"ERR": (IMAGE + 1) ** 2, "VAR": IMAGE + 1, "IVAR": 1 / (IMAGE + 1)}[name] * factor
+    found = read_exposure(write(tmp_path / "a.fits", *hdus)).variance
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_noise_of_another_kind_of_unit_is_told(tmp_path):
+    hdus = [fits.ImageHDU(IMAGE, fits.Header({"BUNIT": "Jy"}), "SCI")]
+    hdus.append(fits.ImageHDU(IMAGE + 1, fits.Header({"BUNIT": "s"}), "ERR"))
+    with pytest.warns(UserWarning, match=r"\(ERR\) is in s, which is not Jy"):
+        read_exposure(write(tmp_path / "a.fits", *hdus))
+
+
+def test_what_is_left_out_is_told(tmp_path):
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE), ("DQ", FLAGS[:5]), ("THING", IMAGE))
+    with pytest.warns(
+        UserWarning, match=r"no noise and no mask was found; left out are 2 DQ .*THING"
+    ):
+        assert read_exposure(path).mask is None
+
+
+def test_variances_of_integers_are_floats(tmp_path):
+    path = write(tmp_path / "a.fits", ("SCI", IMAGE), ("VAR", FLAGS))
+    assert read_exposure(path).variance.dtype == np.float32
+
+
 # Special images, options
 
 
@@ -587,7 +650,9 @@ def test_asinh_scaling_of_pan_starrs(tmp_path):
     stored = 2.5 * np.log10(np.e) * np.arcsinh((flux - offset) / softening / 2)
     cards = fits.Header({"BOFFSET": offset, "BSOFTEN": softening})
     path = write(tmp_path / "a.fits", fits.ImageHDU(stored.astype("f4"), cards))
-    np.testing.assert_allclose(read_exposure(path).image, flux, rtol=1e-5, atol=1e-5)
+    exposure = read_exposure(path)
+    np.testing.assert_allclose(exposure.image, flux, rtol=1e-5, atol=1e-5)
+    assert "BSOFTEN" not in exposure.meta  # nobody undoes it again
 
 
 def test_chunks(tmp_path):

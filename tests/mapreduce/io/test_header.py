@@ -309,3 +309,31 @@ def test_meta_keeps_what_no_part_stands_for(tmp_path):
     assert dict(exposure.meta) == cards
     exposure.write(tmp_path / "b.fits")
     assert dict(mr.read_exposure(tmp_path / "b.fits").meta) == cards
+
+
+def test_meta_keeps_the_axes_that_the_wcs_does_not_have(tmp_path):
+    cards = {"CTYPE3": "FREQ", "CRVAL3": 1.4e9, "CDELT3": 1e6, "CRPIX3": 1.0, "DQ1": "a text"}
+    header = fits.Header(TAN | MATRICES["CD"] | cards)
+    fits.PrimaryHDU(IMAGE.astype("f4")[None], header).writeto(tmp_path / "a.fits")
+    exposure = mr.read_exposure(tmp_path / "a.fits")
+    assert exposure.wcs is not None
+    assert dict(exposure.meta) == cards
+    np.testing.assert_array_equal(exposure.compute().image, IMAGE)
+
+
+def test_a_linear_wcs_needs_no_types(tmp_path):
+    cards = {"CRVAL1": 5.0, "CRPIX1": 1.0, "CDELT1": 2.0, "CRVAL2": 5.0, "CRPIX2": 1.0}
+    fits.PrimaryHDU(IMAGE.astype("f4"), fits.Header(cards)).writeto(tmp_path / "a.fits")
+    mr.read_exposure(tmp_path / "a.fits").cutout(mr.Box(10, 0, 20, 20)).write(tmp_path / "b.fits")
+    found = mr.read_exposure(tmp_path / "b.fits").wcs
+    np.testing.assert_allclose(found.all_pix2world([[10, 0]], 0), [[25, 5]])
+
+
+@pytest.mark.parametrize("cards", [{"LTV1": "abc"}, {"LTV1": 1e300}])
+def test_an_origin_that_is_none(tmp_path, cards):
+    mr.Exposure(IMAGE.astype("f4")).write(tmp_path / "a.fits")
+    with fits.open(tmp_path / "a.fits", mode="update") as hdus:
+        del hdus["IMAGE"].header["CRPIX1A"]
+        hdus["IMAGE"].header.update(cards)
+    with pytest.warns(UserWarning, match=r"HDU 1 \(IMAGE\): the origin .* taken as \(0, 0\)"):
+        assert mr.read_exposure(tmp_path / "a.fits").origin == (0, 0)

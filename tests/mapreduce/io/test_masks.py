@@ -211,7 +211,8 @@ def test_bits_in_use_of_a_mask_that_cannot_be_read():
         def __getitem__(self, slices):
             raise OSError("damaged")
 
-    assert used_bits(Broken()) == tuple(range(16))
+    with pytest.warns(UserWarning, match="all bits of a mask are taken for used: damaged"):
+        assert used_bits(Broken()) == tuple(range(16))
 
 
 def test_masks_of_decam_keep_planes(tmp_path):
@@ -222,3 +223,35 @@ def test_masks_of_decam_keep_planes(tmp_path):
     exposure = mr.read_exposure(tmp_path / "c4d_ooi_z.fits", keep_planes=["CR"])
     assert exposure.mask_planes == MaskPlanes({"CR": 3, "BAD": 0})
     assert planes_set(exposure.compute(), 2, 2) == {"CR"}
+
+
+@pytest.mark.parametrize("pack", [fits.ImageHDU, fits.CompImageHDU])
+def test_data_quality_of_decam_with_blank(tmp_path, pack):
+    primary = fits.PrimaryHDU(header=fits.Header({"INSTRUME": "DECam", "PLVER": "V4.8"}))
+    for kind, values in {"i": IMAGE, "w": IMAGE, "d": (IMAGE * 5).astype("i4")}.items():
+        hdu = pack(values, name="N2")
+        if kind == "d":
+            hdu.header["BLANK"] = 5
+        fits.HDUList([primary, hdu]).writeto(tmp_path / f"c4d_oo{kind}_z.fits")
+    exposure = mr.read_exposure(tmp_path / "c4d_ooi_z.fits", ccd="N2").compute()
+    assert planes_set(exposure, 2, 2) == {"CR"}
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1"])
+def test_bytes_of_plio(tmp_path, dtype):
+    flags = np.eye(6, 8).astype(dtype)
+    hdu = fits.CompImageHDU(flags, name="DQ", compression_type="PLIO_1")
+    path = tmp_path / "a.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(IMAGE, name="SCI"), hdu]).writeto(path)
+    np.testing.assert_array_equal(mr.read_exposure(path).mask.compute() != 0, np.eye(6, 8))
+    np.testing.assert_array_equal(mr.read_exposure(path, image="DQ", mask=None).image, flags)
+
+
+def test_unsigned_plio_of_cfitsio(tmp_path):
+    fitsio = pytest.importorskip("fitsio")
+    values = np.array([[0, 1, 5, 2**15 - 1, 2**15, 2**16 - 1]] * 4, np.uint16)
+    path = str(tmp_path / "a.fits")
+    fitsio.write(path, values, compress="PLIO")
+    np.testing.assert_array_equal(mr.read_exposure(path).image, values)
+    exposure = mr.read_exposure(path, mask=1, mask_planes={"TOP": 15}).compute()
+    np.testing.assert_array_equal(exposure.mask >> exposure.mask_planes["TOP"] & 1, values >> 15)

@@ -376,3 +376,13 @@ def test_without_zarr(path, monkeypatch):
         make_exposure().to_zarr(path, overwrite=True)
     assert os.listdir(path.parent) == [path.name]
     make_exposure().write(path.with_suffix(".fits"))
+
+
+@pytest.mark.parametrize("how", [{"scale_factor": 0.01}, {"dimension_names": ("x", "y")}])
+def test_what_is_packed_by_xarray_is_its_to_unpack(path, how):
+    group = zarr.create_group(path)
+    names = how.get("dimension_names")
+    image = group.create_array("image", data=np.ones((3, 4), "i2"), dimension_names=names)
+    image.attrs.update({k: v for k, v in how.items() if k != "dimension_names"})
+    with pytest.raises(ValueError, match=r"array 'image' has .* which is xarray's to apply"):
+        read_exposure(path)
