@@ -26,7 +26,7 @@ from typing import NamedTuple
 CHECKOUT = Path(__file__).resolve().parents[2]
 PATIENCE = 30  # seconds, after which a child that does not answer its own alarm is ended
 VERDICTS = (
-    *("read right", "read, consistent", "named error"),
+    *("read right", "read, consistent", "read, warned", "named error"),
     *("UNNAMED", "WRONG", "HANG", "CRASH", "MEMORY", "WROTE OUTSIDE"),
 )
 
@@ -160,7 +160,7 @@ def _ended(seed: int, number: int, verdict: str, work: Path) -> Result:
 
 def table(results: list[Result]) -> str:
     """Return the verdicts by kind of damage and by door, as text."""
-    shown = [v for v in VERDICTS if v in VERDICTS[:3] or any(r.verdict == v for r in results)]
+    shown = [v for v in VERDICTS if v in VERDICTS[:4] or any(r.verdict == v for r in results)]
     lines = []
     for title in ("kind", "door"):
         counts = Counter((getattr(result, title), result.verdict) for result in results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -33,11 +34,16 @@ def fail(error):
     return use
 
 
+def warn(folder):
+    warnings.warn(f"{folder}/a.fits: there is no PSF", stacklevel=2)
+
+
 def test_verdicts(tmp_path, monkeypatch):
     assert trial(lambda folder: "good", tmp_path) == "read right"
     assert trial(lambda folder: "other", tmp_path) == "read, consistent"
     assert trial(lambda folder: "other", tmp_path, "chunk gone") == "WRONG"
     assert trial(lambda folder: "other", tmp_path, "chunk gone", sparse=True) == "read, consistent"
+    assert trial(warn, tmp_path, "chunk gone") == "read, warned"
     assert trial(fail(doors.Inconsistent), tmp_path) == "WRONG"
     assert trial(fail(OSError), tmp_path) == "named error"
     assert trial(lambda folder: {}["ZTILE1"], tmp_path) == "UNNAMED"
@@ -57,8 +63,10 @@ def test_a_case_is_known_by_its_number(tmp_path):
     assert len({(door.name, kind) for door, kind, _ in cases}) > 20
 
 
-@pytest.mark.parametrize(("end", "verdict"), [("os.abort()", "CRASH"), ("time.sleep(99)", "HANG")])
-def test_a_child_that_ends_is_noticed(monkeypatch, end, verdict):
+@pytest.mark.parametrize(
+    ("end", "patience", "verdict"), [("os.abort()", 99, "CRASH"), ("time.sleep(99)", 0.1, "HANG")]
+)
+def test_a_child_that_ends_is_noticed(monkeypatch, end, patience, verdict):
     child = object.__new__(run.Child)
     code = f"import os, time; input(); {end}"
     pipe = subprocess.PIPE
@@ -66,7 +74,7 @@ def test_a_child_that_ends_is_noticed(monkeypatch, end, verdict):
         [sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
     )
     child._errors = open(os.devnull, "wb")
-    monkeypatch.setattr(run, "PATIENCE", 3)
+    monkeypatch.setattr(run, "PATIENCE", patience)
     assert child.ask(1) == verdict
 
 
@@ -77,4 +85,7 @@ def test_the_table_counts_verdicts():
     ]
     text = run.table(results)
     assert [result.bad for result in results] == [False, True]
-    assert text.splitlines()[-1] == "1 read right, 0 read, consistent, 0 named error, 1 HANG"
+    assert (
+        text.splitlines()[-1]
+        == "1 read right, 0 read, consistent, 0 read, warned, 0 named error, 1 HANG"
+    )
