@@ -12,7 +12,6 @@ import dask
 import dask.array as da
 import numpy as np
 from astropy.io import fits
-from astropy.io.fits.hdu.compressed.section import CompImageSection
 from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 from dask.base import DaskMethodsMixin, is_dask_collection, tokenize
@@ -581,7 +580,7 @@ def _check_plain(name: str, plane: Any) -> None:
                 f"{name} is a {type(part).__name__}; pass plain numbers (the mask as mask=, "
                 "the unit as meta['BUNIT'], of xarray the .data)"
             )
-    if isinstance(plane, fits.Section | CompImageSection):
+    if isinstance(plane, fits.Section | fits.CompImageSection):
         raise TypeError(
             f"{name} is a section of an open FITS file, which threads cannot share; read the file "
             f"with mapreduce.read_exposure(path, {name}=...), by block too, or pass hdu.data"

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyUserWarning
 
 __all__ = ["CARD", "mended", "value_of"]
 
@@ -97,18 +96,15 @@ def _readable(text: str) -> tuple[str, bool]:
     """Return a card with its CONTINUE cards as astropy reads it, and whether its value is whole."""
     if "=" not in text[: CARD if text.startswith("HIERARCH") else 9]:
         return f"COMMENT {text[:CARD].strip()}"[:CARD].ljust(CARD), False
-    for candidate in (text, _standard(text)):
+    is_standard = text[8:10] == "= " or text.startswith("HIERARCH ")
+    for candidate in [text, _standard(text)] if is_standard else [_standard(text)]:
         card = fits.Card.fromstring(candidate)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", AstropyUserWarning)  # that it has no "= "
-                if _is_finite(card.value):
-                    card.verify("silentfix+exception")
-                    fixed = str(card)
-                    _ = fits.Card.fromstring(fixed).value  # which may be broken by the fix
-                    return fixed, True
-        except (AstropyUserWarning, fits.VerifyError, ValueError, OverflowError):
-            pass
+        with contextlib.suppress(fits.VerifyError, ValueError, OverflowError):
+            if _is_finite(card.value):
+                card.verify("silentfix+exception")
+                fixed = str(card)
+                _ = fits.Card.fromstring(fixed).value  # which may be broken by the fix
+                return fixed, True
     return _as_text(text[:CARD]), False
 
 

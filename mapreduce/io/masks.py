@@ -90,9 +90,11 @@ def read_mask(
     array([[0, 1, 2]], dtype=int32)
     """
     first = masks[0]
+    if isinstance(keep_planes, str):
+        raise TypeError(f"keep_planes is a list of names, got {keep_planes!r}")
     keep = None if keep_planes is None else list(keep_planes)
     if mask_planes is not None:
-        names = named(mask_planes)
+        names = _checked(mask_planes)
     if names is None and _is_bad_pixel_map(first) and keep in (None, ["BAD"]):
         planes = MaskPlanes.lsst().add(*add)
         return _derived(partial(nonzero, value=planes.bitmask("BAD")), [first]), planes
@@ -114,6 +116,13 @@ def read_mask(
     others = 0 if only_named else _ALL & ~planes.bitmask(*planes)
     kept = planes.bitmask(*stay) | others
     return _derived(partial(_gathered, kept=kept, moves=moves), masks), planes
+
+
+def _checked(planes: Mapping[str, int]) -> dict[str, MaskBit]:
+    bits = planes.values() if isinstance(planes, Mapping) else [None]
+    if any(isinstance(bit, bool) or not isinstance(bit, int) for bit in bits):
+        raise TypeError(f'mask_planes is a mapping of names to bits, {{"BAD": 0}}, got {planes!r}')
+    return named(planes)
 
 
 def _is_bad_pixel_map(mask: PlaneSource) -> bool:
@@ -186,6 +195,8 @@ def _placed(names: Mapping[str, MaskBit], add: Sequence[str], avoid: int) -> Mas
 def _gathered(*masks: np.ndarray, kept: int, moves: Sequence[tuple[int, int, int]]) -> np.ndarray:
     """Gather bits; each move is (number of the mask, its bit, new bit)."""
     bits = [_unsigned(mask) for mask in masks]
+    if kept == _ALL and not moves:
+        return bits[0].astype(np.uint32, copy=False).view(np.int32)
     result = bits[0].astype(np.uint32) & np.uint32(kept)
     for number, bit, new in moves:
         one = bits[number].dtype.type(1)
@@ -202,7 +213,8 @@ def _unsigned(mask: np.ndarray) -> np.ndarray:
     if mask.dtype.kind == "f":
         whole = np.isfinite(mask) & (np.abs(mask) < 2.0**63)
         mask = np.where(whole, mask, 0).astype(np.int64)
-    return mask.view(f"u{mask.dtype.itemsize}")
+    native = mask.astype(mask.dtype.newbyteorder("="), copy=False)
+    return native.view(f"u{mask.dtype.itemsize}")
 
 
 def nonzero(mask: np.ndarray, *, value: int) -> np.ndarray:

@@ -307,7 +307,7 @@ def complete_store(path: str, overwrite: bool) -> Iterator[str]:
 def _remove_store(url: str) -> None:
     """Remove a store, in which a task that was not told yet may still be writing."""
     for _ in range(10):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):  # the error that came before is the one to tell
             remove_files(url, first=_STORE_FILES)
             if not exists(url):
                 return

@@ -102,8 +102,9 @@ def _check(file: io.BufferedIOBase, heap: int, layout: Tiling, tile: Tile) -> No
         "UNCOMPRESSED_DATA": "NOCOMPRESS",
     }[tile.column]
     pixels = math.prod(tile.shape)
-    most = {"G": _GZIP, "N": 1, "R": layout.block * 8 // 3}.get(codec[0])
-    if most is not None and pixels > (tile.size + 8) * most:
+    # Of Rice, a block of pixels takes three bits at least.
+    most, bits = {"G": (_GZIP, 1), "N": (1, 1), "R": (8 * layout.block, 3)}.get(codec[0], (0, 0))
+    if pixels * bits > (tile.size + 8) * most:
         raise ValueError(f"tile {tile.row} has {tile.size} bytes for {pixels} pixels")
     if codec[0] == "G" and tile.size * _GZIP > _FREE:
         _check_gzip(_read(file, heap, tile, tile.size), tile, 8 * pixels)

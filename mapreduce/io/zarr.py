@@ -27,9 +27,7 @@ Needs the package zarr: ``pip install 'skyfold[zarr]'``.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,8 +44,8 @@ from ..exposure.exposure import Exposure
 from ..exposure.formats import naming
 from ..exposure.plane import PlaneSource
 from ..exposure.wcs import shift_wcs
-from ..optional import require
 from ..report import Report
+from .cards import CARD, mended
 from .hdu import open_data
 from .header import as_header, bare, chosen_wcs, wcs_cards, wcs_or_warning
 from .masks import named, read_mask
@@ -55,6 +53,7 @@ from .paths import Stamp, check_opens, inside, is_url, located, stamp_of
 from .psf import psf_from_hdus, psf_or_warning
 from .stream import check_free, complete_store, final_meta, is_replaceable, is_store, stream
 from .write import hdus_to_bytes, psf_hdus, unit_of
+from .zarr_chunks import checked, require_zarr
 
 __all__ = ["ZarrPlane", "ZarrTarget", "read", "recognizes", "write"]
 
@@ -62,8 +61,6 @@ _PLANES = ("image", "variance", "mask")
 _CHUNK = 512
 # To find out whether there is anything to write takes as long as writing it.
 _CONFIG = {"write_empty_chunks": True}
-_FRAME = struct.Struct("<BBBBIII")
-_SLACK = 2**20  # bytes that other codecs may add to a chunk before Blosc has it
 _COMPRESSORS = {"lz4": {"cname": "lz4", "clevel": 5}, "zstd": {"cname": "zstd", "clevel": 3}}
 
 
@@ -207,7 +204,7 @@ def write(
     ...     read(f"{folder}/a.zarr").image.shape
     (20, 30)
     """
-    zarr, path = _zarr(), located(path)
+    zarr, path = require_zarr(), located(path)
     if compression not in (None, *_COMPRESSORS):
         raise ValueError(f'compression is "lz4", "zstd" or None, got {compression!r}')
     asked = None if chunks is None else size_pair("chunks", chunks)[::-1]
@@ -304,7 +301,7 @@ class ZarrTarget:
 
     def write(self, slices: tuple[slice, slice], block: np.ndarray) -> int:
         """Write a block; each of its chunks has a checksum of its own, the plane has none."""
-        zarr = _zarr()
+        zarr = require_zarr()
         failure: OSError
         try:
             array = zarr.open_array(self.path, mode="r+").with_config(_CONFIG)
@@ -320,10 +317,6 @@ class ZarrTarget:
         raise failure
 
 
-def _zarr() -> Any:
-    return require("zarr", "zarr stores need zarr 3: pip install 'skyfold[zarr]'")
-
-
 # Reading
 
 
@@ -333,12 +326,11 @@ def _opened_store(path: str, image: str, *others: str) -> tuple[dict[str, Any], 
     Web servers do not say what there is: arrays are asked for by name, and all of them only where
     there is no image.
     """
-    zarr = _zarr()
+    zarr = require_zarr()
     check_opens(path)
     try:
-        with _checking_blosc():
-            # As each array says of itself: others may have added some.
-            node = zarr.open(path, mode="r", use_consolidated=False)
+        # As each array says of itself: others may have added some.
+        node = zarr.open(path, mode="r", use_consolidated=False)
         if isinstance(node, zarr.Array):
             return {image: node}, {}
         found = {name: node.get(name) for name in (image, *others, "fits")}
@@ -399,81 +391,28 @@ def _time(path: Any) -> int:
 @lru_cache(maxsize=64)
 def _opened_array(path: str, stamp: tuple[int | str, ...], process: int, complete: bool) -> Any:
     """Open an array, in every process anew: connections do not outlive a fork."""
-    zarr = _zarr()
-    with _checking_blosc():
-        if not complete:
-            return zarr.open_array(path, mode="r")
-        array = zarr.open_array(path, mode="r", zarr_format=3)
-        store = _complete_store()(array.store)
-        return zarr.open_array(store, path=array.path, mode="r", zarr_format=3)
-
-
-@lru_cache(maxsize=1)
-def _complete_store() -> Any:
-    """Return the class of stores that are read from as if every chunk must be there."""
-
-    class CompleteStore(_zarr().storage.WrapperStore):  # type: ignore[misc]  # of no known type
-        async def get(self, key: str, *args: Any, **options: Any) -> Any:
-            found = await super().get(key, *args, **options)
-            if found is None and "c" in key.split("/"):
-                raise ValueError(f"chunk {key} is missing")
-            return found
-
-    return CompleteStore
-
-
-def _checking_blosc() -> Any:
-    """Return a context in which zarr opens arrays whose Blosc frames are checked.
-
-    Its C code believes what a frame says of its own length, and of how much comes out of it.
-    """
-    name = f"{__name__}._CheckedBlosc"
-    _register_blosc(name)
-    return _zarr().config.set({"codecs.blosc": name})
-
-
-@lru_cache(maxsize=1)
-def _register_blosc(name: str) -> None:
-    class CheckedBlosc(_zarr().codecs.BloscCodec):  # type: ignore[misc]
-        def _decode_sync(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
-            pixel = chunk_spec.dtype.to_native_dtype().itemsize
-            _check_frame(chunk_bytes.to_bytes(), math.prod(chunk_spec.shape) * pixel)
-            return super()._decode_sync(chunk_bytes, chunk_spec)
-
-    _zarr().registry.register_codec("blosc", CheckedBlosc, qualname=name)
-
-
-def _check_frame(frame: bytes, size: int) -> None:
-    """Check the header of a chunk of Blosc that should become ``size`` bytes, or some more."""
-    if len(frame) < _FRAME.size:
-        raise ValueError(f"a Blosc frame has {_FRAME.size} bytes or more, got {len(frame)}")
-    _, _, _, _, raw, block, packed = _FRAME.unpack_from(frame)
-    if packed != len(frame) or raw > 2 * size + _SLACK or not 0 < block <= max(raw, 1):
-        raise ValueError(
-            f"a Blosc frame of {len(frame)} bytes for {size} says that it has {packed} "
-            f"for {raw}, in blocks of {block}"
-        )
+    return checked(require_zarr().open_array(path, mode="r"), complete=complete)
 
 
 def _described(path: str, attributes: Mapping[str, Any], tables: Any) -> dict[str, Any]:
     """Return what a group says of an exposure beside its pixels."""
     x0, y0 = attributes["origin"]
-    parts: dict[str, Any] = {"origin": (x0, y0), "meta": _header(attributes["header"])}
+    parts: dict[str, Any] = {"origin": (x0, y0), "meta": _header(attributes["header"], path)}
     hdus = fits.HDUList()
     if tables is not None:
         where = f"{path}, array 'fits'"
         with psf_or_warning(where):
-            hdus = open_data(tables[:].tobytes(), where)
+            hdus = open_data(checked(tables, complete=True)[:].tobytes(), where)
             parts["psf"] = psf_from_hdus(hdus)
     if "wcs" in attributes:
         with wcs_or_warning(path), warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)
-            parts["wcs"] = shift_wcs(WCS(_header(attributes["wcs"]), hdus), x0, y0)
+            parts["wcs"] = shift_wcs(WCS(_header(attributes["wcs"], path), hdus), x0, y0)
     return parts
 
 
-def _header(lines: list[str]) -> fits.Header:
-    return fits.Header.fromstring("".join(line.ljust(80) for line in lines))
+def _header(lines: list[str], where: str) -> fits.Header:
+    return mended("".join(line.ljust(CARD) for line in lines).encode("ascii", "replace"), where)
 
 
 # Writing
@@ -536,7 +475,7 @@ def _created(
     elif unit := unit_of(name, exposure.meta):
         attributes["units"] = unit
     path = inside(place, name)
-    array = _zarr().create_array(
+    array = require_zarr().create_array(
         path,
         shape=plane.shape,
         dtype=dtype,
@@ -551,7 +490,7 @@ def _created(
 
 def _write_row(place: str, name: str, data: np.ndarray, dimension: str) -> None:
     """Write an array of one dimension and one chunk."""
-    _zarr().create_array(
+    require_zarr().create_array(
         inside(place, name),
         data=data,
         chunks=data.shape,
@@ -562,7 +501,7 @@ def _write_row(place: str, name: str, data: np.ndarray, dimension: str) -> None:
 
 def _codecs(compression: str | None, dtype: np.dtype) -> list[Any]:
     """Return what chunks are compressed with, and their checksum."""
-    codecs = _zarr().codecs
+    codecs = require_zarr().codecs
     checksum = codecs.Crc32cCodec()
     if compression is None:
         return [checksum]

@@ -578,6 +578,17 @@ def test_a_wcs_with_lookup_tables(tmp_path):
     assert abs(found - tan_wcs().all_pix2world([[11, 22]], 0)).max() > 1e-6
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "f4"])
+@pytest.mark.parametrize("how", ["RICE_1", "GZIP_1", "GZIP_2", "PLIO_1", "HCOMPRESS_1"])
+def test_constant_images_take_few_bytes(tmp_path, how, dtype):
+    if how == "PLIO_1" and dtype == "f4":
+        pytest.skip("PLIO is for integers")
+    values = np.zeros((512, 600), dtype)
+    hdu = fits.CompImageHDU(values, compression_type=how, tile_shape=values.shape)
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / "a.fits")
+    assert not read_exposure(tmp_path / "a.fits", image=1, mask=None).compute().image.any()
+
+
 # What is what
 
 

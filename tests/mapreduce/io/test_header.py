@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -90,6 +91,16 @@ def test_a_header_in_memory_may_have_such_cards_too(tmp_path):
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
         exposure.compute()
         exposure.write(tmp_path / "b.fits")
+
+
+def test_threads_that_mend_cards_leave_the_filters_of_warnings_alone():
+    raw = b"AIRMASS = nan".ljust(80) + b"GAIN=3".ljust(80)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        before = [*warnings.filters]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: mended(raw, "a header"), range(200)))
+        assert warnings.filters == before
 
 
 def test_a_warning_lists_five_cards(tmp_path):

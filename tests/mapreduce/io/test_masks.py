@@ -153,6 +153,10 @@ def test_more_bits_than_there_is_room_for(tmp_path):
     assert planes_set(mapped(kept), 0, 0) == {"BIT31", "BIT2"}
     with pytest.raises(KeyError, match="no mask plane 'BIT32'; there are BIT0, "):
         mr.read_exposure(path, keep_planes=["BIT32"])
+    with pytest.raises(TypeError, match="keep_planes is a list of names, got 'BIT3'"):
+        mr.read_exposure(path, keep_planes="BIT3")
+    with pytest.raises(TypeError, match="mask_planes is a mapping of names to bits"):
+        mr.read_exposure(path, mask_planes={"X": "1"})
     with pytest.raises(ValueError, match="mask plane X is bit 32, of 32 from 0"):
         mr.read_exposure(path, mask_planes={"X": 32})
 

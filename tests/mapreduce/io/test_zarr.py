@@ -386,3 +386,23 @@ def test_what_is_packed_by_xarray_is_its_to_unpack(path, how):
     image.attrs.update({k: v for k, v in how.items() if k != "dimension_names"})
     with pytest.raises(ValueError, match=r"array 'image' has .* which is xarray's to apply"):
         read_exposure(path)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_frame_of_blosc_is_checked_before_it_is_decoded(path, ours):
+    values = np.arange(12.0).reshape(3, 4)
+    if ours:
+        write_exposure(Exposure(values), path)
+    else:
+        zarr.create_group(path).create_array(
+            "image", data=values, compressors=zarr.codecs.BloscCodec()
+        )
+    chunk = path / "image/c/0/0"
+    data = bytearray(chunk.read_bytes())
+    data[4:8] = (2**31).to_bytes(4, "little")  # what comes out of it
+    exposure = read_exposure(path)
+    chunk.write_bytes(data)
+    os.utime(path / "image/c", ns=(1, 1))
+    with pytest.raises(OSError, match="a Blosc frame of .* says that it has .* for 2147483648"):
+        read_exposure(path).compute()
+    assert exposure.shape == (3, 4)
