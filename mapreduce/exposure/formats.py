@@ -98,7 +98,7 @@ def naming(
     >>> with naming("a.fits"):
     ...     {}["ZTILE1"]
     Traceback (most recent call last):
-    OSError: a.fits cannot be read: KeyError: 'ZTILE1'
+    OSError: a.fits cannot be read: 'ZTILE1'
     """
     try:
         yield
