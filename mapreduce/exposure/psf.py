@@ -29,6 +29,10 @@ __all__ = [
 
 Image = NDArray[np.float64]
 
+# Beyond these a model is damaged, and to draw it would take all memory.
+_LARGEST = 4096  # pixels a side of an image
+_FINEST = 0.001  # pixels between the samples of a PSFEx model
+
 
 class Psf(ABC):
     """A point-spread function that may vary over the image.
@@ -324,6 +328,9 @@ class PsfexPsf(Psf):
                 f"a polynomial of degree {degree} in x and y needs {nterms} planes, "
                 f"got {images.shape[0]}"
             )
+        if not _positive("sampling", sampling) >= _FINEST:
+            raise ValueError(f"sampling must be {_FINEST} pixels or more, got {sampling}")
+        _check_size(2 * int(max(images.shape[1:]) // 2 * sampling) + 1)
         offset, origin = _pair(offset), _pair(origin)
         if average_position is None:
             average_position = offset[0] + origin[0], offset[1] + origin[1]
@@ -333,7 +340,7 @@ class PsfexPsf(Psf):
             degree=int(degree),
             offset=offset,
             scale=tuple(_positive("scale", value) for value in _pair(scale)),
-            sampling=_positive("sampling", sampling),
+            sampling=float(sampling),
             origin=origin,
             average_position=_pair(average_position),
         )
@@ -502,7 +509,13 @@ def _positive(name: str, value: float) -> float:
 
 def _odd_size(size: int | None, sigma: float) -> int:
     if size is None:
-        return 2 * math.ceil(5 * sigma) + 1
+        size = 2 * math.ceil(5 * sigma) + 1
     if size != int(size) or size < 1 or size % 2 == 0:
         raise ValueError(f"size must be an odd number of pixels, got {size}")
+    _check_size(int(size))
     return int(size)
+
+
+def _check_size(size: int) -> None:
+    if size > _LARGEST:
+        raise ValueError(f"the PSF's image has {size} pixels a side, more than {_LARGEST}")

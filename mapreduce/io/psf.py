@@ -37,7 +37,6 @@ __all__ = ["psf_from_hdus", "psf_or_warning", "psf_to_hdus", "read_psfex"]
 _ROW_MODELS = {
     model.__name__: model for model in (GaussianPsf, DoubleGaussianPsf, KernelPsf, PsfexPsf)
 }
-_MAX_SIZE = 4096  # pixels a side that an image of a PSF may have
 _CELL_COLUMNS = ("index", "x0", "y0", "width", "height", "weight", "psf", "row")
 
 
@@ -283,8 +282,6 @@ def _numbers(hdu: Any, column: str) -> np.ndarray:
     values = np.asarray(hdu.data[column])
     if values.dtype.kind not in "iuf":
         raise ValueError(f"the column {column} of HDU {hdu.name} is {values.dtype}, not numbers")
-    if column == "size" and values.max(initial=0) > _MAX_SIZE:
-        raise ValueError(f"HDU {hdu.name} has an image of {values.max()} pixels a side")
     return values
 
 

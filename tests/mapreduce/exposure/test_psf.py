@@ -236,6 +236,12 @@ def test_bad_sigma(sigma):
         DoubleGaussianPsf(1.0, sigma, 0.1, size=3)
 
 
+@pytest.mark.parametrize("options", [{"size": 2**40 + 1}, {}])
+def test_an_image_that_nothing_can_hold(options):
+    with pytest.raises(ValueError, match=r"has \d+ pixels a side, more than 4096"):
+        GaussianPsf(1e9, **options)
+
+
 @pytest.mark.parametrize("size", [0, -3, 4, 4.5])
 def test_bad_size(size):
     with pytest.raises(ValueError, match="size must be an odd number of pixels"):
@@ -362,6 +368,8 @@ def test_psfex_varies():
         ({"planes": np.full((3, 3, 3), np.nan)}, "PSFEx planes must be finite"),
         ({"degree": -1}, "degree -1"),
         ({"sampling": 0}, "sampling must be positive and finite, got 0"),
+        ({"sampling": 1e-9}, r"sampling must be 0\.001 pixels or more, got 1e-09"),
+        ({"sampling": 1e9}, r"the PSF's image has \d+ pixels a side, more than 4096"),
         ({"scale": (1, -2)}, "scale must be positive and finite, got -2"),
         ({"offset": (math.nan, 0)}, "two finite numbers"),
     ],
