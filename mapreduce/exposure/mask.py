@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-__all__ = ["MaskPlanes", "as_int32", "without_bits"]
+__all__ = ["BITS", "MaskPlanes", "as_int32", "without_bits"]
 
 _LSST = (
     "BAD SAT INTRP CR EDGE DETECTED DETECTED_NEGATIVE SUSPECT NO_DATA VIGNETTED STREAK"
 ).split()
-_BITS = 31  # of an int32 mask, the sign bit left alone
+BITS = 31  # of an int32 mask, the sign bit left alone
 
 
 class MaskPlanes(Mapping[str, int]):
@@ -43,8 +43,8 @@ class MaskPlanes(Mapping[str, int]):
         for name, bit in bits.items():
             if not isinstance(name, str) or isinstance(bit, bool) or not isinstance(bit, int):
                 raise TypeError(f"a mask plane is a name and a bit number, got {name!r}: {bit!r}")
-            if not 0 <= bit < _BITS:
-                raise ValueError(f"mask plane {name}: bit {bit} is outside of 0 to {_BITS - 1}")
+            if not 0 <= bit < BITS:
+                raise ValueError(f"mask plane {name}: bit {bit} is outside of 0 to {BITS - 1}")
         if len(set(bits.values())) != len(bits):
             raise ValueError(f"two mask planes share a bit: {bits}")
         self._bits = bits
@@ -99,10 +99,10 @@ class MaskPlanes(Mapping[str, int]):
         bits = dict(self._bits)
         for name in names:
             if name not in bits:
-                free = set(range(_BITS)) - set(bits.values())
+                free = set(range(BITS)) - set(bits.values())
                 if not free:
                     raise ValueError(
-                        f"no bit is left for mask plane {name!r} among {_BITS}; "
+                        f"no bit is left for mask plane {name!r} among {BITS}; "
                         "read the mask with fewer: keep_planes=[...]"
                     )
                 unused = [bit for bit in free if not avoid >> bit & 1]

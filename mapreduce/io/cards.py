@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import cmath
 import contextlib
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 
 from astropy.io import fits
 
-__all__ = ["CARD", "mended", "value_of"]
+__all__ = ["CARD", "is_number", "mended", "value_of"]
 
 CARD = 80  # bytes
 _LISTED = 5  # of mended cards, in a warning
@@ -152,6 +153,22 @@ def value_of(raw: bytes) -> Any:
     if integer is not None:
         return int(integer)
     return logical == b"T" if quoted is None else quoted.decode("latin-1").rstrip()
+
+
+def is_number(value: Any) -> bool:
+    """Whether the value of a card is a number: finite, and no truth.
+
+    Examples
+    --------
+    >>> is_number(2), is_number(True), is_number("2"), is_number(float("inf"))
+    (True, False, False, False)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False
 
 
 def _is_finite(value: Any) -> bool:

@@ -18,11 +18,13 @@ from ..exposure.exposure import Exposure
 from ..exposure.mask import MaskPlanes
 from ..exposure.plane import Derived, PlaneSource
 from ..exposure.psf import KernelPsf
+from .cards import is_number
 from .fits_plane import FitsPlane
 from .hdu import Hdu, listed, scan
 from .header import mask_planes_of, merged, wcs_of
 from .masks import MaskBit, named, read_mask
 from .paths import is_url
+from .psf import psf_or_warning
 from .values import flagged, scaled, undo_asinh, variance_from
 from .write import write
 
@@ -194,7 +196,7 @@ def _plane(hdu: Hdu, header: fits.Header) -> PlaneSource:
     scale = [header[card] for card in _ASINH if card in header]
     if len(scale) < len(_ASINH):
         return plane
-    if any(isinstance(n, bool) or not isinstance(n, int | float) for n in scale):
+    if not all(map(is_number, scale)):
         raise ValueError(f"{hdu.where}: {' and '.join(_ASINH)} are {scale}, not numbers")
     function = partial(undo_asinh, offset=scale[0], softening=scale[1])
     return Derived(function, (plane,), np.dtype("f4"))
@@ -415,8 +417,6 @@ def _psf_image(hdus: Sequence[Hdu]) -> KernelPsf | None:
     found = next((hdu for hdu in hdus if hdu.name == "PSFIMAGE" and hdu.is_image), None)
     if found is None:
         return None
-    try:
+    with psf_or_warning(found.where):
         return KernelPsf(FitsPlane(found)[:, :])
-    except (ValueError, OSError) as error:
-        warnings.warn(f"{found.where}: the PSF cannot be used: {error}", stacklevel=4)
-        return None
+    return None

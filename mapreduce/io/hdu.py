@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from .cards import mended, value_of
-from .paths import Stamp, is_url, located, open_bytes, openable, stamp_of
+from .cards import CARD, mended, value_of
+from .paths import Seekable, Stamp, is_url, located, open_bytes, openable, stamp_of
 from .structure import Tiling, array_shape, check_scaling, columns, data_size, tiling
 
 __all__ = [
@@ -352,7 +352,7 @@ def _end_before(file: io.BufferedIOBase, hdu: Hdu) -> int | None:
 
 def _has_end(header: bytes | bytearray) -> bool:
     last = header[-BLOCK:]
-    return any(last[i : i + 8] == b"END     " for i in range(0, len(last), 80))
+    return any(last[i : i + 8] == b"END     " for i in range(0, len(last), CARD))
 
 
 def _is_header(block: bytes) -> bool:
@@ -365,18 +365,23 @@ def _facts(header: bytes) -> tuple[dict[str, Any], bool]:
     """Return the cards that we look for, and whether there are names of mask planes."""
     facts: dict[str, Any] = {}
     names_planes = False
-    for i in range(0, len(header), 80):
-        keyword = header[i : i + 8].decode("latin-1").rstrip()
+    for keyword, card in _cards(header):
         if keyword in _FACTS or keyword.rstrip("0123456789") in _AXES:
-            value = value_of(header[i : i + 80])
+            value = value_of(card)
             if keyword != "EXTNAME":
                 facts.setdefault(keyword, value)  # as astropy has it, the first one counts
             # Some writers give a compressed HDU a default name before its own.
             elif value != "COMPRESSED_IMAGE":
                 facts[keyword] = value
-        elif keyword.startswith(("MP_", "MSKN")) or header[i : i + 12] == b"HIERARCH MP_":
+        elif keyword.startswith(("MP_", "MSKN")) or card.startswith(b"HIERARCH MP_"):
             names_planes = True
     return facts, names_planes
+
+
+def _cards(header: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield the cards of a header with their keywords, what is beyond 8 letters left out."""
+    for i in range(0, len(header), CARD):
+        yield header[i : i + 8].decode("latin-1").rstrip(), header[i : i + CARD]
 
 
 def _holds_array(facts: Mapping[str, Any]) -> bool:
@@ -408,10 +413,9 @@ def _layout(hdu: Hdu) -> Tiling | None:
 def _layout_of(hdu: Hdu, header: bytes) -> Tiling | None:
     """Check the layout of a table; return how an image is tiled that is stored as one."""
     cards = dict(hdu.facts)
-    for i in range(0, len(header), 80):
-        keyword = header[i : i + 8].decode("latin-1").rstrip()
+    for keyword, card in _cards(header):
         if _LAYOUT.fullmatch(keyword):
-            cards.setdefault(keyword, value_of(header[i : i + 80]))
+            cards.setdefault(keyword, value_of(card))
     try:
         if hdu.compressed:
             return tiling(cards)
@@ -421,7 +425,7 @@ def _layout_of(hdu: Hdu, header: bytes) -> Tiling | None:
     return None
 
 
-class _Window(io.RawIOBase):
+class _Window(Seekable, io.RawIOBase):
     """An empty primary HDU followed by one HDU of a file, as if that were all there is."""
 
     def __init__(self, file: io.BufferedIOBase, start: int, stop: int) -> None:
@@ -429,20 +433,6 @@ class _Window(io.RawIOBase):
         self._shift = start - len(_STUB)
         self._size = stop - self._shift
         self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = base + offset
-        return self._position
 
     def readinto(self, buffer: Any) -> int:
         position, size = self._position, min(len(buffer), self._size - self._position)

@@ -23,6 +23,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 
 from ..exposure.mask import MaskPlanes
 from ..exposure.wcs import shift_wcs
+from .cards import CARD, is_number
 from .hdu import Hdu, open_unchanged
 
 __all__ = [
@@ -335,8 +336,8 @@ def _lines(card: fits.Card, value: Any) -> Iterator[str]:
     for text in _texts(value):
         ways = [f"HIERARCH {card.keyword}{sign}{text}" for sign in (" = ", "= ", "=")]
         for line in [f"{card.keyword:<8}= {text:>20}"] if _is_plain(card.keyword) else ways:
-            if len(line) <= 80:
-                yield f"{line} / {card.comment}"[:80] if card.comment else line
+            if len(line) <= CARD:
+                yield f"{line} / {card.comment}"[:CARD] if card.comment else line
 
 
 def _texts(value: Any) -> list[str]:
@@ -374,7 +375,7 @@ def origin_of(header: Mapping[str, Any], where: str, *, ltv: bool = True) -> tup
         sign, pair = -1, (header.get("LTV1", 0), header.get("LTV2", 0))
     else:
         return 0, 0
-    if any(isinstance(n, bool) or not isinstance(n, int | float) or abs(n) > _FAR for n in pair):
+    if not all(is_number(n) and abs(n) <= _FAR for n in pair):
         warnings.warn(f"{where}: the origin {pair} is none, and taken as (0, 0)", stacklevel=3)
         return 0, 0
     x0, y0 = (sign * round(n) for n in pair)

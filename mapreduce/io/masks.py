@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..exposure.mask import MaskPlanes
+from ..exposure.mask import BITS, MaskPlanes
 from ..exposure.plane import Derived, PlaneSource
+from ..reducers.base import PixelReducer
 
 __all__ = ["MaskBit", "named", "nonzero", "read_mask", "used_bits"]
 
-_OURS = ("BAD", "NO_DATA", "INVALID_MAPREDUCE")  # which reading and mapping add
-_BITS = 31
+_OURS = PixelReducer.bad  # which mapping adds, reading one of them
 _ALL = 2**32 - 1
 _BAND = 2**22  # pixels that are looked at at a time
 
@@ -171,7 +171,7 @@ def _fitting(
 ) -> dict[str, MaskBit]:
     """Return the planes that there is room for beside ours."""
     ours = {*add} if is_asked else {*add, *_OURS}
-    room = _BITS - len(ours - names.keys())
+    room = BITS - len(ours - names.keys())
     if len(names) <= room:
         return dict(names)
     order = sorted(names, key=lambda name: (*names[name], name))
@@ -187,7 +187,7 @@ def _fitting(
 
 def _placed(names: Mapping[str, MaskBit], add: Sequence[str], avoid: int) -> MaskPlanes:
     """Return the bit of each plane in our mask: the file's where it can be."""
-    stay = {at.bit: name for name, at in names.items() if at.mask == 0 and at.bit < _BITS}
+    stay = {at.bit: name for name, at in names.items() if at.mask == 0 and at.bit < BITS}
     planes = MaskPlanes({name: bit for bit, name in stay.items()}).add(*names, *add, avoid=avoid)
     return MaskPlanes({name: planes[name] for name in dict.fromkeys([*names, *add])})
 

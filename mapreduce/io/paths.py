@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from ..optional import require
 
 __all__ = [
+    "Seekable",
     "Stamp",
     "beside",
     "check_opens",
@@ -189,7 +190,32 @@ def openable(path: str | os.PathLike[str]) -> str | io.BufferedIOBase:
     return open_bytes(place) if is_url(place) else place
 
 
-class _RemoteFile(io.BufferedIOBase):
+class Seekable(io.IOBase):
+    """A stream of known size, whose position is a number."""
+
+    _size: int
+    _position: int
+
+    def readable(self) -> bool:
+        """Return that it is."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return that it is."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Set the position, and return it."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
+
+
+class _RemoteFile(Seekable, io.BufferedIOBase):
     """The bytes of a URL; fetched further ahead the longer they are read in order."""
 
     def __init__(self, url: str, size: int) -> None:
@@ -200,20 +226,6 @@ class _RemoteFile(io.BufferedIOBase):
         self._position = self._start = 0
         self._piece = b""
         self._ahead = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = base + offset
-        return self._position
 
     def read(self, size: int | None = -1) -> bytes:
         left = max(0, self._size - self._position)

@@ -12,6 +12,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from .cards import is_number
+
 __all__ = ["Column", "array_shape", "check_scaling", "columns", "data_size", "tiling"]
 
 _BITPIX = (8, 16, 32, 64, -32, -64)
@@ -67,8 +69,7 @@ def check_scaling(cards: Mapping[str, Any]) -> None:
     ValueError: BSCALE is 'two'; it must be a number
     """
     for keyword in ("BSCALE", "BZERO"):
-        value = cards.get(keyword, 1)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not _finite(value):
+        if not is_number(value := cards.get(keyword, 1)):
             raise ValueError(f"{keyword} is {value!r}; it must be a number")
     for keyword in ("BLANK", "ZBLANK"):
         if keyword in cards:
@@ -240,10 +241,3 @@ def _wrong(cards: Mapping[str, Any], keyword: str, right: str) -> str:
     if keyword not in cards:
         return f"there is no card {keyword}; it must be {right}"
     return f"{keyword} is {cards[keyword]!r}; it must be {right}"
-
-
-def _finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer that no float can hold
-        return False

@@ -344,8 +344,8 @@ def _opened_store(path: str, image: str, *others: str) -> tuple[dict[str, Any], 
 
 def _plane(path: str, array: Any, ours: bool) -> PlaneSource:
     packed = [key for key in ("scale_factor", "add_offset") if key in array.attrs]
-    names = array.metadata.to_dict().get("dimension_names") or ()
-    if packed or [*names] == ["x", "y"]:
+    names = getattr(array.metadata, "dimension_names", None)  # which format 2 does not have
+    if packed or names == ("x", "y"):
         what = packed[0] if packed else "rows and columns exchanged"
         raise ValueError(
             f"{path}, array {array.path!r} has {what}, which is xarray's to apply: "
@@ -459,7 +459,7 @@ def _description(
 
 def _lines(header: fits.Header) -> list[str]:
     text = header.tostring(sep="", endcard=False, padding=False)
-    return [text[i : i + 80] for i in range(0, len(text), 80)]
+    return [text[i : i + CARD] for i in range(0, len(text), CARD)]
 
 
 def _created(
