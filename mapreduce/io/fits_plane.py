@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..exposure.formats import naming
-from .hdu import Hdu, open_hdu, open_unchanged
+from .hdu import Hdu, open_unchanged, shown
 from .paths import is_url
 from .tiles import check_tiles
 
@@ -113,11 +113,12 @@ class FitsPlane:
 
     def _read_section(self, rows: range, columns: range, as_stored: bool = False) -> np.ndarray:
         """Read a rectangle by way of astropy."""
-        if self.hdu.compressed:
-            check_tiles(self.hdu, rows, columns)
-        with open_hdu(self.hdu, as_stored=as_stored) as hdu:
-            others = (0,) * (len(self.hdu.shape) - 2)
-            return hdu.section[*others, rows.start : rows.stop, columns.start : columns.stop]
+        others = (0,) * (len(self.hdu.shape) - 2)
+        with open_unchanged(self.hdu) as file:
+            if self.hdu.compressed:
+                check_tiles(self.hdu, file, rows, columns)
+            with shown(self.hdu, file, as_stored=as_stored) as hdu:
+                return hdu.section[*others, rows.start : rows.stop, columns.start : columns.stop]
 
     def _read_rows(self, rows: range, columns: range, as_stored: bool = True) -> np.ndarray:
         """Read a rectangle row by row, or at once where the rows are whole."""

@@ -38,6 +38,7 @@ __all__ = [
     "open_unchanged",
     "read_table",
     "scan",
+    "shown",
 ]
 
 BLOCK = 2880  # bytes, of which FITS files are made
@@ -49,10 +50,12 @@ _FACTS = frozenset(
 _AXES = ("NAXIS", "ZNAXIS")
 # Of the table that a tile-compressed image is stored as.
 _TABLE = re.compile(
-    r"T(FIELDS|HEAP)|T(TYPE|FORM|DIM|NULL|UNIT|DISP|SCAL|ZERO)\d+|[PG]COUNT|NAXIS\d+"
-    r"|Z(IMAGE|BITPIX|CMPTYPE|MASKCMP|QUANTIZ|DITHER0|BLANK|SCALE|ZERO)|Z(TILE|NAME|VAL)\d+"
+    r"XTENSION|BITPIX|NAXIS\d*|[PG]COUNT|T(FIELDS|HEAP)"
+    r"|T(TYPE|FORM|DIM|NULL|UNIT|DISP|SCAL|ZERO)\d+"
+    r"|Z(IMAGE|CMPTYPE|MASKCMP|QUANTIZ|DITHER0|BLANK|SCALE|ZERO)|Z(TILE|NAME|VAL)\d+"
     r"|Z(SIMPLE|TENSION|EXTEND|BLOCKED|PCOUNT|GCOUNT)|ZHECKSUM|ZDATASUM"
 )
+_OF_IMAGE = re.compile(r"Z(BITPIX|NAXIS\d*)")
 _LAYOUT = re.compile(r"THEAP|TFIELDS|ZCMPTYPE|ZQUANTIZ|ZDITHER0|(TFORM|TTYPE|ZTILE|ZNAME|ZVAL)\d+")
 _EXTENSIONS = ("IMAGE", "TABLE", "BINTABLE", "A3DTABLE", "IUEIMAGE", "FOREIGN", "DUMP")
 _MAX_HEADER = 2**24  # bytes; more is no header
@@ -175,8 +178,8 @@ class Hdu:
 
     def header(self) -> fits.Header:
         """Read the header, mended; of a compressed image as astropy has it, not its table's."""
-        header = mended(self._raw_header(), self.where)
-        return _of_the_image(header) if self.compressed else header
+        raw = self._raw_header()
+        return mended(_of_the_image(raw) if self.compressed else raw, self.where)
 
     def _raw_header(self) -> bytes:
         with open_unchanged(self) as file:
@@ -196,15 +199,15 @@ class Hdu:
         return _layout(self) if self.is_table else None
 
 
-def _of_the_image(table: fits.Header) -> fits.Header:
+def _of_the_image(table: bytes) -> bytes:
     """Return the header of an image that is stored as a table."""
-    header = fits.Header([card for card in table.cards if not _TABLE.fullmatch(card.keyword)])
-    header["XTENSION"], header["BITPIX"] = "IMAGE", table.get("ZBITPIX")
-    for keyword in table:
-        if re.fullmatch(r"ZNAXIS\d*", keyword):
-            header[keyword[1:]] = table[keyword]
-            header.remove(keyword)
-    return header
+    cards = [b"XTENSION= 'IMAGE   '".ljust(CARD)]
+    for keyword, card in _cards(table):
+        if _OF_IMAGE.fullmatch(keyword):
+            cards.append(keyword[1:].ljust(8).encode() + card[8:])
+        elif not _TABLE.fullmatch(keyword):
+            cards.append(card)
+    return b"".join(cards)
 
 
 def listed(hdus: Sequence[Hdu]) -> str:
@@ -460,15 +463,21 @@ def open_hdu(hdu: Hdu, *, as_stored: bool = False) -> Iterator[Any]:
     OSError
         If the file is gone or is not the one that was scanned, or the HDU is damaged.
     """
+    with open_unchanged(hdu) as file, shown(hdu, file, as_stored=as_stored) as astropys:
+        yield astropys
+
+
+@contextmanager
+def shown(hdu: Hdu, file: io.BufferedIOBase, *, as_stored: bool = False) -> Iterator[Any]:
+    """Show astropy one HDU of an open file; see `open_hdu`."""
     hdu.check()
-    with open_unchanged(hdu) as file:
-        window: Any = file
-        if hdu.start:
-            window = _Window(file, hdu.start, hdu.data + _padded(hdu.stop - hdu.data))
-        with fits.open(
-            window, memmap=False, lazy_load_hdus=True, do_not_scale_image_data=as_stored
-        ) as hdulist:
-            yield hdulist[1 if hdu.start else 0]
+    window: Any = file
+    if hdu.start:
+        window = _Window(file, hdu.start, hdu.data + _padded(hdu.stop - hdu.data))
+    with fits.open(
+        window, memmap=False, lazy_load_hdus=True, do_not_scale_image_data=as_stored
+    ) as hdulist:
+        yield hdulist[1 if hdu.start else 0]
 
 
 def open_file(path: str | os.PathLike[str]) -> fits.HDUList:

@@ -194,7 +194,8 @@ def wcs_of(
     if not any(sign in header for sign in _SIGNS):
         return None
     with wcs_or_warning(hdu.where):
-        return shift_wcs(_wcs(hdu, header), *origin)
+        wcs = _wcs(hdu, header)
+        return wcs if origin == (0, 0) else shift_wcs(wcs, *origin)
     return None
 
 
@@ -221,9 +222,13 @@ def chosen_wcs(choice: WCS | str | None) -> WCS | None:
 
 
 def _wcs(hdu: Hdu, header: fits.Header) -> WCS:
-    header = header.copy()
-    for keyword in [keyword for keyword in header if _WCS_NUMBER.fullmatch(keyword)]:
-        _check_number(header, keyword)
+    keywords = [keyword for keyword in header if _WCS_NUMBER.fullmatch(keyword)]
+    numbers = {keyword: _number(keyword, header[keyword]) for keyword in keywords}
+    if any(header[keyword] is not number for keyword, number in numbers.items()):
+        header = header.copy()
+        header.update(numbers)
+        for keyword in [keyword for keyword, number in numbers.items() if number is None]:
+            del header[keyword]
     with warnings.catch_warnings():
         # Astropy tells of every repair of an old spelling.
         warnings.simplefilter("ignore", FITSFixedWarning)
@@ -238,22 +243,22 @@ def _wcs(hdu: Hdu, header: fits.Header) -> WCS:
     return wcs
 
 
-def _check_number(header: fits.Header, keyword: str) -> None:
-    """Make a number of a text; refuse what wcslib would ignore, or take as an endless loop."""
-    value = header[keyword]
+def _number(keyword: str, value: Any) -> Any:
+    """Return a number, of a text too; refuse what wcslib ignores, or takes for an endless loop.
+
+    None where the card has no value.
+    """
     if isinstance(value, Undefined):
-        del header[keyword]
-        return
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{keyword} is {value!r}, not a number") from None
-    if isinstance(value, bool) or not math.isfinite(number):
+        return None
+    number = value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            number = float(value)
+    if not is_number(number):
         raise ValueError(f"{keyword} is {value!r}, not a number")
     if keyword in _MOST and not 0 <= number <= _MOST[keyword]:
         raise ValueError(f"{keyword} is {value!r}, outside of 0 to {_MOST[keyword]}")
-    if isinstance(value, str):
-        header[keyword] = number
+    return number
 
 
 def _one_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .hdu import Hdu, open_unchanged
+from .hdu import Hdu
 from .structure import Column, Tiling
 
 __all__ = ["check_tiles"]
@@ -37,8 +37,8 @@ class Tile(NamedTuple):
     shape: tuple[int, int]
 
 
-def check_tiles(hdu: Hdu, rows: range, columns: range) -> None:
-    """Check the tiles that a rectangle of an image takes.
+def check_tiles(hdu: Hdu, file: io.BufferedIOBase, rows: range, columns: range) -> None:
+    """Check the tiles that a rectangle of an image takes, in the HDU's open file.
 
     Raises
     ------
@@ -47,12 +47,11 @@ def check_tiles(hdu: Hdu, rows: range, columns: range) -> None:
     """
     layout = hdu.check()
     assert layout is not None
-    with open_unchanged(hdu) as file:
-        try:
-            for tile in _tiles(file, hdu, layout, rows, columns):
-                _check(file, hdu.data + layout.heap[0], layout, tile)
-        except ValueError as error:
-            raise OSError(f"{hdu.where}: {error}") from error
+    try:
+        for tile in _tiles(file, hdu, layout, rows, columns):
+            _check(file, hdu.data + layout.heap[0], layout, tile)
+    except ValueError as error:
+        raise OSError(f"{hdu.where}: {error}") from error
 
 
 def _tiles(

@@ -139,7 +139,7 @@ def read(
         parts["meta"] = {"BUNIT": unit}
     try:
         if ours:
-            parts |= _described(path, attributes, arrays.get("fits"))
+            parts |= _described(path, attributes, arrays.get("fits"), wcs)
     except Exception as error:  # attributes may hold anything
         raise OSError(f"{path}: what the group says of the exposure is damaged: {error}") from error
     if wcs != "auto":
@@ -394,7 +394,9 @@ def _opened_array(path: str, stamp: tuple[int | str, ...], process: int, complet
     return checked(require_zarr().open_array(path, mode="r"), complete=complete)
 
 
-def _described(path: str, attributes: Mapping[str, Any], tables: Any) -> dict[str, Any]:
+def _described(
+    path: str, attributes: Mapping[str, Any], tables: Any, wcs: WCS | str | None
+) -> dict[str, Any]:
     """Return what a group says of an exposure beside its pixels."""
     x0, y0 = attributes["origin"]
     parts: dict[str, Any] = {"origin": (x0, y0), "meta": _header(attributes["header"], path)}
@@ -404,7 +406,7 @@ def _described(path: str, attributes: Mapping[str, Any], tables: Any) -> dict[st
         with psf_or_warning(where):
             hdus = open_data(checked(tables, complete=True)[:].tobytes(), where)
             parts["psf"] = psf_from_hdus(hdus)
-    if "wcs" in attributes:
+    if "wcs" in attributes and wcs == "auto":
         with wcs_or_warning(path), warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)
             parts["wcs"] = shift_wcs(WCS(_header(attributes["wcs"], path), hdus), x0, y0)

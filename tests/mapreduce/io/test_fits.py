@@ -18,7 +18,7 @@ from dask.base import tokenize
 
 from mapreduce import Box, MaskPlanes, read_exposure
 from mapreduce.exposure.plane import Derived
-from mapreduce.io import hdu as io_hdu
+from mapreduce.io import fits_plane
 from mapreduce.io.fits_plane import FitsPlane
 from mapreduce.io.hdu import read_table, scan
 
@@ -163,7 +163,7 @@ def test_a_block_decompresses_its_own_tiles_and_reads_no_others(tmp_path, monkey
             amounts.append(super().readinto(buffer))
             return amounts[-1]
 
-    monkeypatch.setattr(io_hdu, "open_unchanged", lambda hdu: Measured(hdu.path))
+    monkeypatch.setattr(fits_plane, "open_unchanged", lambda hdu: Measured(hdu.path))
     block = FitsPlane(hdu)[20:50, 30:40]
     np.testing.assert_array_equal(block, expected)
     rows = hdu.facts["NAXIS1"] * hdu.facts["NAXIS2"]
