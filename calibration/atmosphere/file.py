@@ -26,7 +26,7 @@ STANDARD = {
 
 def find_atmosphere(path_or_name: str | os.PathLike[str], search: Iterable[str | Path]) -> Path:
     """Return the path of a table; see `AtmosphereTable.open`."""
-    places = [Path(), *map(Path, search)]
+    places = [*map(Path, search), Path()]
     places += [Path(p) for p in os.environ.get(ATMOSPHERES, "").split(os.pathsep) if p]
     package = find_spec("fgcm")
     if package is not None:

@@ -168,9 +168,10 @@ class AtmosphereTable:
         Parameters
         ----------
         path_or_name : path or str
-            A file, or a name to look for: in the folders of ``search``, in those of the environment
-            variable ``SKYFOLD_ATMOSPHERES``, and among the tables of an installed ``fgcm`` package
-            (which is not imported). The ending ``.fits`` or ``.fits.gz`` may be left out.
+            A file, or a name to look for: in the folders of ``search``, in the current one, in
+            those of the environment variable ``SKYFOLD_ATMOSPHERES``, and among the tables of an
+            installed ``fgcm`` package (which is not imported). The ending ``.fits`` or ``.fits.gz``
+            may be left out.
         search : path or iterable of paths
             Folders.
 

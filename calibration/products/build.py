@@ -19,6 +19,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.delayed import Delayed
 
+from ..atmosphere.file import find_atmosphere
 from ..atmosphere.table import AtmosphereTable
 from ..atmosphere.transmission import TransmissionCurve
 from ..config.config import ProductsConfig
@@ -30,12 +31,14 @@ from ..run.problems import RunWarning
 from ..run.run import FgcmRun
 from ..sky.skymap import sky_map_of
 from ..stars.tracts import TractStars, tract_stars
-from ..tables.reader import file_fingerprint
+from ..tables.reader import InputFile
 from .per_visit import PerVisit, node, task
 from .store import Store
 from .write import WriteReport, chosen_visits, write_offsets, write_stars, write_visits
 
 __all__ = ["FgcmProducts", "build_products", "check_jacobian"]
+
+_WITHOUT = "set atmosphere_table to its path, or do without: atmosphere_output=False"
 
 
 def build_products(
@@ -59,6 +62,9 @@ def build_products(
     ------
     TypeError
         If these are not a run and a configuration.
+    FileNotFoundError
+        If there is no atmosphere table of the name that the look-up table or the configuration
+        gives; it is looked for once, now.
     ValueError
         If the run lacks what the configuration asks for, the stars were built without the WCS
         Jacobian that is to be composed, or a physical filter has no band that is needed.
@@ -118,7 +124,8 @@ class FgcmProducts:
         self.run = run
         self.config = config
         self.reference = reference
-        token = tokenize(run, config.to_dict(), reference, offsets)
+        self._atmosphere_file = _atmosphere_file(run, config) if config.atmosphere_output else None
+        token = tokenize(run, config.to_dict(), reference, offsets, self._atmosphere_file)
         shared = node(f"run-{token}", run)
         if offsets is not None:
             self.offsets = node(f"offsets-{token}", dict(offsets))
@@ -131,10 +138,7 @@ class FgcmProducts:
             name: run.visit_ids if asked else run.visit_ids[:0] for name, asked in ids.items()
         }
         setup = task(f"photo-calib-setup-{token}", Setup.of, shared, config)
-        name = config.atmosphere_table
-        if name is not None and os.path.isfile(name):
-            name = os.path.abspath(name)  # workers may have another current folder
-        table = task(f"atmosphere-table-{token}", open_atmosphere, shared, name)
+        table = task(f"atmosphere-table-{token}", open_atmosphere, self._atmosphere_file)
         self.photo_calibs = PerVisit(
             f"photo-calib-{token}", visits["photo_calibs"], make_photo_calib, setup, self.offsets
         )
@@ -156,16 +160,16 @@ class FgcmProducts:
         Raises
         ------
         OSError
-            If a file was changed since it was opened, or the atmosphere table is missing.
+            If a file was changed since it was opened.
         """
         checksums = self.run.fingerprints()
         if self.run.camera is not None:
             checksums.setdefault("camera", f"tokenize:{tokenize(self.run.camera)}")
         if self.reference is not None:
             checksums["reference_catalog"] = self.reference.fingerprint()
-        if self.atmospheres:
-            table = open_atmosphere(self.run, self.config.atmosphere_table)
-            checksums["atmosphere_table"] = file_fingerprint(table.where)
+        if self._atmosphere_file is not None:
+            open_atmosphere(self._atmosphere_file)  # one that is damaged is no input
+            checksums["atmosphere_table"] = self._atmosphere_file.fingerprint()
         return checksums
 
     def write(
@@ -278,6 +282,24 @@ def check_jacobian(run: FgcmRun, config: ProductsConfig) -> None:
         )
 
 
+def _atmosphere_file(run: FgcmRun, config: ProductsConfig) -> InputFile:
+    """Find the atmosphere table: the configuration's, or else the one the look-up table names.
+
+    A file that the configuration names is looked for where the user is, a name beside the run.
+    """
+    name = config.atmosphere_table or run.lookup.get("tablename")
+    if not name:
+        raise ValueError("the look-up table names no atmosphere table; set atmosphere_table")
+    if config.atmosphere_table and os.path.isfile(name):
+        return InputFile.found(name)
+    beside = run.lookup_table and run.lookup_table.path
+    try:
+        return InputFile.found(find_atmosphere(name, [os.path.dirname(beside)] if beside else []))
+    except FileNotFoundError as error:
+        error.add_note(_WITHOUT)
+        raise
+
+
 # What the tasks do
 
 
@@ -315,16 +337,12 @@ def make_photo_calib(
     )
 
 
-def open_atmosphere(run: FgcmRun, name: str | None) -> AtmosphereTable:
-    """Read the atmosphere table of a name or path, or else the one that the look-up table names."""
-    name = name or run.lookup.get("tablename")
-    if not name:
-        raise ValueError("the look-up table names no atmosphere table; set atmosphere_table")
-    folder = run.lookup_table and run.lookup_table.path
+def open_atmosphere(file: InputFile) -> AtmosphereTable:
+    """Read the atmosphere table."""
     try:
-        return AtmosphereTable.open(name, search=[os.path.dirname(folder)] if folder else [])
+        return AtmosphereTable.open(file.check())
     except (OSError, ValueError) as error:
-        error.add_note("set atmosphere_table to its path, or do without: atmosphere_output=False")
+        error.add_note(_WITHOUT)
         raise
 
 

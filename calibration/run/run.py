@@ -13,7 +13,7 @@ from dask.base import normalize_token
 
 from ..photocalib.zeropoints import NoZeropointError
 from ..tables.catalog import Catalog
-from ..tables.reader import file_fingerprint
+from ..tables.reader import InputFile
 from .checks import check_keys, check_layout
 from .find import CATALOGS, find_catalogs, missing_files
 from .opened import OpenedRun, names_in
@@ -107,6 +107,8 @@ class FgcmRun:
         if visits is None:
             raise ValueError("a run needs a visit catalog: visits=...")
         problems = Problems()
+        is_file = isinstance(camera, str | os.PathLike) and os.path.isfile(camera)
+        camera_file = InputFile.found(camera) if is_file else None  # before it is read
         opened = OpenedRun.of(
             problems,
             visits=visits,
@@ -131,7 +133,7 @@ class FgcmRun:
         self.reference_catalog = opened.reference_catalog
         self.camera = opened.camera
         self.bands = opened.bands
-        self._camera_path = camera if isinstance(camera, str | os.PathLike) else None
+        self._camera_file = camera_file
         self._problems = problems.visits
         self.visit_ids = self._index["visits"].visits
         self.tract = opened.tract
@@ -228,8 +230,8 @@ class FgcmRun:
             If a file was changed since it was opened.
         """
         checksums = {name: catalog.fingerprint() for name, catalog in self.catalogs.items()}
-        if self._camera_path is not None:
-            checksums["camera"] = file_fingerprint(self._camera_path)
+        if self._camera_file is not None:
+            checksums["camera"] = self._camera_file.fingerprint()
         return checksums
 
     # Rows

@@ -12,18 +12,21 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from astropy import units as u
 from astropy.table import Table
 from dask.base import tokenize
 
+from mapreduce.io.paths import stamp_of
+
 from .fields import Field, masked
 
 __all__ = [
     "BLOCK",
     "GAP",
+    "InputFile",
     "MemoryTable",
     "Rows",
     "TableReader",
@@ -93,6 +96,43 @@ def file_fingerprint(
     if stamp not in (None, (status.st_size, status.st_mtime_ns)):
         raise OSError(f"{path} has changed since it was opened; open it again")
     return f"sha256:{digest.hexdigest()}"
+
+
+class InputFile(NamedTuple):
+    """A file that is not a table, as it was found once: tasks open this, or nothing.
+
+    Attributes
+    ----------
+    path : str
+        Absolute, as workers may have another current folder.
+    stamp : (int, int or str)
+        Its size and modification time then.
+    """
+
+    path: str
+    stamp: tuple[int, int | str]
+
+    @classmethod
+    def found(cls, path: str | os.PathLike[str]) -> InputFile:
+        """Return the file that there is now at a path."""
+        absolute = os.path.abspath(path)
+        return cls(absolute, stamp_of(absolute))
+
+    def check(self) -> str:
+        """Return its path, once it is seen to be the file that was found.
+
+        Raises
+        ------
+        OSError
+            If it is gone or was changed.
+        """
+        if stamp_of(self.path) != self.stamp:
+            raise OSError(f"{self.path} has changed since it was opened; open it again")
+        return self.path
+
+    def fingerprint(self) -> str:
+        """Return its SHA-256 checksum; errors as `check`."""
+        return file_fingerprint(self.path, self.stamp)
 
 
 def numbered(rows: Rows, count: int) -> tuple[range | np.ndarray, np.ndarray | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -28,7 +29,7 @@ from calibration.products.build import (
 from calibration.run.problems import RunWarning
 from calibration.run.run import FgcmRun
 from calibration.tables.catalog import Catalog
-from tests.calibration.fgcm_cases import RUN
+from tests.calibration.fgcm_cases import RUN, tables, write
 from tests.calibration.products_cases import (
     CONFIG,
     NO_ZEROPOINT,
@@ -506,19 +507,12 @@ def test_visits_with_the_same_fault_are_one_line(tmp_path):
 # What concerns all visits: an error before anything is written
 
 
-@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "cluster"])
-def test_a_missing_atmosphere_table(scheduler, tmp_path, request):
-    if scheduler == "cluster":
-        request.getfixturevalue("client")
-    products = make_products(atmosphere_table="nope")
-    with dask.config.set(scheduler=None if scheduler == "cluster" else scheduler):
-        with pytest.raises(FileNotFoundError, match="no atmosphere table 'nope'; looked") as caught:
-            products.write(tmp_path / "out")
-        assert "set atmosphere_table to its path" in caught.value.__notes__[0]
-        assert files(tmp_path) == {}
-        with pytest.raises(FileNotFoundError, match="no atmosphere table 'nope'"):
-            products.atmospheres[VISIT].compute()
-        assert len(products.photo_calibs[VISIT].compute()) == 8
+def test_a_missing_atmosphere_table():
+    with pytest.raises(FileNotFoundError, match="no atmosphere table 'nope'; looked") as caught:
+        make_products(atmosphere_table="nope")
+    assert "set atmosphere_table to its path" in caught.value.__notes__[0]
+    without = make_products(atmosphere_table="nope", atmosphere_output=False)
+    assert len(without.photo_calibs[VISIT].compute()) == 8
 
 
 def test_a_damaged_atmosphere_table(tmp_path):
@@ -530,13 +524,12 @@ def test_a_damaged_atmosphere_table(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_atmosphere_table_without_a_name(tmp_path):
+def test_an_atmosphere_table_without_a_name():
     def nameless(parts):
         parts["lookup_table"].remove_column("tablename")
 
-    products = make_products(make_run(nameless), atmosphere_table=None)
     with pytest.raises(ValueError, match="names no atmosphere table; set atmosphere_table"):
-        products.write(tmp_path / "out")
+        make_products(make_run(nameless), atmosphere_table=None)
 
 
 def test_a_relative_path_is_that_of_whoever_builds(tmp_path, monkeypatch):
@@ -549,6 +542,30 @@ def test_a_relative_path_is_that_of_whoever_builds(tmp_path, monkeypatch):
     assert curve == make_products().atmospheres[VISIT].compute()
 
 
+@pytest.mark.parametrize("scheduler", ["threads", "cluster"])
+def test_the_atmosphere_table_is_the_one_beside_the_run(scheduler, tmp_path, request, monkeypatch):
+    """A file of that name where the user is, or a worker, is another; so is one changed since."""
+    for name in ("user", "run"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "user")
+    folder = write(tmp_path / "run", tables())
+    name = FgcmRun.open(folder).lookup["tablename"]
+    shutil.copy(TABLE, folder / f"{name}.fits.gz")
+    with fits.open(TABLE) as hdus:
+        hdus["O3ATM"].data = hdus["O3ATM"].data * 0.9
+        hdus.writeto(f"{name}.fits")
+    products = build_products(FgcmRun.open(folder), CONFIG.replace(atmosphere_table=None))
+    right = make_products()
+    assert products.inputs()["atmosphere_table"] == right.inputs()["atmosphere_table"]
+    if scheduler == "cluster":
+        request.getfixturevalue("client")
+    with dask.config.set(scheduler=None if scheduler == "cluster" else scheduler):
+        assert products.atmospheres[VISIT].compute() == right.atmospheres[VISIT].compute()
+        shutil.copy(f"{name}.fits", folder / f"{name}.fits.gz")
+        with pytest.raises(OSError, match=r"fits.gz has changed since it was opened"):
+            products.atmospheres[VISIT].compute()
+
+
 def test_a_camera_without_areas(tmp_path, monkeypatch):
     run = FgcmRun.open(RUN)
     monkeypatch.setattr(BaseDetector, "pixel_area", lambda self, x, y: np.zeros((100, 100)))
@@ -559,8 +576,6 @@ def test_a_camera_without_areas(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_that_was_changed_since(tmp_path):
-    from tests.calibration.fgcm_cases import tables, write
-
     run = FgcmRun.open(write(tmp_path, tables()))
     products = make_products(run)
     with open(tmp_path / "fgcmZeropoints.fits", "ab") as file:
