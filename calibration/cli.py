@@ -79,7 +79,8 @@ def products_command(
         warnings.simplefilter("always")
         config = ProductsConfig() if config_path is None else ProductsConfig.open(config_path)
         config = config.with_overrides(overrides)
-        run = FgcmRun.open(source, cycle=config.cycle_number)
+        given = {} if reference is None else {"reference_catalog": None}
+        run = FgcmRun.open(source, cycle=config.cycle_number, needed=config, **given)
         products = build_products(run, config, reference=reference)
     for warning in caught:
         click.echo(f"warning: {warning.message}", err=True)

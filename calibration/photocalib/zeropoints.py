@@ -20,6 +20,7 @@ from .flux import AB_FLUX
 from .photocalib import VisitPhotoCalib
 
 __all__ = [
+    "NO_ZEROPOINT",
     "BadZeropointsError",
     "CalibrationWarning",
     "NoZeropointError",
@@ -30,7 +31,7 @@ __all__ = [
     "visit_photo_calib",
 ]
 
-_NO_ZEROPOINT = 16  # bit of fgcmFlag
+NO_ZEROPOINT = 16  # bit of fgcmFlag
 _NO_VALUE = -9999
 
 
@@ -321,7 +322,7 @@ def has_zeropoint(
     array([ True,  True, False])
     """
     none = (variance <= 0) | (zeropoint <= _NO_VALUE) | (first <= 0)  # so that NaN is kept
-    return ((flag & _NO_ZEROPOINT) == 0) & ~none
+    return ((flag & NO_ZEROPOINT) == 0) & ~none
 
 
 def _problems(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

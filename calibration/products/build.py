@@ -23,6 +23,7 @@ from ..atmosphere.file import find_atmosphere
 from ..atmosphere.table import AtmosphereTable
 from ..atmosphere.transmission import TransmissionCurve
 from ..config.config import ProductsConfig
+from ..config.needs import needs_of
 from ..photocalib.photocalib import VisitPhotoCalib
 from ..photocalib.zeropoints import calibrate_visit
 from ..reference.catalog import ReferenceCatalog
@@ -31,7 +32,9 @@ from ..run.problems import RunWarning
 from ..run.run import FgcmRun
 from ..sky.skymap import sky_map_of
 from ..stars.tracts import TractStars, tract_stars
+from ..tables.catalog import Catalog
 from ..tables.reader import InputFile
+from ..texts import listed
 from .per_visit import PerVisit, node, task
 from .store import Store
 from .write import WriteReport, chosen_visits, write_offsets, write_stars, write_visits
@@ -235,23 +238,16 @@ class FgcmProducts:
 
 def _check(run: FgcmRun, config: ProductsConfig, reference: Any) -> None:
     """Refuse what the run cannot give."""
-    missing = []
-    needs = {
-        "zeropoint_output": ("zeropoints", "camera"),
-        "atmosphere_output": ("atmosphere_parameters",),
-        "tract_stars": ("standard_stars",),
-        "reference_calibration": ("standard_stars",),
-    }
-    if reference is None:
-        needs["reference_calibration"] += ("reference_catalog",)
-    if config.atmosphere_table is None:
-        needs["atmosphere_output"] += ("lookup_table",)
-    for field, names in needs.items():
-        absent = [name for name in names if getattr(config, field) and getattr(run, name) is None]
-        if absent:
-            missing.append(f"{field} needs {' and '.join(absent)}")
+    missing: dict[str, list[str]] = {}
+    for field, name, columns in needs_of(config):
+        part = getattr(run, name)
+        if part is None and not (name == "reference_catalog" and reference is not None):
+            missing.setdefault(field, []).append(name)
+        elif isinstance(part, Catalog) and (absent := part.lacks(columns)):
+            missing.setdefault(field, []).append(f"{listed(absent, noun='column')} of {name}")
     if missing:
-        raise ValueError(f"{run!r} lacks what is asked for: {'; '.join(missing)}")
+        texts = (f"{field} needs {' and '.join(names)}" for field, names in missing.items())
+        raise ValueError(f"{run!r} lacks what is asked for: {'; '.join(texts)}")
     if config.reference_calibration and config.zeropoint_output:
         used = run.visit_rows(run.usable("zeropoints"), ["physicalFilter"])["physicalFilter"]
         if unknown := sorted(set(used.tolist()) - set(config.physical_filter_map)):

@@ -191,7 +191,13 @@ def _open_run(store: Store, path: Any, config: ProductsConfig) -> FgcmRun:
             f"the run that the products in {store.directory} were made of {where}; say where it "
             "is: run=... (--run)"
         )
-    return FgcmRun.open(path, cycle=config.cycle_number)
+    needed = config.replace(
+        atmosphere_output=False,
+        reference_calibration=False,
+        tract_stars=False,
+        zeropoint_output=True,
+    )
+    return FgcmRun.open(path, cycle=config.cycle_number, needed=needed)
 
 
 def _open_observations(observations: Any, run: FgcmRun) -> StarObservations:

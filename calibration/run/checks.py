@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..camera.camera import Camera
+from ..photocalib.zeropoints import NO_ZEROPOINT
 from ..tables.catalog import Catalog
 from ..texts import listed
 from .opened import OpenedRun, names_in
@@ -36,11 +37,10 @@ def check_layout(run: OpenedRun, problems: Problems) -> np.ndarray | None:
     detectors = None if run.camera is None else run.camera.ids
     if run.visits is not None:
         detectors = check_scaling(run.visits, run.camera, problems)
-    if run.standard_stars is not None and run.bands:
-        problems.errors += check_bands(run.standard_stars, run.bands)
-    for catalog in (run.standard_stars, run.reference_catalog):
-        if catalog is not None:
-            problems.errors += check_limits(catalog)
+    with_positions = (run.standard_stars, run.reference_catalog)
+    for catalog in (c for c in with_positions if c is not None):
+        for text in check_limits(catalog):
+            problems.fault(text, catalog.schema.name)
     by_visit = (run.visits, run.zeropoints, run.atmosphere_parameters)
     for catalog in (c for c in by_visit if c is not None):
         path = catalog.path or ""
@@ -82,15 +82,29 @@ def check_keys(
 def _indexed(
     run: OpenedRun, detector_ids: np.ndarray | None, problems: Problems
 ) -> dict[str, VisitIndex]:
-    index, strangers = {}, Strangers(detector_ids)
-    for catalog in (run.visits, run.atmosphere_parameters):
-        if catalog is not None and "visit" in catalog.columns:
-            index[catalog.schema.name] = VisitIndex.of(catalog)
-            check_repeated(catalog, index[catalog.schema.name], "several rows", problems)
-    if run.zeropoints is not None and {"visit", "detector"} <= {*run.zeropoints.columns}:
-        found = index["zeropoints"] = VisitIndex.of(run.zeropoints, "detector", strangers)
-        check_repeated(run.zeropoints, found, "several rows of a detector", problems)
-        strangers.report(run.zeropoints, problems)
+    """Return which rows are of which visit, of the catalogs of which that can be read."""
+    index = {}
+    for catalog in (run.visits, run.atmosphere_parameters, run.zeropoints):
+        if catalog is None:
+            continue
+        second = "detector" if catalog is run.zeropoints else None
+        name, strange = catalog.schema.name, Strange(detector_ids)
+        if absent := {"visit", second} - {None, *catalog.columns}:
+            if not problems.needs(name):  # or else it is an error already
+                problems.warnings.append(
+                    f"{catalog.where} can't be used, and need not: it has no column "
+                    f"{' and '.join(sorted(map(str, absent)))}"
+                )
+            continue
+        try:
+            index[name] = VisitIndex.of(catalog, second, strange.look if second else None)
+        except (OSError, ValueError) as error:
+            problems.fault(str(error), name)
+            continue
+        what = "several rows of a detector" if second else "several rows"
+        check_repeated(catalog, index[name], what, problems)
+        if strange.seen and detector_ids is not None:
+            check_detectors(catalog, detector_ids, problems)
     return index
 
 
@@ -113,7 +127,8 @@ def check_limits(catalog: Catalog) -> Iterator[str]:
 def check_scaling(visits: Catalog, camera: Camera | None, problems: Problems) -> np.ndarray | None:
     """Return the ids of the detectors that ``scaling`` is of, in its order.
 
-    Those are all of the camera's, or those of type SCIENCE, as there are values.
+    Those are all of the camera's, or those of type SCIENCE, as there are values; or, where the
+    camera lacks some, all numbers up to its last.
     """
     if camera is None or "scaling" not in visits.columns:
         return None if camera is None else camera.ids
@@ -122,27 +137,19 @@ def check_scaling(visits: Catalog, camera: Camera | None, problems: Problems) ->
     for ids in (camera.ids, science):
         if len(ids) == size:
             return ids
-    problems.errors.append(
+    if size == camera.ids.max() + 1:
+        return np.arange(size)
+    problems.fault(
         f"{visits.where}: column scaling has {size} values in each row; the camera has "
-        f"{len(camera)} detectors, {len(science)} of them of type SCIENCE"
+        f"{len(camera)} detectors, {len(science)} of them of type SCIENCE",
+        "visits",
+        visits.schema.by_name["scaling"],
     )
     return camera.ids
 
 
-def check_bands(stars: Catalog, bands: tuple[str, ...]) -> Iterator[str]:
-    """Yield columns that do not have a value for each band."""
-    for column in stars.schema.columns:
-        if column.length == "bands" and column.name in stars.columns:
-            size = stars.shape(column.name)[0]
-            if size != len(bands):
-                yield (
-                    f"{stars.where}: column {column.name} has {size} values in each row; "
-                    f"there are {len(bands)} bands: {', '.join(bands)}"
-                )
-
-
-class Strangers:
-    """Finds detectors that are not known, in blocks of rows.
+class Strange:
+    """Sees whether there are other detectors than those that are known, in blocks of rows.
 
     Parameters
     ----------
@@ -152,34 +159,33 @@ class Strangers:
 
     def __init__(self, known: np.ndarray | None) -> None:
         self.known = known
-        self.visits: dict[int, set[int]] = {}
+        self.seen = False
 
-    def __call__(self, visits: np.ndarray, detectors: np.ndarray) -> None:
+    def look(self, visits: np.ndarray, detectors: np.ndarray) -> None:
         """Look at rows."""
-        if self.known is None:
-            return
-        strange = ~np.isin(detectors, self.known)
-        for visit, detector in zip(
-            visits[strange].tolist(), detectors[strange].tolist(), strict=True
-        ):
-            self.visits.setdefault(visit, set()).add(detector)
+        if self.known is not None and not self.seen:
+            self.seen = not np.isin(detectors, self.known).all()
 
-    def report(self, catalog: Catalog, problems: Problems) -> None:
-        """Say what was found."""
-        if self.known is None or not self.visits:
-            return
-        strange = sorted(set().union(*self.visits.values()))
+
+def check_detectors(catalog: Catalog, known: np.ndarray, problems: Problems) -> None:
+    """Say which detectors have zeropoints that can't be used, as neither camera nor scaling know.
+
+    A dead one, which has none in any visit, is no matter.
+    """
+    columns = [n for n in ("visit", "detector", "fgcmFlag") if n in catalog.columns]
+    visits: set[int] = set()
+    detectors: set[int] = set()
+    for block in catalog.blocks(columns):
+        strange = ~np.isin(block["detector"], known)
+        if "fgcmFlag" in block:
+            strange &= (block["fgcmFlag"] & NO_ZEROPOINT) == 0
+        visits.update(block["visit"][strange].tolist())
+        detectors.update(block["detector"][strange].tolist())
+    if detectors:
         problems.warnings.append(
-            f"{catalog.where}: detectors {listed(strange)} are not among the {len(self.known)} of "
-            f"the camera that scaling is of, in visits {listed(sorted(self.visits))}, which get no "
-            "photoCalib"
-        )
-        problems.of_visits(
-            catalog.schema.name,
-            {
-                visit: f"detectors {listed(sorted(ids))} are not known"
-                for visit, ids in self.visits.items()
-            },
+            f"{catalog.where}: detectors {listed(sorted(detectors))} are not among the "
+            f"{len(known)} of the camera that scaling is of, in visits {listed(sorted(visits))}; "
+            "they get no photoCalib"
         )
 
 
@@ -234,6 +240,7 @@ def check_join(
     if len(index) - len(missing) <= sum(visit in index and visit in other_index for visit in bad):
         texts = dict.fromkeys(problems.visits.get(other.schema.name, {}).values())
         why = f": {listed(texts)}" if texts else ", or they have other visits"
-        problems.errors.append(
-            f"{other.where}: not one visit of {visits.where} has rows that can be used{why}"
+        problems.fault(
+            f"{other.where}: not one visit of {visits.where} has rows that can be used{why}",
+            other.schema.name,
         )

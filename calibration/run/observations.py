@@ -92,6 +92,7 @@ class StarObservations:
         table = problems.open(observations, OBSERVATIONS)
         self._of_stars = problems.open(ids, STAR_IDS)
         problems.raise_errors("the star observations")
+        problems.warn(stacklevel=2)
         self._table = cast("Catalog", table)  # or else there was an error
         have = self._table.columns
         self.normalized = not {"instFlux", "instFluxErr"} <= {*have}

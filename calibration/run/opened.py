@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ class OpenedRun:
         catalogs = {schema.name: problems.open(parts[schema.name], schema) for schema in schemas}
         camera = problems.open_camera(parts["camera"])
         bands = find_bands(catalogs["standard_stars"], problems)
+        catalogs["standard_stars"] = _of_bands(catalogs["standard_stars"], bands, problems)
         schema = reference_schema(bands)
         catalogs[schema.name] = problems.open(parts[schema.name], schema)
         opened = [catalog for catalog in catalogs.values() if catalog is not None]
@@ -67,6 +68,11 @@ class OpenedRun:
         """The catalogs that there are, by name."""
         every = {name: getattr(self, name) for name in CATALOGS if name != "camera"}
         return {name: catalog for name, catalog in every.items() if catalog is not None}
+
+    def without(self, names: Iterable[str]) -> OpenedRun:
+        """Return the run without some catalogs, which can't be used."""
+        without: dict[str, Any] = dict.fromkeys(names)
+        return replace(self, **without)
 
     @property
     def where(self) -> str:
@@ -87,8 +93,28 @@ def find_bands(stars: Catalog | None, problems: Problems) -> tuple[str, ...]:
         return names_in(stars.meta["BANDS"])
     numbered = [stars.meta[key] for i in range(100) if (key := f"BAND{i}") in stars.meta]
     if not numbered:
-        problems.errors.append(f"{stars.where}: the header does not say the BANDS of the columns")
+        text = f"{stars.where}: the header does not say the BANDS of the columns"
+        problems.fault(text, "standard_stars")
     return tuple(str(band).strip() for band in numbered)
+
+
+def _of_bands(stars: Catalog | None, bands: tuple[str, ...], problems: Problems) -> Catalog | None:
+    """Return the standard stars without columns that do not have a value for each band."""
+    if stars is None or not bands:
+        return stars
+    wrong = []
+    for column in stars.schema.columns:
+        if column.length != "bands" or column.name not in stars.columns:
+            continue
+        if (size := stars.shape(column.name)[0]) != len(bands):
+            wrong.append(column.name)
+            problems.fault(
+                f"{stars.where}: column {column.name} has {size} values in each row; "
+                f"there are {len(bands)} bands: {', '.join(bands)}",
+                "standard_stars",
+                column,
+            )
+    return stars.without(wrong)
 
 
 def names_in(value: Any) -> tuple[str, ...]:
@@ -133,6 +159,7 @@ def _stated(
             try:
                 return kind(catalog.meta[card])
             except (TypeError, ValueError) as error:
-                problems.errors.append(f"{catalog.where}: card {card} of the header: {error}")
+                text = f"{catalog.where}: card {card} of the header: {error}"
+                problems.fault(text, "zeropoints")  # of which alone it says something
                 return None
     return None

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..camera.camera import Camera
 from ..tables.catalog import Catalog
-from ..tables.schema import Schema
+from ..tables.schema import Column, Schema
 
 __all__ = ["Problems", "RunWarning"]
 
@@ -31,16 +31,32 @@ class Problems:
         Of the exception that the errors make.
     visits : dict of str to dict of int to str
         By catalog and visit, what is wrong with it.
+    needed : mapping of str to frozenset of str, or None
+        Columns by catalog without which the run is of no use; None for all that schemas require.
+        What is wrong with others is a warning.
     """
 
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     kind: type[Exception] = ValueError
     visits: dict[str, dict[int, str]] = field(default_factory=dict)
+    needed: Mapping[str, frozenset[str]] | None = None
+
+    def needs(self, name: str, column: Column | None = None) -> bool:
+        """Whether a catalog is needed, or a column of it."""
+        if self.needed is None:
+            return column is None or column.required
+        return name in self.needed and (column is None or column.name in self.needed[name])
+
+    def fault(self, text: str, name: str, column: Column | None = None) -> None:
+        """Take what is wrong with a catalog, or a column of it: an error if that is needed."""
+        (self.errors if self.needs(name, column) else self.warnings).append(text)
 
     def open(self, data: Any, schema: Schema) -> Catalog | None:
         """Open a catalog; None if that fails, or there is none. An OSError fails, too."""
-        if (opened := self._opened(data, partial(Catalog.of, schema=schema))) is None:
+        needed = None if self.needed is None else self.needed.get(schema.name, frozenset())
+        opener = partial(Catalog.of, schema=schema, needed=needed)
+        if (opened := self._opened(schema.name, data, opener)) is None:
             return None
         catalog, findings = opened
         self.errors += [f"{catalog.where}: {text}" for text in findings.errors]
@@ -49,9 +65,9 @@ class Problems:
 
     def open_camera(self, camera: Any) -> Camera | None:
         """Open a camera; None if that fails, or there is none. An OSError fails, too."""
-        return camera if isinstance(camera, Camera) else self._opened(camera, Camera.open)
+        return camera if isinstance(camera, Camera) else self._opened("camera", camera, Camera.open)
 
-    def _opened(self, data: Any, opener: Callable[[Any], Any]) -> Any:
+    def _opened(self, name: str, data: Any, opener: Callable[[Any], Any]) -> Any:
         if data is None:
             return None
         try:
@@ -59,6 +75,9 @@ class Problems:
                 raise data
             return opener(data)
         except (OSError, ValueError) as error:
+            if not self.needs(name):
+                self.warnings.append(f"the {name} can't be used, and need not: {error}")
+                return None
             self.errors.append(str(error))
             for kind in (FileNotFoundError, OSError):
                 if isinstance(error, kind) and not issubclass(self.kind, kind):

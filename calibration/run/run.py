@@ -11,6 +11,8 @@ from typing import Any, cast
 import numpy as np
 from dask.base import normalize_token
 
+from ..config.config import ProductsConfig
+from ..config.needs import columns_needed
 from ..photocalib.zeropoints import NoZeropointError
 from ..tables.catalog import Catalog
 from ..tables.reader import InputFile
@@ -48,6 +50,9 @@ class FgcmRun:
         taken out of their fluxes. Default what a header says (logical card ``WCSJACOB`` of
         the zeropoints, standard stars or visits); None if nobody says. See
         `calibration.products.build.check_jacobian`.
+    needed : ProductsConfig, optional
+        What will be made of the run. Errors are then of what that needs, see
+        `calibration.config.needs`; what is wrong with the rest is a warning. Default all.
 
     Attributes
     ----------
@@ -103,10 +108,11 @@ class FgcmRun:
         reference_catalog: Any = None,
         tract: int | None = None,
         jacobian_applied: bool | None = None,
+        needed: ProductsConfig | None = None,
     ) -> None:
         if visits is None:
             raise ValueError("a run needs a visit catalog: visits=...")
-        problems = Problems()
+        problems = Problems(needed=None if needed is None else columns_needed(needed))
         is_file = isinstance(camera, str | os.PathLike) and os.path.isfile(camera)
         camera_file = InputFile.found(camera) if is_file else None  # before it is read
         opened = OpenedRun.of(
@@ -124,6 +130,8 @@ class FgcmRun:
         self.detector_ids = check_layout(opened, problems)
         self._index, self.physical_filters = check_keys(opened, self.detector_ids, problems)
         problems.raise_errors(opened.where)
+        by_visit = ("zeropoints", "atmosphere_parameters")
+        opened = opened.without(name for name in by_visit if name not in self._index)
         self._opened = opened
         self.visits = cast("Catalog", opened.visits)  # or else there was an error
         self.zeropoints = opened.zeropoints
@@ -143,7 +151,12 @@ class FgcmRun:
 
     @classmethod
     def open(
-        cls, directory: str | os.PathLike[str], *, cycle: int | None = None, **parts: Any
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        cycle: int | None = None,
+        needed: ProductsConfig | None = None,
+        **parts: Any,
     ) -> FgcmRun:
         """Open the run whose files lie in a directory.
 
@@ -159,6 +172,8 @@ class FgcmRun:
         directory : path
         cycle : int, optional
             The fit cycle, where names have one; default the last there is.
+        needed : ProductsConfig, optional
+            What will be made of the run: what that does not need may be missing. Default all.
         **parts
             Parameters of the constructor, instead of what is there; None for doing without.
 
@@ -173,8 +188,11 @@ class FgcmRun:
         if not directory.is_dir():
             raise FileNotFoundError(f"there is no directory {directory}")
         found = find_catalogs(directory, [n for n in CATALOGS if n not in parts], cycle)
-        absent = [n for n in _NEEDED if n not in found and n not in parts]
-        return cls(**{**missing_files(directory, absent), **found, **parts})
+        wanted = _NEEDED if needed is None else columns_needed(needed)
+        absent = [n for n in wanted if n in _NEEDED and n not in found and n not in parts]
+        return cls(
+            **{"visits": None, **missing_files(directory, absent), **found, **parts}, needed=needed
+        )
 
     # What was found
 

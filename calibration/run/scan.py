@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -25,14 +25,21 @@ def scan_run(run: OpenedRun) -> Iterator[str]:
     """Yield all that is wrong with the values of a run, a line each; see `FgcmRun.check`."""
     if run.visits is not None:
         yield from _scan_visits(run.visits)
-        if run.zeropoints is not None:
+        if _is_whole(run.zeropoints) and _is_whole(run.visits):
             yield from _scan_zeropoints(run.visits, run.zeropoints, run.camera)
     if run.atmosphere_parameters is not None:
         yield from _scan_atmosphere(run.atmosphere_parameters)
-    if run.standard_stars is not None:
+    if _is_whole(run.standard_stars):
         yield from _scan_stars(run.standard_stars)
-    if run.lookup_table is not None:
+    if _is_whole(run.lookup_table):
         yield from _scan_lookup(run.lookup_table)
+
+
+def _is_whole(catalog: Catalog | None) -> TypeGuard[Catalog]:
+    """Whether a catalog has all columns that its schema requires; of others there was a warning."""
+    if catalog is None:
+        return False
+    return not catalog.lacks(column.name for column in catalog.schema.columns if column.required)
 
 
 class _Faults:
@@ -58,7 +65,8 @@ def _scan_visits(catalog: Catalog) -> Iterator[str]:
     faults = _Faults()
     columns = [n for n in ("visit", "physicalFilter", "scaling") if n in catalog.columns]
     for block in catalog.blocks(columns):
-        faults.add("physicalFilter is empty", block["visit"][block["physicalFilter"] == ""])
+        if "physicalFilter" in block:
+            faults.add("physicalFilter is empty", block["visit"][block["physicalFilter"] == ""])
         if "scaling" in block:
             with np.errstate(invalid="ignore"):
                 bad = ~(_finite(block["scaling"]) & (block["scaling"] > 0).all(axis=1))

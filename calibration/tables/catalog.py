@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,12 @@ class Catalog:
     bindings: Mapping[str, Binding]
 
     @classmethod
-    def of(cls, data: Any, schema: Schema) -> tuple[Catalog, Findings]:
+    def of(
+        cls, data: Any, schema: Schema, needed: Collection[str] | None = None
+    ) -> tuple[Catalog, Findings]:
         """Make a catalog of a path, an astropy Table, a mapping of arrays or a structured array.
+
+        The columns that are needed are by default those that the schema requires; see `bind`.
 
         Returns
         -------
@@ -67,7 +71,7 @@ class Catalog:
             If it is not a table.
         """
         reader = open_table(data, schema)
-        findings = bind(schema, reader.columns)
+        findings = bind(schema, reader.columns, needed)
         return cls(schema, reader, findings.bindings), findings
 
     @property
@@ -95,6 +99,16 @@ class Catalog:
         """Units of the columns that have one."""
         units = {name: self.schema.by_name[name].unit for name in self.bindings}
         return {name: unit for name, unit in units.items() if unit}
+
+    def without(self, columns: Collection[str]) -> Catalog:
+        """Return the catalog without some columns."""
+        kept = {n: binding for n, binding in self.bindings.items() if n not in columns}
+        return replace(self, bindings=kept)
+
+    def lacks(self, columns: Iterable[str]) -> list[str]:
+        """Return those of some columns that are not there, and that it may not do without."""
+        by_name = self.schema.by_name
+        return [n for n in columns if n not in self.bindings and not by_name[n].excused]
 
     def shape(self, column: str) -> tuple[int, ...]:
         """Return the shape of a column's values in each row."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -46,7 +46,8 @@ class Column:
     unit : str
         What its values are read in; empty if it has none, or none that astropy knows.
     required : bool
-        With ``absent``, of LSST's tables alone and not of the stand-alone package's.
+        Where nobody says what is needed. With ``absent``, of LSST's tables alone and not of the
+        stand-alone package's.
     aliases : tuple of str
         Other names, exact but for case and underscores.
     assumed : str
@@ -54,7 +55,7 @@ class Column:
     limits : (float, float) or None
         Values beyond are in another unit.
     absent : str
-        What follows when a column that is not required is missing; a warning.
+        What follows when the column is missing, or can't be read; for messages.
     """
 
     name: str
@@ -66,6 +67,11 @@ class Column:
     assumed: str = ""
     limits: tuple[float, float] | None = None
     absent: str = ""
+
+    @property
+    def excused(self) -> bool:
+        """Whether the stand-alone package's tables may do without it, even where it is needed."""
+        return self.required and bool(self.absent)
 
     @property
     def wanted(self) -> str:
@@ -136,14 +142,20 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
 
-def bind(schema: Schema, table: Mapping[str, Field]) -> Findings:
+def bind(
+    schema: Schema, table: Mapping[str, Field], needed: Collection[str] | None = None
+) -> Findings:
     """Find the columns of a schema in a table, by their names or other names, and check them.
+
+    What is wrong with a column is an error if it is needed, and else a warning.
 
     Parameters
     ----------
     schema : Schema
     table : mapping of str to Field
         The table's columns.
+    needed : collection of str, optional
+        Columns without which the table is of no use; default the required ones.
 
     Returns
     -------
@@ -165,15 +177,15 @@ def bind(schema: Schema, table: Mapping[str, Field]) -> Findings:
     alone = all(name.isupper() for name in table)
     for column in schema.columns:
         sources = _sources(column, table, names, parts)
+        is_needed = column.required if needed is None else column.name in needed
+        faults = findings.errors if is_needed else findings.warnings
         if len(sources) > 1 and sources not in parts.values():
-            findings.errors.append(
-                f"columns {', '.join(sources)} could each be {column.name}; keep one"
-            )
+            faults.append(f"columns {', '.join(sources)} could each be {column.name}; keep one")
         elif sources:
-            _bind_column(column, sources, table, findings)
-        elif column.required and not (alone and column.absent):
-            findings.errors.append(_missing(column, table))
-        elif column.absent:
+            faults += _bind_column(column, sources, table, findings)
+        elif is_needed and not (alone and column.excused):
+            faults.append(_missing(column, table))
+        elif column.absent and (is_needed or needed is None):
             findings.warnings.append(f"there is no column {column.name}: {column.absent}")
     return findings
 
@@ -223,14 +235,16 @@ def _sources(
 
 def _missing(column: Column, table: Mapping[str, Field]) -> str:
     text = f"there is no column {column.name} ({column.wanted})"
+    if column.absent and not column.excused:
+        text += f"; {column.absent}"
     close = get_close_matches(column.name, table, 2)
     return f"{text}; did you mean {' or '.join(close)}?" if close else text
 
 
 def _bind_column(
     column: Column, sources: tuple[str, ...], table: Mapping[str, Field], findings: Findings
-) -> None:
-    """Add a column to what was found, or what is wrong with it."""
+) -> list[str]:
+    """Add a column to what was found; return what is wrong with it instead."""
     found = table[sources[0]]
     name = column.name if column.name == sources[0] else f"{column.name} ({sources[0]})"
     shape = found.shape if len(sources) == 1 else (len(sources),)
@@ -251,9 +265,9 @@ def _bind_column(
     elif doubt:
         findings.warnings.append(f"column {name} is in {doubt}, which is not known; {column.unit}?")
     if errors or length is None or factor is None:
-        findings.errors += [f"{error}; it should hold {column.wanted}" for error in errors]
-    else:
-        findings.bindings[column.name] = Binding(sources, length, factor)
+        return [f"{error}; it should hold {column.wanted}" for error in errors]
+    findings.bindings[column.name] = Binding(sources, length, factor)
+    return []
 
 
 def _size(shape: tuple[int, ...]) -> str:

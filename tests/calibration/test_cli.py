@@ -125,12 +125,12 @@ def test_failures_are_named_and_told_by_the_exit_code(folder):
     parts = tables()
     atmosphere, zeropoints = parts["atmosphere_parameters"], parts["zeropoints"]
     atmosphere["pwv"][atmosphere["visit"] == VISIT] = np.nan
-    zeropoints["detector"][0] = 99
+    zeropoints["detector"][0] = zeropoints["detector"][1]
     names = ("atmosphere_parameters", "zeropoints")
     write(folder / "run", {name: parts[name] for name in names})
     result = products("--pictures", "pictures")
     assert result.exit_code == 3, result.output
-    assert "warning: fgcmZeropoints.fits: detectors 99 are not among the 8" in result.stderr
+    assert f"visits {VISITS[0]} have several rows of a detector" in result.stderr
     assert "photo_calibs: 3 written, 0 there before, 1 skipped, 1 failed" in result.stdout
     assert "atmospheres: 4 written, 0 there before, 0 skipped, 1 failed" in result.stdout
     assert f"failed: atmospheres {VISIT}: pwv is nan" in result.stdout

@@ -408,11 +408,6 @@ FAULTS = {
         ("photo_calibs",),
         "visit 60600004 of the zeropoints can't be used: several rows of a detector",
     ),
-    "unknown detector": (
-        broken("zeropoints", 2, detector=99),
-        ("photo_calibs",),
-        "visit 60600004 of the zeropoints can't be used: detectors 99 are not known",
-    ),
     "other box": (
         broken("zeropoints", 3, fgcmfZptChebXyMax=77),
         ("photo_calibs",),
@@ -441,6 +436,14 @@ FAULTS = {
         r"secZenith is -1.3 in row 0 \(visit 60600004\), it must be 1 or more",
     ),
 }
+
+
+def test_a_detector_that_is_not_known_costs_itself():
+    photo_calibs = make_products(make_run(broken("zeropoints", 2, detector=99))).photo_calibs
+    with pytest.warns(
+        CalibrationWarning, match=r"of detector 99 \(no scaling\); detector 99 \(no p"
+    ):
+        assert len(photo_calibs[VISIT].compute()) == 7
 
 
 @pytest.mark.slow

@@ -14,11 +14,13 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.table import Table, vstack
+from astropy.table import Column, Table, vstack
 from dask.base import tokenize
 
 from calibration.camera.camera import Camera
+from calibration.config.config import ProductsConfig
 from calibration.photocalib.zeropoints import NoZeropointError
+from calibration.products.build import build_products
 from calibration.run.problems import RunWarning
 from calibration.run.run import FgcmRun
 from calibration.run.visit_index import VisitIndex
@@ -34,6 +36,7 @@ from tests.calibration.fgcm_cases import (
     write_alone,
     write_parquet,
 )
+from tests.calibration.products_cases import TABLE
 
 VISIT = 60600004
 
@@ -526,12 +529,6 @@ DOUBTFUL = {
         ("visit_row", "zeropoint_rows", "atmosphere_rows"),
         (KeyError, f"fgcmVisitCatalog.fits has no visit {VISIT}"),
     ),
-    "unknown detector": (
-        row_value("zeropoints", "detector", 10, 99),
-        f"detectors 99 are not among the 8 of the camera that scaling is of, in visits {VISIT}",
-        ("zeropoint_rows",),
-        (ValueError, "detectors 99 are not known"),
-    ),
     "unknown filter": (
         row_value("visits", "physicalFilter", 1, "SIM-Y"),
         f"physical filters SIM-Y of visits {VISIT} are not in fgcmLookUpTable.fits; it has SIM-G",
@@ -643,8 +640,102 @@ def test_science_detectors_alone(run):
     kept = zeropoints[zeropoints["detector"] > 0]
     found = FgcmRun.open(RUN, visits=visits, camera=camera, zeropoints=kept)
     assert found.detector_ids.tolist() == list(range(1, 8))
-    with pytest.raises(ValueError, match="detectors 0 are not known"):
-        FgcmRun.open(RUN, visits=visits, camera=camera)
+    with pytest.warns(RunWarning, match="detectors 0 are not among the 7 of the camera"):
+        found = FgcmRun.open(RUN, visits=visits, camera=camera)
+    assert len(found.zeropoint_rows(VISIT)["detector"]) == 8
+
+
+def test_a_dead_detector_is_no_matter(run):
+    """Neither camera nor scaling need know it; or scaling knows it, and the camera does not."""
+    geometry = Table.read(RUN / "camera.ecsv", format="ascii.ecsv")
+    parts = tables()
+    for dead, scaling in ((7, parts["visits"]["scaling"][:, :7]), (3, parts["visits"]["scaling"])):
+        visits, zeropoints = parts["visits"].copy(), parts["zeropoints"].copy()
+        visits["scaling"] = scaling
+        zeropoints["fgcmFlag"][zeropoints["detector"] == dead] = 16
+        camera = Camera.from_table(geometry[geometry["id"] != dead])
+        found = FgcmRun(visits=visits, zeropoints=zeropoints, camera=camera)
+        assert found.usable().tolist() == run.usable().tolist()
+        ids = found.detector_ids.tolist()
+        for visit in (VISIT, run.visit_ids[-1]):
+            expected = run.visit_row(visit)["scaling"][ids]
+            np.testing.assert_array_equal(found.visit_row(visit)["scaling"], expected)
+
+
+# What is needed
+
+
+NEEDED = {
+    "atmosphere_output": ("visits", "atmosphere_parameters", "lookup_table"),
+    "zeropoint_output": ("visits", "zeropoints", "camera"),
+    "tract_stars": ("visits", "standard_stars"),
+}
+
+
+@pytest.mark.parametrize("asked", NEEDED)
+@pytest.mark.parametrize("state", ["absent", "damaged", "without columns"])
+def test_what_is_not_asked_for_is_not_needed(asked, state, tmp_path, run):
+    config = ProductsConfig(**{name: name == asked for name in NEEDED})
+    folder = write(tmp_path, tables())
+    camera = (RUN / "camera.ecsv").read_text()
+    nothing = Table({"nothing": [1.0]})
+    for name in {*FILES, "camera"} - {*NEEDED[asked]}:
+        path = folder / ("camera.ecsv" if name == "camera" else f"{FILES[name]}.fits")
+        whole = path.read_bytes()
+        path.unlink()
+        if state == "damaged":
+            path.write_bytes(whole[: len(whole) // 2])
+        elif state == "without columns" and name == "camera":
+            path.write_text(camera.replace("refpos_x", "nothing"))
+        elif state == "without columns":
+            nothing.write(path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = FgcmRun.open(folder, needed=config)
+        products = build_products(found, config.replace(atmosphere_table=str(TABLE)))
+    texts = [str(warning.message) for warning in caught]
+    for name in ("camera", "zeropoints", "atmosphere_parameters"):
+        if name not in NEEDED[asked] and state != "absent":
+            stem = FILES.get(name, name)
+            assert any(stem in text for text in texts), (name, texts)
+        assert (getattr(found, name) is None) == (name not in NEEDED[asked])
+    expected = build_products(run, config.replace(atmosphere_table=str(TABLE)))
+    for name in ("photo_calibs", "atmospheres"):
+        lazy = getattr(products, name)
+        assert list(lazy) == list(getattr(expected, name))
+        if lazy:
+            assert lazy[VISIT].compute() == getattr(expected, name)[VISIT].compute()
+    assert list(products.tract_stars) == list(expected.tract_stars)
+    needs = "needs camera|lacks|wrong with|has no"
+    other = next(name for name in NEEDED if name != asked)
+    with pytest.raises((OSError, ValueError), match=needs):
+        build_products(found, config.replace(**{other: True}))
+
+
+def test_a_fault_in_an_optional_column_is_a_warning(run):
+    for name, column, values in (
+        ("zeropoints", "fgcmGry", "text"),
+        ("zeropoints", "filtername", 1.5),
+        ("visits", "telra", "text"),
+        ("visits", "physicalFilter", 3),
+        ("standard_stars", "delta_aper", 1.0),
+        ("lookup_table", "atmLambda", "text"),
+    ):
+        table = tables()[name]
+        table.replace_column(column, Column(np.full(len(table), values)))
+        config = ProductsConfig(compose_wcs_jacobian=False)
+        with pytest.warns(RunWarning, match=f"column {column} (holds|has)"):
+            found = FgcmRun.open(RUN, needed=config, **{name: table})
+        assert column not in getattr(found, name).columns
+    zeropoints = tables()["zeropoints"]
+    zeropoints.replace_column("fgcmDeltaChrom", Column(np.full(len(zeropoints), "text")))
+    with pytest.raises(ValueError, match="column fgcmDeltaChrom holds text; it should hold number"):
+        FgcmRun.open(RUN, needed=ProductsConfig(), zeropoints=zeropoints)
+    config = ProductsConfig(apply_mean_chromatic_correction=False)
+    with pytest.warns(RunWarning, match="column fgcmDeltaChrom holds text"):
+        found = FgcmRun.open(RUN, needed=config, zeropoints=zeropoints)
+    with pytest.raises(ValueError, match="needs column fgcmDeltaChrom of zeropoints"):
+        build_products(found, ProductsConfig(atmosphere_output=False))
 
 
 # The full scan
