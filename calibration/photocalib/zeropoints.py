@@ -15,6 +15,7 @@ from mapreduce import Box
 from ..fields.chebyshev import product
 from ..fields.series import evaluate
 from ..search import find
+from ..tables.fields import filled
 from ..texts import listed
 from .flux import AB_FLUX
 from .photocalib import VisitPhotoCalib
@@ -244,7 +245,8 @@ def usable_zeropoints(
     """Select the zeropoints that can be used, and sort them by detector.
 
     Used are rows with ``fgcmFlag & 16 == 0``, ``fgcmZptVar > 0``, ``fgcmZpt > -9999`` and
-    ``fgcmfZptCheb[0] > 0``. One of these that is NaN does not pass for unusable; it is a problem.
+    ``fgcmfZptCheb[0] > 0``. One of these that is NaN or missing does not pass for unusable; it is a
+    problem. Rows without a detector are of none.
 
     Examples
     --------
@@ -260,7 +262,7 @@ def usable_zeropoints(
     >>> usable_zeropoints(1, rows, delta_chrom=False).detectors
     array([3, 7])
     """
-    detectors, flag, columns = _read(visit, rows, delta_chrom)
+    detectors, (flag, no_flag), columns = _read(visit, rows, delta_chrom)
     order = np.argsort(detectors)
     first = columns["fgcmfZptCheb"][:, 0, 0]
     usable = has_zeropoint(flag, columns["fgcmZptVar"], columns["fgcmZpt"], first)
@@ -272,6 +274,7 @@ def usable_zeropoints(
         )
     columns = {name: column[order] for name, column in columns.items()}
     last, problems = columns["fgcmfZptChebXyMax"], _problems(columns)
+    problems["fgcmFlag is missing"] = no_flag[order]
     boxes = np.zeros((len(order), 4), np.int64)
     boxes[:, 2:] = np.where(_is_index(last), last, -1) + 1
     return Zeropoints(
@@ -287,10 +290,10 @@ def usable_zeropoints(
 
 def _read(
     visit: int, rows: Mapping[str, ArrayLike], delta_chrom: bool
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Return detectors, flags and the other columns, of the right shapes."""
-    detectors = _detectors(visit, rows)
-    n = len(detectors)
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
+    """Return detectors, flags and where they are missing, and the other columns, in shape."""
+    detectors, known = _detectors(visit, rows)
+    n = len(known)
     columns = {
         "fgcmZpt": _shaped(visit, rows, "fgcmZpt", (n,)),
         "fgcmZptVar": _shaped(visit, rows, "fgcmZptVar", (n,)),
@@ -300,7 +303,10 @@ def _read(
     }
     if delta_chrom:
         columns["fgcmDeltaChrom"] = _shaped(visit, rows, "fgcmDeltaChrom", (n,))
-    return detectors, _shaped(visit, rows, "fgcmFlag", (n,), np.int64), columns
+    flag = _shaped(visit, rows, "fgcmFlag", (n,))  # 32 bits, which a float64 holds
+    columns = {name: column[known] for name, column in columns.items()}
+    missing = ~np.isfinite(flag[known])
+    return detectors, (np.where(missing, 0, flag[known]).astype(np.int64), missing), columns
 
 
 def has_zeropoint(
@@ -355,13 +361,12 @@ def _shaped(
     rows: Mapping[str, ArrayLike],
     name: str,
     shape: tuple[int, ...] | None,
-    dtype: type = np.float64,
 ) -> np.ndarray:
     column = _column(visit, rows, name)
     try:
-        if isinstance(column, np.ma.MaskedArray) and dtype is np.float64:
-            column = np.ma.filled(column.astype(dtype), np.nan)
-        column = np.asarray(column, dtype)
+        if isinstance(column, np.ma.MaskedArray):
+            column = np.ma.filled(column.astype(np.float64), np.nan)
+        column = np.asarray(column, np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"visit {visit}: column {name} is not numbers of one shape: {error}"
@@ -386,12 +391,16 @@ def _square(visit: int, rows: Mapping[str, ArrayLike], name: str, n: int) -> np.
     return column.reshape(n, order, order)
 
 
-def _detectors(visit: int, rows: Mapping[str, ArrayLike]) -> np.ndarray:
-    """Return the detectors, once it is sure that they are this visit's, and each but once."""
-    detectors = np.asarray(_column(visit, rows, "detector"))
+def _detectors(visit: int, rows: Mapping[str, ArrayLike]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the detectors, once it is sure that they are this visit's, and each but once.
+
+    And in which rows there is one.
+    """
+    detectors, missing = filled(_column(visit, rows, "detector"))
     if detectors.ndim != 1 or (detectors.size and detectors.dtype.kind not in "iu"):
         raise ValueError(f"visit {visit}: column detector must hold whole numbers, one a row")
-    detectors = detectors.astype(np.int64)
+    known = np.ones(len(detectors), bool) if missing is None else ~missing
+    detectors = detectors.astype(np.int64)[known]
     ids, counts = np.unique(detectors, return_counts=True)
     if not len(ids):
         raise NoZeropointError(f"visit {visit} has no zeropoints")
@@ -399,10 +408,10 @@ def _detectors(visit: int, rows: Mapping[str, ArrayLike]) -> np.ndarray:
         twice = listed(ids[counts > 1], noun="detector")
         raise ValueError(f"visit {visit} has several zeropoints of {twice}")
     try:
-        visits = np.asarray(rows["visit"])
+        visits = np.asarray(rows["visit"])[known]
     except (KeyError, ValueError):
-        return detectors
+        return detectors, known
     if (visits != visit).any():
         other = visits[visits != visit][0]
         raise ValueError(f"among the zeropoints of visit {visit} are rows of visit {other}")
-    return detectors
+    return detectors, known

@@ -237,6 +237,19 @@ def test_a_bad_row_is_left_out_by_name(rows, reason):
     assert dict(found) == {detector: good[detector] for detector in (10, 12, 13)}
 
 
+@pytest.mark.parametrize("missing", ["masked", "NaN"])
+def test_a_flag_or_detector_that_is_missing_costs_its_row(missing):
+    rows = make_rows()
+    flag = rows["fgcmFlag"].astype(float) if missing == "NaN" else np.ma.array(rows["fgcmFlag"])
+    flag[1] = np.nan if missing == "NaN" else np.ma.masked
+    with pytest.warns(CalibrationWarning, match=r"detector 11 \(fgcmFlag is missing\)"):
+        found = visit_photo_calib(7, rows | {"fgcmFlag": flag}, ones())
+    assert list(found) == [10, 12, 13]
+    detectors = np.ma.array(rows["detector"], mask=np.arange(len(rows["detector"])) == 1)
+    detectors.data[1] = 10  # under the mask may be whatever
+    assert dict(visit_photo_calib(7, rows | {"detector": detectors}, ones())) == dict(found)
+
+
 def test_an_unused_chromatic_correction_may_be_anything():
     rows = changed("fgcmDeltaChrom", 1, np.nan)
     assert len(visit_photo_calib(7, rows, ones(), apply_mean_chromatic_correction=False)) == 4
