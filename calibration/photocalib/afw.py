@@ -99,7 +99,7 @@ class _Archive:
         if name != "PhotoCalib":
             raise ValueError(f"{self.path} holds a {name}, not a PhotoCalib")
         (row,) = rows
-        if "version" not in (rows.dtype.names or ()):
+        if "version" not in (rows.dtype.names or ()) or row["version"] < 1:
             raise ValueError(f"{self.path}: a PhotoCalib of version 0 is in maggies, not in nJy")
         mean, err = float(row["calibrationMean"]), float(row["calibrationErr"])
         if _flag(hdu, row, "isConstant"):

@@ -86,7 +86,7 @@ class StarMagnitudes:
         names = {name: config.physical_filter_map.get(name, name) for name in np.unique(filters)}
         self.bands = _in_order(names.values(), run.bands)
         self._band = np.array([self.bands.index(names[name]) for name in filters.tolist()])
-        exptime = rows["exptime"][place]
+        exptime = np.where(rows["exptime"] > 0, rows["exptime"], np.nan)[place]
         self._before = _typical(stack.mean * exptime, filters) / exptime
         # What was taken out of normalized fluxes is put back: photoCalibs take it out themselves.
         self._factor = exptime
@@ -126,7 +126,10 @@ class StarMagnitudes:
         return cls(run, config, stack, _open_observations(observations, run))
 
     def blocks(self) -> Iterator[Magnitudes]:
-        """Yield the magnitudes of all observations that have a flux and a calibration."""
+        """Yield the magnitudes of all observations that have a flux and a calibration.
+
+        And a pixel area, where that is to be taken out of the fluxes.
+        """
         for block in self._observations.blocks():
             rows, found = self._stack.rows(block.visit, block.detector)
             found &= np.isfinite(block.flux)
@@ -137,16 +140,18 @@ class StarMagnitudes:
         if self._observations.normalized:
             flux = flux * self._factor[rows]
             if self._composed and block.jacobian is not None:
-                flux /= block.jacobian
+                flux = flux / np.where(block.jacobian > 0, block.jacobian, np.nan)
         calibration = self._stack.calibration(rows, block.x, block.y)
-        positive = calibration > 0  # not of a field that ends badly
-        flux, rows = flux[positive], rows[positive]
+        # A field may end badly; a scaling, a jacobian or an exposure time be no number.
+        positive = (flux, calibration, self._before[rows])
+        good = np.all([(0 < values) & (values < np.inf) for values in positive], axis=0)
+        flux, rows = flux[good], rows[good]
         return Magnitudes(
-            block.star[positive] * len(self.bands) + self._band[rows],
+            block.star[good] * len(self.bands) + self._band[rows],
             self._photometric[rows],
-            np.hypot(block.error[positive], MAG * self._stack.relative_err[rows]),
+            np.hypot(block.error[good], MAG * self._stack.relative_err[rows]),
             AB_MAGNITUDE - 2.5 * np.log10(flux * self._before[rows]),
-            AB_MAGNITUDE - 2.5 * np.log10(flux * calibration[positive]),
+            AB_MAGNITUDE - 2.5 * np.log10(flux * calibration[good]),
         )
 
     @cached_property
@@ -170,9 +175,10 @@ def _in_order(bands: Any, order: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _typical(values: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """Return for each value the median of those of its kind."""
-    medians = {kind: np.median(values[kinds == kind]) for kind in np.unique(kinds)}
-    return np.array([medians[kind] for kind in kinds])
+    """Return for each value the median of those of its kind, NaN where all are."""
+    good = np.isfinite(values)
+    medians = {kind: np.median(values[good & (kinds == kind)]) for kind in np.unique(kinds[good])}
+    return np.array([medians.get(kind, np.nan) for kind in kinds])
 
 
 def _computed(products: FgcmProducts) -> Iterator[VisitPhotoCalib]:

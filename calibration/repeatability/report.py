@@ -13,6 +13,7 @@ from astropy.table import Table
 from ..products.build import FgcmProducts
 from ..products.store import Store
 from ..tables.fields import as_table, fields_like
+from ..texts import plural
 from .magnitudes import StarMagnitudes
 from .plot import plot_repeatability
 from .scatter import SELECTIONS, Means, Scatter
@@ -52,7 +53,7 @@ class Repeatability:
     bins : astropy Table
         The same by magnitude: the bin's ``mag_min`` and ``mag_max``.
     left_out : int
-        Observations without a calibration or a flux.
+        Observations without a calibration, a flux, or the pixel area that it needs.
     """
 
     bands: Table
@@ -110,7 +111,10 @@ class Repeatability:
             *(_line(r, f"{r['mag_min']:.1f} to {r['mag_max']:.1f}") for r in by_magnitude),
         ]
         if self.left_out:
-            lines.append(f"left out: {self.left_out} observations without a calibration or a flux")
+            lines.append(
+                f"left out: {plural(self.left_out, 'observation')} without a calibration, a flux "
+                "or a jacobian"
+            )
         return "\n".join(lines)
 
 

@@ -19,6 +19,7 @@ from .problems import Problems
 __all__ = ["Observed", "StarObservations"]
 
 _PLACE = ("visit", "detector", "x", "y")
+_NO_MAGNITUDE = 90  # FGCM writes 99 for a magnitude, or its error, that there is not
 
 
 class Observed(NamedTuple):
@@ -145,7 +146,7 @@ class StarObservations:
     def blocks(self) -> Iterator[Observed]:
         """Yield all observations, some ten thousand at a time.
 
-        Those without a flux, or with a negative one, have NaN for it.
+        Those without a flux, or with a negative one, or a magnitude of 99, have NaN for it.
         """
         optional = [n for n in ("fgcm_id", "jacobian") if n in self._table.columns]
         fluxes = ("inst_mag", "inst_mag_err") if self.normalized else ("instFlux", "instFluxErr")
@@ -187,7 +188,8 @@ def _flux_and_error(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return fluxes and the errors of their magnitudes; NaN where there is none."""
     if magnitudes:
-        flux = 10 ** (-0.4 * flux)
+        none = (np.abs(flux) >= _NO_MAGNITUDE) | (error >= _NO_MAGNITUDE)
+        flux = np.where(none, np.nan, 10 ** (-0.4 * np.where(none, 0, flux)))
     else:
         flux = np.where(flux > 0, flux, np.nan)
         error = MAG * error / flux

@@ -125,6 +125,10 @@ def test_a_catalog_of_exposures(tmp_path):
             {1: ("PhotoCalib", [{"calibrationMean": 1.0, "calibrationErr": 0.0, "field": 0}])},
             "of version 0 is in maggies",
         ),
+        (
+            {1: ("PhotoCalib", [photo_calib(2) | {"version": 0}])},
+            "of version 0 is in maggies",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, objects, message):

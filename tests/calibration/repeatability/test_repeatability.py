@@ -353,6 +353,25 @@ def test_what_cannot_be_used_is_left_out_and_counted(folder, found, observations
         np.testing.assert_allclose(result.bands[name], found.bands[name], rtol=0.02)
 
 
+def test_what_magnitudes_lack_is_left_out_and_counted(folder, found, observations):
+    run = FgcmRun.open(folder / "run")
+    table, ids = as_fgcm_is_given_them(run, observations, True)
+    first = measure_repeatability(
+        build_products(run, CONFIG), observations=StarObservations(table, ids)
+    )
+    table["jacobian"][:4] = [np.nan, 0.0, -1.0, np.inf]
+    table["inst_mag"][4:6], table["inst_mag_err"][6] = [99.0, -9999.0], 99.0
+    visits = Table.read(folder / "run" / "fgcmVisitCatalog.fits", unit_parse_strict="silent")
+    visits["exptime"][visits["visit"] == table["visit"][7]] = 0
+    lost = np.count_nonzero(table["visit"][7:] == table["visit"][7])
+    run = FgcmRun.open(folder / "run", visits=visits)
+    products = build_products(run, CONFIG)
+    result = measure_repeatability(products, observations=StarObservations(table, ids))
+    assert first.left_out + 7 < result.left_out <= first.left_out + 7 + lost
+    np.testing.assert_allclose(result.bands["after"], found.bands["after"], rtol=0.1)
+    np.testing.assert_allclose(result.bands["before"], found.bands["before"], rtol=0.5)
+
+
 def test_a_filter_without_a_band_is_one_of_its_own(folder):
     run = FgcmRun.open(folder / "run")
     products = build_products(run, CONFIG.replace(physical_filter_map={"SIM-R": "r"}))
