@@ -73,8 +73,8 @@ def read(
     path: str | os.PathLike[str],
     *,
     image: str = "image",
-    variance: str = "variance",
-    mask: str = "mask",
+    variance: str | None = "variance",
+    mask: str | None = "mask",
     mask_planes: Mapping[str, int] | None = None,
     keep_planes: Sequence[str] | None = None,
     wcs: WCS | str | None = "auto",
@@ -86,7 +86,8 @@ def read(
     path : path or URL
         The folder: a group that `write` made, any other group, or one array, which is the image.
     image, variance, mask : str
-        Names of the arrays in the group. Variance and mask are optional.
+        Names of the arrays in the group; None for a variance or mask to do without. What is not
+        there is done without, too, unless a store that `write` made has lost it.
     mask_planes, keep_planes, wcs : optional
         See `mapreduce.io.fits.read`.
 
@@ -102,8 +103,8 @@ def read(
         Without the package zarr.
     OSError
         If the store is missing (FileNotFoundError) or damaged. Damaged chunks are found when they
-        are read: by their checksums, and in stores that `write` made a chunk that is missing is
-        damage, too; in others it has the fill value.
+        are read: by their checksums, and in stores that `write` made a chunk or an array that is
+        missing is damage, too; in others it has the fill value.
     TypeError
         If the arrays are not of numbers that the planes can have.
     ValueError
@@ -118,15 +119,21 @@ def read(
     Box(x0=100, y0=200, width=3, height=2)
     """
     path = located(path)
-    arrays, attributes = _opened_store(path, image, variance, mask)
+    arrays, attributes = _opened_store(path, *filter(None, (image, variance, mask)))
     if image not in arrays:
         names = ", ".join(arrays) or "no arrays"
         raise ValueError(f"{path} has no array {image!r}; there are {names}; choose with image=")
     ours = "header" in attributes
+    asked = (image, variance, mask, "fits")
+    if lost := [n for n in attributes.get("arrays", ()) if n in asked and n not in arrays]:
+        raise OSError(
+            f"{path} is damaged: it has lost its array {lost[0]!r}"
+            + (f"; {lost[0]}=None does without" if lost[0] in (variance, mask) else "")
+        )
     parts: dict[str, Any] = {"image": _plane(path, arrays[image], ours)}
-    if variance in arrays:
+    if variance is not None and variance in arrays:
         parts["variance"] = _plane(path, arrays[variance], ours)
-    if mask in arrays:
+    if mask is not None and mask in arrays:
         names = arrays[mask].attrs.get("mask_planes")
         parts["mask"], parts["mask_planes"] = read_mask(
             [_plane(path, arrays[mask], ours)],
@@ -225,6 +232,7 @@ def write(
         box = exposure.bbox
         _write_row(place, "x", np.arange(box.x0, box.x1), "x")
         _write_row(place, "y", np.arange(box.y0, box.y1), "y")
+        attributes["arrays"] = [*targets, *(["fits"] if hdus else [])]
         zarr.create_group(place, attributes=attributes)
         with warnings.catch_warnings():
             # That the specification does not have it yet.

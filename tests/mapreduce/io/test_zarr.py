@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import sys
 
 import dask.array as da
@@ -319,6 +320,16 @@ def test_others_see_nothing_good_in_a_lost_chunk(path, plane):
     (path / plane / "c" / "1" / "2").unlink()
     values = zarr.open_array(path / plane, mode="r")[16:32, 32:48]
     assert (values == -1).all() if plane == "mask" else np.isnan(values).all()
+
+
+@pytest.mark.parametrize("name", ["variance", "mask", "fits"])
+def test_a_lost_array(path, name):
+    make_full().to_zarr(path)
+    shutil.rmtree(path / name)
+    with pytest.raises(OSError, match=f"a.zarr is damaged: it has lost its array '{name}'"):
+        read_exposure(path)
+    if name != "fits":
+        assert getattr(read_exposure(path, **{name: None}), name) is None
 
 
 @pytest.mark.parametrize("damage", ["lost", "flipped"])
