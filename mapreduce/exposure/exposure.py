@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import dask
 import dask.array as da
@@ -25,6 +25,10 @@ from .formats import converter, write
 from .mask import MaskPlanes, as_int32, without_bits
 from .plane import Array, Derived, Plane, cut, lazy, plane_token
 from .psf import Psf
+from .wcs import shift_wcs
+
+if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
 
 __all__ = ["Exposure"]
 
@@ -55,7 +59,7 @@ class Exposure(DaskMethodsMixin):
     mask_planes : mapping of str to int, optional
         Bit number of each mask plane; default `MaskPlanes.lsst`.
     wcs : astropy.wcs.WCS, optional
-        From **parent** pixel coordinates (0-based) to the sky.
+        From **parent** pixel coordinates (0-based) to the sky; see `array_wcs` and `sky`.
     psf : Psf, optional
         Point-spread function, in parent coordinates.
     meta : mapping, optional
@@ -217,6 +221,39 @@ class Exposure(DaskMethodsMixin):
         if self._mask is not None:
             planes["mask"] = self._mask
         return planes
+
+    @property
+    def array_wcs(self) -> WCS | None:
+        """The WCS of array indices, in which the first pixel is (0, 0): a copy; None without one.
+
+        For code that knows nothing of parent coordinates. Of a cell, ``wcs`` at array indices would
+        be off by the origin of its box.
+
+        Examples
+        --------
+        >>> exposure = Exposure(np.zeros((40, 30)), origin=(100, 200), wcs=WCS(naxis=2))
+        >>> exposure.array_wcs.wcs.crpix - exposure.wcs.wcs.crpix
+        array([-100., -200.])
+        """
+        return None if self.wcs is None else shift_wcs(self.wcs, -self.bbox.x0, -self.bbox.y0)
+
+    def sky(self, x: Any, y: Any) -> SkyCoord:
+        """Return the sky coordinates of positions.
+
+        Parameters
+        ----------
+        x, y : float or array
+            Parent coordinates, pixel centers on whole numbers; ``origin`` added to array indices.
+
+        Raises
+        ------
+        ValueError
+            If there is no WCS, or one of anything else than the sky.
+        """
+        if self.wcs is None or not self.wcs.has_celestial:
+            what = "no WCS" if self.wcs is None else f"a WCS of {', '.join(self.wcs.wcs.ctype)}"
+            raise ValueError(f"the exposure over {self.bbox} has {what}, and no place on the sky")
+        return self.wcs.pixel_to_world(x, y)
 
     def _visible(self, name: str, plane: Plane) -> Array:
         return plane if isinstance(plane, Array) else lazy(plane, name)

@@ -83,8 +83,7 @@ def to_ccddata(
     if exposure.variance is not None:
         parts["uncertainty"] = VarianceUncertainty(exposure.variance)
     if exposure.wcs is not None:
-        x0, y0 = exposure.origin
-        parts["wcs"] = shift_wcs(exposure.wcs, -x0, -y0)
+        parts["wcs"] = exposure.array_wcs
     if exposure.psf is not None:
         parts["psf"] = exposure.psf.compute_kernel_image(*exposure.bbox.center)
     return CCDData(exposure.image, unit=unit, meta=meta, **parts)

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.wcs import WCS, Sip
 
+from mapreduce import Box, Exposure
 from mapreduce.exposure.wcs import same_wcs, shift_wcs
 
 
@@ -46,3 +48,21 @@ def test_same_wcs_looks_at_the_distortion():
     assert same_wcs(wcs, make_wcs(sip=1e-4))
     assert not same_wcs(wcs, make_wcs(sip=2e-4))
     assert not same_wcs(wcs, shift_wcs(wcs, 1, 0))
+
+
+def test_positions_on_the_sky_of_parent_and_of_array_pixels():
+    header = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.2}
+    wcs = WCS(fits.Header(header | {"CDELT1": -2e-4, "CDELT2": 2e-4, "CRPIX1": 5.0}))
+    exposure = Exposure(np.zeros((40, 30)), origin=(100, 200), wcs=wcs)
+    cell = exposure.cutout(Box(110, 220, 5, 6))
+    x, y = np.array([0.0, 2.5]), np.array([1.0, 4.0])
+    right = wcs.pixel_to_world(110 + x, 220 + y)
+    for found in (cell.sky(110 + x, 220 + y), cell.array_wcs.pixel_to_world(x, y)):
+        assert found.separation(right).arcsec.max() < 1e-8
+    assert cell.sky(110.0, 221.0).isscalar
+    assert wcs.wcs.crpix[0] == 5
+    spectrum = WCS(fits.Header({"CTYPE1": "WAVE", "CTYPE2": "LINEAR"}))
+    for other, message in ((None, "has no WCS"), (spectrum, "has a WCS of WAVE, LINEAR")):
+        with pytest.raises(ValueError, match=f"{message}, and no place on the sky"):
+            exposure.replace(wcs=other).sky(1, 2)
+    assert exposure.replace(wcs=None).array_wcs is None
