@@ -14,6 +14,7 @@ from .exposure.psf import DoubleGaussianPsf, GaussianPsf, KernelPsf, Psf, PsfexP
 from .grid.config import GridConfig
 from .grid.grid import Cell, Grid
 from .io.files import read_exposure, write_exposure
+from .mappers.catalog import catalog_mapper
 from .mappers.mapper import array_mapper
 from .reducers.base import CellResult, Collector, Patch, PixelReducer
 from .reducers.collect import Concatenate
@@ -52,6 +53,7 @@ __all__ = [
     "WeightedAverage",
     "__version__",
     "array_mapper",
+    "catalog_mapper",
     "map_reduce",
     "read_exposure",
     "simulate_exposure",

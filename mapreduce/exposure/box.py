@@ -142,11 +142,30 @@ class Box(_Edges):
             and low + rows <= y0 + height
         )  # fmt: skip
 
-    def covers(self, *, x: float, y: float) -> bool:
-        """Whether the point lies on a pixel of the box; half-open, centers on whole numbers."""
-        return (
-            self.x0 - 0.5 <= x < self.x1 - 0.5 and self.y0 - 0.5 <= y < self.y1 - 0.5
-        )  # fmt: skip
+    def covers(self, x: Any, y: Any) -> Any:
+        """Whether points lie on pixels of the box; half-open, centers on whole numbers.
+
+        Parameters
+        ----------
+        x, y : float or array
+
+        Returns
+        -------
+        bool or bool array
+
+        Examples
+        --------
+        >>> Box(10, 20, 4, 3).covers(9.5, 20), Box(10, 20, 4, 3).covers([9, 13.49, 13.5], 20)
+        (True, array([False,  True, False]))
+        """
+        if isinstance(x, int | float) and isinstance(y, int | float):
+            return bool(
+                self.x0 - 0.5 <= x < self.x1 - 0.5 and self.y0 - 0.5 <= y < self.y1 - 0.5
+            )  # fmt: skip
+        x, y = np.asarray(x), np.asarray(y)
+        inside = (self.x0 - 0.5 <= x) & (x < self.x1 - 0.5)
+        inside = inside & (self.y0 - 0.5 <= y) & (y < self.y1 - 0.5)
+        return inside
 
     def slices(self, parent: Box) -> tuple[slice, slice]:
         """Return the slices that cut this box out of an array over ``parent``, in [y, x] order.

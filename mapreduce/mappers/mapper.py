@@ -36,8 +36,10 @@ __all__ = [
     "Mapper",
     "array_mapper",
     "check_arguments",
+    "declared",
     "extras",
     "masked_pixels",
+    "name_of",
     "require_border",
 ]
 
@@ -80,6 +82,21 @@ def extras(mapper: Mapper) -> frozenset[str]:
     return _named(mapper, positional=3)
 
 
+def declared(mapper: Mapper, name: str) -> Any:
+    """Return what a mapper says of itself by an attribute; None if nothing.
+
+    Of a `functools.partial`, what the function in it says.
+
+    Examples
+    --------
+    >>> declared(functools.partial(ArrayMapper(np.flipud), cell=1), "plane")
+    'image'
+    """
+    while isinstance(mapper, functools.partial) and not hasattr(mapper, name):
+        mapper = mapper.func
+    return getattr(mapper, name, None)
+
+
 def check_arguments(mapper: Mapper, keywords: Iterable[str]) -> None:
     """Refuse keyword arguments that a mapper does not take, or too few of them.
 
@@ -108,7 +125,7 @@ def check_arguments(mapper: Mapper, keywords: Iterable[str]) -> None:
     except TypeError as error:
         arguments = ", ".join(["sub", "expanded", "full_bbox", *keywords])
         raise TypeError(
-            f"mapper {_name(mapper)} cannot be called with ({arguments}): {error}"
+            f"mapper {name_of(mapper)} cannot be called with ({arguments}): {error}"
         ) from None
 
 
@@ -165,7 +182,7 @@ class ArrayMapper:
         result = np.asarray(self.function(pixels, **{**self.arguments, **keywords}))
         if result.shape != pixels.shape:
             raise ValueError(
-                f"{_name(self.function)} was given an array of shape {pixels.shape} and returned "
+                f"{name_of(self.function)} was given an array of shape {pixels.shape} and returned "
                 f"one of shape {result.shape}; a pixel-by-pixel result must keep the shape"
             )
         if not self.trim:
@@ -176,7 +193,9 @@ class ArrayMapper:
         """Return the plane, with the fill value put in where it has to be."""
         pixels = getattr(exposure, self.plane)
         if pixels is None:
-            raise ValueError(f"{_name(self.function)} works on the {self.plane}, and there is none")
+            raise ValueError(
+                f"{name_of(self.function)} works on the {self.plane}, and there is none"
+            )
         bad = masked_pixels(exposure, self.mask)
         if self.fill is not None:
             bad |= np.isnan(pixels)
@@ -302,5 +321,6 @@ def _names(planes: str | Iterable[str]) -> tuple[str, ...]:
     return (planes,) if isinstance(planes, str) else tuple(planes)
 
 
-def _name(function: Callable[..., Any]) -> str:
+def name_of(function: Callable[..., Any]) -> str:
+    """Return what messages call a function."""
     return getattr(function, "__qualname__", None) or repr(function)

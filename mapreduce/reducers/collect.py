@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from astropy.table import Table, vstack
 
 from ..exposure.box import Box
 from ..exposure.cell_psf import CellPsf, PsfComponent
 from ..exposure.exposure import Exposure
 from ..exposure.wcs import same_wcs
+from ..grid.grid import Cell
 from ..report import CellFailure
 from .base import CellResult, Collector
+from .owner import owned
+from .tables import Kind, kind_of
 
 __all__ = ["Coadd", "Concatenate", "Keep"]
 
@@ -65,71 +67,62 @@ class Coadd(Collector):
 class Concatenate(Collector):
     """The rows of all cells' tables in one, in the order of the cells.
 
-    The mapper returns astropy Tables, NumPy arrays, lists, mappings from column name to array, or
-    pandas DataFrames, the same kind for every cell; None is an empty one. A column ``cell`` with
-    the cell's index is added to tables, mappings and DataFrames.
+    The mapper returns astropy, pandas, polars or pyarrow tables, NumPy arrays, lists, or mappings
+    from column name to array, the same kind for every cell; None is an empty one. A column ``cell``
+    with the cell's index is added to tables and mappings.
 
     Parameters
     ----------
     cell_column : str or None, optional
         Name of that column; None for no such column.
+    position : (str, str) or None, optional
+        Columns of positions x and y, in parent pixels. Of rows of different cells that lie within
+        half a pixel, those of one cell stay: of that in whose core their mean position is. Default
+        what the mapper says: that of `mapreduce.mappers.catalog.catalog_mapper` does.
     """
 
     cell_column: str | None = "cell"
+    position: tuple[str, str] | None = None
     name: ClassVar[str] = "concatenate"
 
     def collect(self, results: list[CellResult]) -> Any:
         """Return the concatenation; an empty list where there was nothing."""
-        pieces = [(r.cell.index, r.value) for r in _succeeded(results) if r.value is not None]
+        pieces = [(r.cell, r.value) for r in _succeeded(results) if r.value is not None]
         if not pieces:
             return []
-        kinds = {type(value).__name__ for _, value in pieces}
-        if len(kinds) > 1:
-            raise TypeError(f"cannot concatenate results of different types: {sorted(kinds)}")
-        first = pieces[0][1]
-        if isinstance(first, np.ndarray):
-            return np.concatenate([value for _, value in pieces])
-        if isinstance(first, list):
-            return [row for _, value in pieces for row in value]
-        if isinstance(first, Mapping):
-            return self._mappings(pieces)
-        if isinstance(first, Table):
-            tables = [self._labeled(value.copy(), index) for index, value in pieces]
-            return vstack(tables, metadata_conflicts="silent")
-        if type(first).__name__ == "DataFrame":
-            import pandas as pd
+        kind = kind_of(value for _, value in pieces)
+        first = kind.names(pieces[0][1])
+        for cell, value in pieces:
+            names = kind.names(value)
+            if kind.name == "mapping" and names != first:
+                raise ValueError(f"cell {cell.index} has columns {names}, the first {first}")
+            if kind.has_columns and self.cell_column in names:
+                raise ValueError(
+                    f"cell {cell.index}: the mapper's own column {self.cell_column!r} is in the "
+                    "way of the cell's index; choose Concatenate(cell_column=...)"
+                )
+        if self.position is not None:
+            pieces = self._owned(kind, pieces, self.position)
+        tables = [
+            value if self.cell_column is None else kind.labeled(value, self.cell_column, cell.index)
+            for cell, value in pieces
+        ]
+        return kind.joined(tables)
 
-            frames = [self._labeled(value.copy(), index) for index, value in pieces]
-            return pd.concat(frames, ignore_index=True)
-        raise TypeError(
-            f"cannot concatenate {type(first).__name__}; the mapper must return tables, arrays, "
-            "lists or mappings of columns"
-        )
-
-    def _labeled(self, table: Any, index: int) -> Any:
-        if self.cell_column is not None:
-            self._check_free(table.columns, index)
-            table[self.cell_column] = np.full(len(table), index)
-        return table
-
-    def _check_free(self, columns: Any, index: int) -> None:
-        if self.cell_column in columns:
-            raise ValueError(
-                f"cell {index}: the mapper's own column {self.cell_column!r} is in the way of the "
-                "cell's index; choose Concatenate(cell_column=...)"
-            )
-
-    def _mappings(self, pieces: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, np.ndarray]:
-        columns = list(pieces[0][1])
-        for index, value in pieces:
-            if list(value) != columns:
-                raise ValueError(f"cell {index} has columns {list(value)}, the first {columns}")
-        joined = {c: np.concatenate([np.atleast_1d(v[c]) for _, v in pieces]) for c in columns}
-        if self.cell_column is not None and columns:
-            self._check_free(columns, pieces[0][0])
-            lengths = [len(np.atleast_1d(v[columns[0]])) for _, v in pieces]
-            joined[self.cell_column] = np.repeat([index for index, _ in pieces], lengths)
-        return joined
+    def _owned(
+        self, kind: Kind, pieces: Sequence[tuple[Cell, Any]], position: tuple[str, str]
+    ) -> list[tuple[Cell, Any]]:
+        """Return the tables without the rows that another cell has, too, and owns."""
+        for cell, value in pieces:
+            if missing := [name for name in position if name not in kind.names(value)]:
+                raise ValueError(f"cell {cell.index} has no column {missing[0]} of positions")
+        xs, ys = ([kind.column(value, name) for _, value in pieces] for name in position)
+        place = np.repeat(np.arange(len(pieces)), [len(x) for x in xs])
+        points = np.column_stack([np.concatenate(xs), np.concatenate(ys)])
+        stays = owned([cell.core for cell, _ in pieces], place, points)
+        return [
+            (cell, kind.chosen(value, stays[place == i])) for i, (cell, value) in enumerate(pieces)
+        ]
 
 
 def _psf_and_box(value: Any) -> tuple[Any, Box]:

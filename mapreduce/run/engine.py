@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, TypedDict, Unpack, cast, overload
 
@@ -19,8 +20,9 @@ from ..exposure.psf import Psf
 from ..exposure.wcs import same_wcs
 from ..grid.config import GridConfig
 from ..grid.grid import Grid, cells_of
-from ..mappers.mapper import Mapper, check_arguments, extras
+from ..mappers.mapper import Mapper, check_arguments, declared, extras, name_of
 from ..reducers.base import Collector, PixelReducer
+from ..reducers.collect import Concatenate
 from ..reducers.names import CollectorName, PixelName, get_reducer
 from ..report import runs
 from . import graph
@@ -162,7 +164,7 @@ def map_reduce(
         raise TypeError(f"map_reduce works on an Exposure, got {type(exposure).__name__}")
     if on_error not in ("raise", "mask"):
         raise ValueError(f"on_error is {on_error!r}; choose 'raise' or 'mask'")
-    reducer = get_reducer(reducer)
+    reducer = _collecting(get_reducer(reducer), mapper)
     reducer.check(exposure)
     if return_sub_exposures and reducer.name != "none":
         raise ValueError("return_sub_exposures goes with reducer='none', which returns a list")
@@ -240,6 +242,21 @@ def _replayed(spec: RunSpec[Any], grid: Grid, exposures: Mapping[str, Exposure],
     loaded = {name: cutout.compute(scheduler="synchronous") for name, cutout in cutouts.items()}
     planes = cast(dict[str, Planes], {name: each.planes for name, each in loaded.items()})
     return replay_cell(spec.with_psf(loaded[MAIN].psf), cell, planes)
+
+
+def _collecting(reducer: PixelReducer | Collector, mapper: Mapper) -> PixelReducer | Collector:
+    """Return the reducer, which knows what columns of a catalog are positions."""
+    position = declared(mapper, "position")
+    if position is None:
+        return reducer
+    if isinstance(reducer, PixelReducer):
+        raise ValueError(
+            f"{name_of(mapper)} makes catalogs, of which {reducer.name!r} makes no exposure: "
+            "reducer='concatenate'"
+        )
+    if isinstance(reducer, Concatenate) and reducer.position is None:
+        return replace(reducer, position=position)
+    return reducer
 
 
 def _built(grid: GridConfig | Grid | None, exposure: Exposure) -> Grid:
