@@ -36,12 +36,15 @@ def plural(count: int, noun: str) -> str:
 
 
 def said_by(error: Exception) -> str:
-    """Return what an error says, on one line; its kind if it says nothing.
+    """Return what an error says, on one line; its kind if it says nothing, or but a key.
 
     Examples
     --------
-    >>> said_by(KeyError("no visit 3")), said_by(MemoryError())
-    ('no visit 3', 'MemoryError')
+    >>> said_by(KeyError("there is no visit 3")), said_by(KeyError("i2")), said_by(MemoryError())
+    ('there is no visit 3', "KeyError: 'i2'", 'MemoryError')
     """
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split()) or type(error).__name__
+    text = " ".join(text.split())
+    if not text or (isinstance(error, KeyError) and " " not in text):
+        return f"{type(error).__name__}: {error}".removesuffix(": ")
+    return text

@@ -255,6 +255,12 @@ def _check(run: FgcmRun, config: ProductsConfig, reference: Any) -> None:
                 f"reference calibration needs the band of every physical filter; "
                 f"physical_filter_map lacks {', '.join(unknown)}"
             )
+        bands = {name: config.band(name) for name in set(used.tolist())}
+        if strange := [f"{n} to {b}" for n, b in sorted(bands.items()) if b not in run.bands]:
+            raise ValueError(
+                f"physical_filter_map maps {', '.join(strange)}, of which there are no stars; "
+                f"the standard stars have {', '.join(run.bands)}"
+            )
     check_jacobian(run, config)
 
 

@@ -34,6 +34,7 @@ _OFFSETS = {
     "n_residuals": ("", "matches by their distance from the zero point, -0.3 to 0.3 mag"),
     "n_residuals_kept": ("", "those of them that were not clipped"),
 }
+_LARGE = 3.0  # mag
 _PIXELS = {
     "pixel": ("", "HEALPix pixel, nested"),
     "ra": ("deg", "right ascension of the pixel's center"),
@@ -171,8 +172,7 @@ def combine(
 ) -> ReferenceOffsets:
     """Make offsets of what was found in pixels."""
     notes = tuple(sorted(set().union(*(part.notes for part in compared))))
-    for note in notes:
-        warnings.warn(note, ReferenceWarning, stacklevel=2)
+    _warn(notes)
     pixels = _report(row for part in compared for row in part.rows)
     pixels["used"] = pixels["n_matches"] >= config.reference_min_match
     pixels["used"].description = "whether there are enough matches"
@@ -188,16 +188,19 @@ def combine(
         {band: np.asarray(rows[name][rows["used"]]) for band, rows in of_band.items()}
         for name in ("zero_point", "error")
     )
+    offsets = {band: float(np.median(values)) for band, values in zero_points.items()}
     scatter = {band: mad_scatter(values) for band, values in zero_points.items()}
     residuals = np.sum([part.residuals for part in compared], axis=0)
+    large = tuple(_large(offsets))
+    _warn(large)
     return ReferenceOffsets(
-        offsets={band: float(np.median(values)) for band, values in zero_points.items()},
+        offsets=offsets,
         scatter=scatter,
         errors={band: _error(scatter[band], errors[band]) for band in bands},
         n_pixels={band: len(values) for band, values in zero_points.items()},
         pixels=pixels,
         residuals=dict(zip(bands, residuals, strict=True)),
-        warnings=notes,
+        warnings=notes + large,
     )
 
 
@@ -223,6 +226,21 @@ def _check_matches(of_band: Mapping[str, Table], config: ProductsConfig) -> None
             f"none of {count} pixels has the {config.reference_min_match} matches that it takes "
             f"within {config.reference_match_radius:g} arcsec, in bands {', '.join(poor.values())};"
             " does the reference catalog cover the stars? Otherwise lower reference_min_match"
+        )
+
+
+def _warn(notes: Iterable[str]) -> None:
+    for note in notes:
+        warnings.warn(note, ReferenceWarning, stacklevel=3)
+
+
+def _large(offsets: Mapping[str, float]) -> Iterator[str]:
+    """Yield what is to be said of offsets that are hardly those of a calibration."""
+    large = [f"{band} {value:+.2f}" for band, value in offsets.items() if abs(value) > _LARGE]
+    if large:
+        yield (
+            f"the offsets of {', '.join(large)} mag are larger than {_LARGE:g} mag: are the fluxes "
+            "of the reference catalog in another unit, or another zero point? See reference_unit"
         )
 
 

@@ -23,6 +23,7 @@ __all__ = ["check_keys", "check_layout"]
 
 _PRODUCTS = {"zeropoints": "photoCalib", "atmosphere_parameters": "transmission curve"}
 _PEEK = 500  # first and last rows whose values are looked at when a run is opened
+_FEW = 0.1  # of values
 _LARGE = 2**26  # bytes of a compressed file that is slow to read visit by visit
 
 
@@ -109,18 +110,23 @@ def _indexed(
 
 
 def check_limits(catalog: Catalog) -> Iterator[str]:
-    """Yield columns whose first or last values are beyond the limits of their unit."""
+    """Yield columns that seem to be in another unit: of the first and last values, many are beyond.
+
+    A few values, and those that no angle could be in degrees either, such as -9999, are stars
+    without a position, which are named where stars are used.
+    """
     limits = {c.name: c for c in catalog.schema.columns if c.limits and c.name in catalog.columns}
     count = len(catalog)
     rows = np.r_[: min(_PEEK, count), max(_PEEK, count - _PEEK) : count]
     values = catalog.read(limits, rows) if limits else {}
     for name, column in limits.items():
-        low, high = column.limits or (-np.inf, np.inf)
-        worst = np.nanmax(np.abs(values[name]), initial=0)
-        if worst > max(abs(low), abs(high)):
+        _, high = column.limits or (-np.inf, np.inf)
+        sizes = np.abs(values[name])
+        beyond = sizes[(sizes > high) & (sizes <= np.degrees(high))]
+        if len(beyond) > _FEW * np.count_nonzero(np.isfinite(sizes)):
             yield (
-                f"{catalog.where}: {name} reaches {worst:.6g} {column.unit}, which is beyond "
-                f"{high:g}; is it in another unit?"
+                f"{catalog.where}: {name} reaches {beyond.max():.6g} {column.unit}, which is "
+                f"beyond {high:g}; is it in another unit?"
             )
 
 

@@ -476,6 +476,16 @@ def test_positions_that_are_none_are_left_out_with_a_warning():
     assert found.offsets == pytest.approx(compute().offsets, abs=1e-3)
 
 
+def test_a_large_offset_is_named():
+    janskys = {name: TABLE[name] / 3631 for name in ("g_flux", "g_fluxErr")}
+    with pytest.warns(
+        ReferenceWarning, match=r"offsets of g \+8.9\d mag are larger than 3"
+    ) as caught:
+        found = compute(table=TABLE | janskys)
+    assert found.warnings == (str(caught[0].message),)
+    assert found["g"] == pytest.approx(OFFSETS["g"] + 2.5 * np.log10(3631), abs=0.01)
+
+
 def test_a_run_without_stars_or_reference_says_so():
     with pytest.raises(ValueError, match="no reference catalog; open it with"):
         reference_offsets(make_run(STARS), CONFIG)

@@ -863,3 +863,27 @@ def test_the_whole_real_run(shared):
     golden = fits.getdata(shared / "data" / "fgcm_run" / "fgcmZeropoints.fits")
     np.testing.assert_array_equal(rows["fgcmfZptCheb"], golden["fgcmfZptCheb"])
     assert len(pickle.dumps(run)) < 100_000
+
+
+@pytest.mark.parametrize("row", [0, 9, -1])
+@pytest.mark.parametrize("value", [-9999.0, np.nan, np.inf, 1e20])
+def test_a_star_without_a_position_is_one_star(row, value):
+    stars = tables()["standard_stars"]
+    for name in ("coord_ra", "coord_dec"):
+        stars[name][row] = value
+    found = FgcmRun.open(RUN, standard_stars=stars)
+    products = build_products(found, ProductsConfig(atmosphere_table=str(TABLE)))
+    with pytest.warns(
+        RunWarning, match=rf"1 of {len(stars)} stars, in rows {row % len(stars)}, ha"
+    ):
+        counts = products.tract_stars.counts
+    assert sum(counts.values()) == len(stars) - 1
+
+
+def test_a_filter_of_a_band_without_stars_is_told_before_the_work():
+    bands = {"SIM-G": "g", "SIM-R": "r", "SIM-I": "i", "SIM-I2": "i2", "SIM-Z": "z"}
+    config = ProductsConfig(reference_calibration=True, physical_filter_map=bands)
+    with pytest.raises(
+        ValueError, match="maps SIM-I2 to i2, of which there are no stars; .* g, r, i"
+    ):
+        build_products(FgcmRun.open(RUN), config)
