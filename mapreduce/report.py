@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import traceback
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from astropy.io.misc.yaml import AstropyDumper
 
 from .exposure.box import Box
 from .grid.grid import Cell
 from .html import facts_table
 
-__all__ = ["INPUT_PSF", "CellFailure", "CellRecords", "Report"]
+__all__ = ["INPUT_PSF", "CellFailure", "CellRecords", "Report", "warn_of_failures"]
 
 _MEBIBYTE = 2**20
 
@@ -157,7 +159,8 @@ class Report:
         peak_bytes: int,
     ) -> Report:
         """Make the report of a run's records, which may come in any order."""
-        order = np.argsort(np.concatenate([part.index for part in records]), kind="stable")
+        indices = [np.empty(0, np.int64), *(part.index for part in records)]
+        order = np.argsort(np.concatenate(indices), kind="stable")
         seconds = np.array([time for part in records for time in part.seconds], float)
         failures = sorted((f for part in records for f in part.failures), key=lambda f: f.index)
         return cls(
@@ -222,6 +225,24 @@ class Report:
     def _repr_html_(self) -> str:
         failures = ((f"cell {f.index}", f.error) for f in self.failures)
         return facts_table("Report", [*self._facts().items(), *failures])
+
+
+def _as_text(dumper: Any, report: Report) -> Any:
+    return dumper.represent_str(str(report))
+
+
+# So that a table whose header holds a report can be written as ECSV or Parquet.
+AstropyDumper.add_representer(Report, _as_text)
+
+
+def warn_of_failures(report: Report | None) -> None:
+    """Warn that cells failed, whose part of the result is missing."""
+    if report is not None and report.failures:
+        warnings.warn(
+            f"{len(report.failures)} of {report.n_cells} cells failed and have no part in the "
+            f"result: see its report. The first is {report.failures[0]}",
+            stacklevel=2,
+        )
 
 
 def _found(*values: Any) -> Report:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from astropy.table import Table
 
 from ..exposure.box import Box
 from ..exposure.cell_psf import CellPsf, PsfComponent
@@ -86,10 +87,10 @@ class Concatenate(Collector):
     name: ClassVar[str] = "concatenate"
 
     def collect(self, results: list[CellResult]) -> Any:
-        """Return the concatenation; an empty list where there was nothing."""
+        """Return the concatenation; where there was nothing, an empty list, or catalog."""
         pieces = [(r.cell, r.value) for r in _succeeded(results) if r.value is not None]
         if not pieces:
-            return []
+            return [] if self.position is None else Table(names=[*self.position, self.cell_column])
         kind = kind_of(value for _, value in pieces)
         first = kind.names(pieces[0][1])
         for cell, value in pieces:

@@ -26,7 +26,7 @@ from ..reducers.collect import Concatenate
 from ..reducers.names import CollectorName, PixelName, get_reducer
 from ..report import runs
 from . import graph
-from .lazy import MappedExposure
+from .lazy import Collected, MappedExposure
 from .plan import make_plan
 from .spec import MAIN, Planes, RunSpec
 from .tile import replay_cell
@@ -64,7 +64,7 @@ def map_reduce(
     *,
     reducer: CollectorName | Collector,
     **options: Unpack[Options],
-) -> Delayed: ...
+) -> Collected: ...
 
 
 @overload
@@ -74,7 +74,7 @@ def map_reduce(
     *,
     reducer: str | PixelReducer | Collector,
     **options: Unpack[Options],
-) -> MappedExposure | Delayed: ...
+) -> MappedExposure | Collected: ...
 
 
 def map_reduce(
@@ -90,7 +90,7 @@ def map_reduce(
     return_sub_exposures: bool = False,
     seed: int = 0,
     reach: int = 0,
-) -> MappedExposure | Delayed:
+) -> MappedExposure | Collected:
     """Cut an exposure into cells, run a function on each, and put the results together.
 
     Lazy: nothing is read or run before the result is computed, on threads by default, or on the
@@ -129,9 +129,10 @@ def map_reduce(
 
     Returns
     -------
-    Exposure or Delayed
+    Exposure or Collected
         A lazy Exposure for reducers that make one, over the box of ``exposure``; computed, it has
-        a ``report``. A dask Delayed otherwise.
+        a ``report``. Otherwise a dask Delayed of what the reducer makes, which itself has the
+        ``report`` once it was computed.
 
     Raises
     ------
@@ -196,9 +197,9 @@ def map_reduce(
     )
     exposures = {MAIN: exposure, **others}
     token = _token(spec, plan, exposures)
-    if isinstance(reducer, Collector):
-        return graph.collected(spec, plan, exposures, token)
     replay = runs.setdefault(token, partial(_replayed, spec, cells, exposures))
+    if isinstance(reducer, Collector):
+        return graph.collected(spec, plan, exposures, token, replay)
     return graph.mapped(spec, plan, exposures, token, _described(exposure, spec), replay)
 
 

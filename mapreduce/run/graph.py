@@ -30,7 +30,7 @@ from ..exposure.box import Box
 from ..exposure.exposure import Exposure
 from ..exposure.plane import Plane, cut
 from .input import Layout
-from .lazy import MappedExposure
+from .lazy import Collected, MappedExposure
 from .plan import Plan, Tile
 from .spec import MAIN, RunSpec
 from .tasks import (
@@ -43,6 +43,7 @@ from .tasks import (
     reduce_strips,
     send_spill,
     start_run,
+    take_part,
 )
 
 __all__ = ["collected", "mapped"]
@@ -165,10 +166,14 @@ def mapped(
 
 
 def collected(
-    spec: RunSpec[Any], plan: Plan, exposures: Mapping[str, Exposure], token: str
-) -> Delayed:
-    """Return the lazy result of a run with a `Collector`."""
-    run, run_layer = _run_layer(spec, token, exposures)
+    spec: RunSpec[Any],
+    plan: Plan,
+    exposures: Mapping[str, Exposure],
+    token: str,
+    replay: Callable[[int], Any],
+) -> Collected:
+    """Return the lazy result of a run with a `Collector`, which keeps what a replay needs."""
+    run, run_layer = _run_layer(spec, token, exposures, replay)
     name, result = f"map-{token}", f"{spec.reducer.name or 'collect'}-{token}"
     maps = {}
     for tile in plan.tiles:
@@ -176,14 +181,17 @@ def collected(
             key = (name, *tile.index)
             layout, arrays = _input(tile, exposures, whole_mask=False)
             maps[key] = SharedTask(key, collect_cells, TaskRef(run), tile, layout, *arrays)
-    gathered = SharedTask(result, gather, TaskRef(run), List(*(TaskRef(key) for key in maps)))
-    graph = _graph(
-        {run: run_layer, name: maps, result: {result: gathered}},
-        {run: set(), name: {run}, result: {run, name}},
-        exposures,
-        on=name,
-    )
-    return Delayed(result, graph)
+    facts = {"token": token, "predicted_bytes": _predicted_bytes(spec, plan, exposures)}
+    tiles = List(*(TaskRef(key) for key in maps))
+    gathered, report = f"gather-{token}", f"report-{token}"
+    both = SharedTask(gathered, gather, TaskRef(run), tiles, Sealed(facts))
+    layers: dict[str, Mapping[Any, Task]] = {run: run_layer, name: maps, gathered: {gathered: both}}
+    depends: dict[str, set[str]] = {run: set(), name: {run}, gathered: {run, name}}
+    for part, end in enumerate((result, report)):
+        task = SharedTask(end, take_part, TaskRef(gathered), part, TaskRef(run))
+        layers[end], depends[end] = {end: task}, {run, gathered}
+    graph = _graph(layers, depends, exposures, on=name)
+    return Collected(result, graph, report)
 
 
 def _predicted_bytes(spec: RunSpec[Any], plan: Plan, exposures: Mapping[str, Exposure]) -> int:

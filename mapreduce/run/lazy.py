@@ -7,6 +7,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.base import compute
 from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
@@ -14,11 +15,11 @@ from dask.task_spec import DataNode, List, Task, TaskRef
 
 from ..exposure.cell_psf import CellPsf, PsfComponent
 from ..exposure.exposure import Exposure
-from ..report import Report, runs
+from ..report import Report, runs, warn_of_failures
 from .tasks import Sealed, SharedTask, leave_pixels, start_run, take_plane
 from .tile import TileResult
 
-__all__ = ["MappedExposure"]
+__all__ = ["Collected", "MappedExposure"]
 
 
 class MappedExposure(Exposure):
@@ -178,6 +179,87 @@ class MappedExposure(Exposure):
         shell = self._variation(self._bbox)
         shell.psf = shell.report = None
         return shell
+
+
+class Collected(Delayed):
+    """The lazy result of a run whose reducer collects: a Delayed of what it makes.
+
+    Parameters
+    ----------
+    key : str
+        Of the value.
+    graph : HighLevelGraph
+    report_key : str
+    """
+
+    __slots__ = ("_outcome", "_report_key")
+
+    def __init__(self, key: str, graph: Any, report_key: str, layer: str | None = None) -> None:
+        super().__init__(key, graph, layer=layer)  # type: ignore[no-untyped-call]  # dask's own
+        self._report_key = report_key
+        self._outcome = Outcome()
+
+    @property
+    def report(self) -> Any:
+        """The run's Report once the result was computed; before, a Delayed of it.
+
+        ``dask.compute(result)`` on a cluster leaves it with the workers: it stays a Delayed then.
+        """
+        known = self._outcome.report
+        return self._part(self._report_key) if known is None else known
+
+    def compute(self, **options: Any) -> Any:
+        """Compute the value, with ``dask.compute``'s options; the report is known then.
+
+        Warns
+        -----
+        UserWarning
+            If cells failed.
+        """
+        # Apart, as dask's own last step may be a worker's, from where the report would not return.
+        both = compute(self._part(self._key), self._part(self._report_key), **options)
+        return _collected(list(both), self._outcome)
+
+    def _part(self, key: str) -> Delayed:
+        return Delayed(key, self._dask, layer=self._layer)
+
+    def __dask_keys__(self) -> list[Any]:
+        return [self._key, self._report_key]
+
+    def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _collected, (self._outcome,)
+
+    def __dask_postpersist__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _recollected, (self._key, self._report_key)
+
+
+class Outcome:
+    """Where a result that was computed leaves its report; another process has a new one."""
+
+    __slots__ = ("report",)
+
+    def __init__(self) -> None:
+        self.report: Report | None = None
+
+    def __reduce__(self) -> tuple[type[Outcome], tuple[()]]:
+        return Outcome, ()
+
+
+def _collected(parts: list[Any], outcome: Outcome) -> Any:
+    """Take the value, leave the report, and say what is missing."""
+    value, outcome.report = parts
+    warn_of_failures(outcome.report)
+    return value
+
+
+def _recollected(
+    graph: Any, key: str, report_key: str, *, rename: Mapping[str, str] | None = None
+) -> Collected:
+    """Make a Collected of a value that was computed, of a future of it, or of another graph."""
+    if rename:
+        key, report_key = rename.get(key, key), rename.get(report_key, report_key)
+    layer = key if not isinstance(graph, HighLevelGraph) or key in graph.layers else None
+    return Collected(key, graph, report_key, layer or next(iter(graph.layers)))
 
 
 def _with_canvas(task: Task) -> Task:

@@ -8,16 +8,17 @@ from typing import Any
 
 import cloudpickle
 import numpy as np
+from astropy.table import Table
 from dask.task_spec import Task, TaskRef
 from distributed import get_worker
 from numpy.typing import NDArray
 
 from ..exposure.box import Box
-from ..reducers.base import CellResult
+from ..report import Report
 from .input import Layout, TileInput
 from .plan import Tile, TileIndex
 from .spec import Planes, RunSpec
-from .tile import Spill, TileResult, collect_tile, map_tile, reduce_tile
+from .tile import Spill, TileCollection, TileResult, collect_tile, map_tile, reduce_tile
 
 __all__ = [
     "Run",
@@ -31,6 +32,7 @@ __all__ = [
     "reduce_strips",
     "send_spill",
     "start_run",
+    "take_part",
     "take_plane",
 ]
 
@@ -148,9 +150,9 @@ def map_cells(run: Run, tile: Tile, layout: Layout, *blocks: Any) -> TileResult:
     return map_tile(run.spec, tile, TileInput(layout, blocks), run.planes(tile.box))
 
 
-def collect_cells(run: Run, tile: Tile, layout: Layout, *blocks: Any) -> list[CellResult]:
+def collect_cells(run: Run, tile: Tile, layout: Layout, *blocks: Any) -> TileCollection:
     """Read a tile's blocks, map its cells and keep what comes."""
-    return collect_tile(run.spec, tile, TileInput(layout, blocks))[0]
+    return collect_tile(run.spec, tile, TileInput(layout, blocks))
 
 
 def send_spill(mapped: TileResult, run: Run) -> dict[TileIndex, Spill]:
@@ -191,7 +193,21 @@ def assemble(chunks: list[list[NDArray[Any]]], rows: list[Any], columns: list[An
     return block
 
 
-def gather(run: Run, tiles: list[list[CellResult]]) -> Any:
-    """Return what the collector makes of all results, in the order of the cells."""
-    results = [result for tile in tiles for result in tile]
-    return run.spec.reducer.collect(sorted(results, key=lambda result: result.cell.index))
+def gather(run: Run, tiles: list[TileCollection], facts: Sealed) -> tuple[Any, Report]:
+    """Return what the collector makes of all results, in the order of the cells; and the report."""
+    results = [result for tile in tiles for result in tile.results]
+    value = run.spec.reducer.collect(sorted(results, key=lambda result: result.cell.index))
+    report = Report.of(
+        [tile.records for tile in tiles],
+        n_tiles=len(tiles),
+        peak_bytes=max((tile.peak_bytes for tile in tiles), default=0),
+        **facts.open(),
+    )
+    if isinstance(value, Table):
+        value.meta |= {"MRFAILED": len(report.failures), "MRREPORT": report}
+    return value, report
+
+
+def take_part(gathered: tuple[Any, Report], part: int, run: Run) -> Any:
+    """Take out the value, or the report."""
+    return gathered[part]

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,15 @@ from .input import TileInput
 from .plan import Tile, TileIndex
 from .spec import MAIN, Planes, RunSpec
 
-__all__ = ["Spill", "TileResult", "collect_tile", "map_tile", "reduce_tile", "replay_cell"]
+__all__ = [
+    "Spill",
+    "TileCollection",
+    "TileResult",
+    "collect_tile",
+    "map_tile",
+    "reduce_tile",
+    "replay_cell",
+]
 
 _SMALL = 128 * 128  # pixels of a cell; from here on NumPy's calls are long enough
 _QUICK, _TRIAL = 1e-4, 4  # seconds in the mapper, for one of so many cells
@@ -142,9 +150,15 @@ def reduce_tile(
     return TileResult(planes, mapped.records, max(mapped.peak_bytes, _peak_bytes()))
 
 
-def collect_tile(
-    spec: RunSpec[Collector], tile: Tile, inputs: TileInput
-) -> tuple[list[CellResult], CellRecords, int]:
+class TileCollection(NamedTuple):
+    """What the mapper returned on a tile's cells, what is known of them, and the memory it took."""
+
+    results: list[CellResult]
+    records: CellRecords
+    peak_bytes: int
+
+
+def collect_tile(spec: RunSpec[Collector], tile: Tile, inputs: TileInput) -> TileCollection:
     """Run the mapper on a tile's cells and keep what it returns."""
     _, parents, _ = _read(spec, tile, inputs)
     results, records = [], CellRecords(tile.table)
@@ -159,7 +173,7 @@ def collect_tile(
         results.append(CellResult(cell, value, *kept))
 
     _for_each(tile, records, run)
-    return results, records, _peak_bytes()
+    return TileCollection(results, records, _peak_bytes())
 
 
 def replay_cell(spec: RunSpec[Any], cell: Cell, planes: Mapping[str, Planes]) -> Any:

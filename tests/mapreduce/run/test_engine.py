@@ -3,6 +3,7 @@
 import copy
 import gc
 import importlib
+import pickle
 import threading
 
 import dask
@@ -10,6 +11,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from astropy.wcs import WCS
 from dask.delayed import Delayed
 from hypothesis import given, settings
@@ -954,7 +956,14 @@ def test_failed_cells_of_collectors(reducer, exposure):
     mapper = {"concatenate": rows_or_fail}.get(reducer, fails_at)
     kwargs = {"at": FAILING}
     options = {"mapper_kwargs": kwargs, "reducer": reducer, "tile": 16}
-    result = run(exposure, mapper, on_error="mask", **options).compute()
+    lazy = run(exposure, mapper, on_error="mask", **options)
+    assert isinstance(lazy.report, Delayed)
+    with pytest.warns(UserWarning, match="3 of 12 cells failed .*: OSError: no luck") as caught:
+        result = lazy.compute()
+    assert len(caught) == 1
+    assert [failure.index for failure in lazy.report.failures] == FAILED
+    with pytest.raises(OSError, match="no luck"):
+        lazy.report.replay(FAILED[0])
     if reducer == "none":
         assert [i for i, value in enumerate(result) if isinstance(value, CellFailure)] == FAILED
         assert len(result) == 12
@@ -964,6 +973,37 @@ def test_failed_cells_of_collectors(reducer, exposure):
         assert [c.index for c in result.components] == [n for n in range(12) if n not in FAILED]
     with pytest.raises(OSError, match="no luck"):
         run(exposure, mapper, **options).compute()
+
+
+def table_or_fail(sub, expanded, full_bbox, at):
+    return Table(rows_or_fail(sub, expanded, full_bbox, at))
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "cluster"])
+def test_reports_of_collected_results(scheduler, exposure, request, tmp_path):
+    if scheduler == "cluster":
+        request.getfixturevalue("client")
+    with dask.config.set(scheduler=None if scheduler == "cluster" else scheduler):
+        options = {"mapper_kwargs": {"at": FAILING}, "on_error": "mask", "tile": 16}
+        lazy = run(exposure, table_or_fail, reducer="concatenate", **options)
+        with pytest.warns(UserWarning, match="3 of 12 cells failed"):
+            table = lazy.compute()
+        assert table.meta["MRFAILED"] == 3
+        assert table.meta["MRREPORT"] == lazy.report
+        assert (lazy.report.n_cells, len(lazy.report.seconds)) == (12, 12)
+        table.write(tmp_path / "a.ecsv")
+        assert "failed: cell 0, core" in Table.read(tmp_path / "a.ecsv").meta["MRREPORT"]
+        kept = lazy.persist()
+        with pytest.warns(UserWarning, match="3 of 12 cells failed"):
+            assert len(kept.compute()) == 9
+        assert kept.report == lazy.report
+        assert lazy["cell"].compute().tolist() == table["cell"].tolist()
+        assert dask.delayed(len)(lazy).compute() == 9
+        sound = run(exposure, rows_or_fail, reducer="none", mapper_kwargs={"at": []})
+        assert len(pickle.loads(pickle.dumps(sound)).compute()) == 12
+        assert isinstance(sound.report, Delayed)
+        sound.compute()
+        assert sound.report.failures == ()
 
 
 def rows_or_fail(sub, expanded, full_bbox, at):
