@@ -7,6 +7,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from .html import facts_table
 __all__ = ["INPUT_PSF", "CellFailure", "CellRecords", "Report", "warn_of_failures"]
 
 _MEBIBYTE = 2**20
+_LISTED = 10  # errors, and cells of each
+_LONGEST = 500  # letters of an error
 
 INPUT_PSF = object()  # in place of the input's PSF
 
@@ -117,7 +120,7 @@ class CellRecords:
                 yield index, box, psf
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What happened in a run.
 
@@ -207,8 +210,28 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{key}: {value}" for key, value in self._facts().items()]
-        lines += [f"failed: {failure}" for failure in self.failures]
+        lines += [f"failed: {cells}: {error}" for cells, error in self._failed()]
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"<Report of {self.n_cells} cells in {self.n_tiles} tiles{failed}>"
+
+    def _failed(self) -> Iterator[tuple[str, str]]:
+        """Yield the cells that failed and their errors: a line for each error, and few of them."""
+        cells: dict[str, list[CellFailure]] = {}
+        for failure in self.failures:
+            cells.setdefault(failure.error, []).append(failure)
+        for error, alike in islice(cells.items(), _LISTED):
+            where = f"cell {alike[0].index}, core {alike[0].core}"
+            if len(alike) > 1:
+                numbers = ", ".join(str(failure.index) for failure in alike[:_LISTED])
+                more = f" and {len(alike) - _LISTED} more" if len(alike) > _LISTED else ""
+                where = f"cells {numbers}{more}"
+            yield where, error if len(error) <= _LONGEST else f"{error[:_LONGEST]} ..."
+        rest = [len(alike) for alike in islice(cells.values(), _LISTED, None)]
+        if rest:
+            yield f"{sum(rest)} cells more", f"{len(rest)} other errors"
 
     def _facts(self) -> dict[str, str]:
         busy = float(self.seconds.sum())
@@ -223,8 +246,7 @@ class Report:
         }
 
     def _repr_html_(self) -> str:
-        failures = ((f"cell {f.index}", f.error) for f in self.failures)
-        return facts_table("Report", [*self._facts().items(), *failures])
+        return facts_table("Report", [*self._facts().items(), *self._failed()])
 
 
 def _as_text(dumper: Any, report: Report) -> Any:

@@ -73,8 +73,33 @@ def test_text(failure):
 
 def test_html(failure):
     html = make_report(failure)._repr_html_()
-    assert "<th style='text-align:left'>cell 3</th>" in html
+    assert "<th style='text-align:left'>cell 3, core Box(" in html
     assert "IndexError: list index out of range" in html
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_many_failures_are_told_in_few_lines(same):
+    failures = [
+        CellFailure(
+            i, CELL.core, CELL.expanded, f"ValueError: no {'stars' if same else i}" * 99, ""
+        )
+        for i in range(4096)
+    ]
+    records = CellRecords(table_of([CELL._replace(index=i) for i in range(4096)]))
+    for failure in failures:
+        records.add_failure(failure, 0.0)
+    report = Report.of([records], token="run-1", n_tiles=2, predicted_bytes=0, peak_bytes=0)
+    for text in (str(report), report._repr_html_(), repr(report)):
+        assert len(text) < 15_000
+    line = str(report).splitlines()[3]
+    if same:
+        assert line.startswith(
+            "failed: cells 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 4086 more: ValueError"
+        )
+    else:
+        assert line.startswith("failed: cell 0, core Box(")
+        assert str(report).endswith("failed: 4086 cells more: 4086 other errors")
+    assert repr(report) == "<Report of 4096 cells in 2 tiles, 4096 failed>"
 
 
 def test_html_escapes():
