@@ -6,6 +6,7 @@ import ast
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from distributed import progress as show_progress
 
 from .display import before_after
 from .grid.config import Adjust, GridConfig
+from .io.catalogs import check_catalog_target, write_catalog
 from .io.files import check_target, read_exposure, write_exposure
 from .io.paths import is_url, name_of
 from .io.stream import check_free
@@ -26,6 +28,7 @@ from .mappers.names import describe, resolve_mapper
 from .reducers.base import PixelReducer
 from .reducers.names import REDUCERS
 from .run.engine import map_reduce
+from .run.lazy import Collected
 from .simulate import simulate_exposure
 from .version import __version__
 
@@ -205,8 +208,9 @@ def _list_mappers(context: click.Context, _: Any, value: bool) -> None:
 )  # fmt: skip
 @_grid_options
 @click.option(
-    "--reducer", type=click.Choice(_PIXEL_REDUCERS), default="average", show_default=True,
-    help="How results are combined where they overlap.",
+    "--reducer", type=click.Choice([*_PIXEL_REDUCERS, "concatenate"]), default="average",
+    show_default=True,
+    help="How results are combined where they overlap; concatenate makes a catalog of tables.",
 )  # fmt: skip
 @click.option(
     "--variance", type=click.Choice(["mean", "correlated", "independent"]),
@@ -251,7 +255,8 @@ def map_command(
     OUT is a .fits file, a compressed .fits.fz, or a .zarr store. FITS without compression and zarr
     are written block by block, so that exposures may be larger than the memory; workers of a
     cluster must see OUT under the same path. IN may be a URL (https://, s3://), and so may a .zarr
-    store that is OUT (s3://). A SIZE is a number of pixels, or WIDTHxHEIGHT.
+    store that is OUT (s3://). With --reducer concatenate, OUT is a table: .parquet, .fits, .ecsv or
+    .csv. A SIZE is a number of pixels, or WIDTHxHEIGHT.
 
     \b
     Examples:
@@ -259,9 +264,12 @@ def map_command(
       skyfold map c4d_..._ooi_z_ls9.fits.fz out.fits --option ccd=N2 --mapper background
       skyfold map in.fits out.fits --mapper mycode.filters:denoise --scheduler tcp://head:8786
     """  # noqa: D301
-    check_target(out_path, overwrite=overwrite)
+    collects = reducer == "concatenate"
+    if collects and (variance or picture):
+        raise ValueError("a catalog has no --variance and no --picture")
+    (check_catalog_target if collects else check_target)(out_path, overwrite=overwrite)
     mapper = _mapper(mapper_name)
-    combine = _pixel_reducer(reducer, variance)
+    combine = "concatenate" if collects else _pixel_reducer(reducer, variance)
     exposure = read_exposure(in_path, format=format_, **dict(options))
     result = map_reduce(
         exposure,
@@ -274,6 +282,14 @@ def map_command(
         on_error=on_error,
         seed=seed,
     )
+    if isinstance(result, Collected):
+        with computed_on(scheduler, progress), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*cells failed")  # the report names them
+            rows = write_catalog(result.compute(), out_path, overwrite=overwrite)
+        click.echo(f"wrote {out_path}: {rows} rows\n{result.report}")
+        if result.report.failures:
+            click.get_current_context().exit(SOME_FAILED)
+        return
     click.echo(f"about {result.predicted_bytes / 2**20:.0f} MiB a task", err=True)
     with computed_on(scheduler, progress):
         report = write_exposure(result, out_path, overwrite=overwrite)

@@ -14,7 +14,7 @@ from ..exposure.box import Box
 from ..exposure.exposure import Exposure
 from .mapper import name_of
 
-__all__ = ["CatalogMapper", "catalog_mapper"]
+__all__ = ["CatalogMapper", "as_table", "catalog_mapper"]
 
 _BEYOND = 1  # pixels around the core, whose sources are passed on for two cells to compare
 
@@ -55,7 +55,7 @@ class CatalogMapper:
         found = self.function(expanded, **{**self.arguments, **keywords})
         if found is None:
             return None
-        table = self._in_parent_pixels(_as_table(found, name_of(self.function)), expanded.bbox)
+        table = self._in_parent_pixels(as_table(found, name_of(self.function)), expanded.bbox)
         x, y = (_numbers(table[name]) for name in self.position)
         if lost := np.count_nonzero(~(np.isfinite(x) & np.isfinite(y))):
             raise ValueError(
@@ -149,8 +149,20 @@ def _names(columns: str | Sequence[str]) -> tuple[str, ...]:
     return (columns,) if isinstance(columns, str) else tuple(columns)
 
 
-def _as_table(found: Any, name: str) -> Table:
-    """Return a table of ours, which may be changed."""
+def as_table(found: Any, name: str) -> Table:
+    """Return a table of any kind as astropy's, a copy.
+
+    Parameters
+    ----------
+    found : object
+    name : str
+        What returned it, for messages.
+
+    Raises
+    ------
+    TypeError
+        If it is not a table.
+    """
     if isinstance(found, Table):
         return found.copy()
     if isinstance(found, Mapping) or (isinstance(found, np.ndarray) and found.dtype.names):

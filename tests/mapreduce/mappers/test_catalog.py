@@ -12,10 +12,12 @@ import pytest
 from astropy.io import fits
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mapreduce as mr
+from mapreduce.cli import main
 from mapreduce.reducers.owner import owned
 
 HEADER = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.2}
@@ -151,3 +153,51 @@ def test_mistakes_are_told_before_the_run():
         mr.catalog_mapper(5)
     with pytest.raises(ValueError, match="makes catalogs, of which 'average' makes no exposure"):
         mr.map_reduce(exposure(), mr.catalog_mapper(find))
+
+
+SOURCES = mr.catalog_mapper(find)
+
+
+def sources_or_fail(sub, expanded, full_bbox, cell):
+    if cell.index == 3:
+        raise ValueError("no luck")
+    return SOURCES(sub, expanded, full_bbox)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "fits", "ecsv", "csv"])
+def test_the_command_writes_a_catalog(suffix, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exposure(wcs=SKY).write("in.fits")
+    out, more = f"out.{suffix}", ["--reducer", "concatenate", "--cell", "30", "--no-progress"]
+    result = run_command("in.fits", out, "SOURCES", *more)
+    assert result.exit_code == 0, result.output
+    assert f"wrote {out}: {len(TRUTH)} rows" in result.output
+    found = Table.read(out, **({"format": "ascii.csv"} if suffix == "csv" else {}))
+    assert sorted(found["id"].tolist()) == list(range(len(TRUTH)))
+    result = run_command("in.fits", out, "SOURCES", *more)
+    assert result.exit_code == 1
+    assert "out" in result.output
+    result = run_command(
+        "in.fits", out, "sources_or_fail", *more, "--overwrite", "--on-error", "mask"
+    )
+    assert result.exit_code == 3
+    assert "1 failed" in result.output
+    assert "failed: cell 3, core" in result.output
+
+
+def test_the_command_tells_mistakes_before_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exposure().write("in.fits")
+    for out, more, message in (
+        ("a.txt", ["--reducer", "concatenate"], "a catalog ends in .parquet, .fits, .ecsv, .csv"),
+        ("a.csv", ["--reducer", "concatenate", "--picture", "a.png"], "has no --variance and no"),
+        ("a.fits", [], "makes catalogs, of which 'average' makes no exposure"),
+    ):
+        result = run_command("in.fits", out, "SOURCES", *more)
+        assert result.exit_code == 1
+        assert message in result.output
+        assert not (tmp_path / out).exists()
+
+
+def run_command(source, out, mapper, *more):
+    return CliRunner().invoke(main, ["map", source, out, "--mapper", f"{__name__}:{mapper}", *more])
