@@ -9,7 +9,7 @@ from astropy.table import Table
 
 from ..photocalib.flux import magnitude, nanojansky
 from ..photocalib.stack import PhotoCalibStack
-from ..tables.fields import as_table, filled
+from ..tables.fields import as_table, filled, with_nan
 from .calibrations import Calibrations, stack_of
 from .columns import Bound, SourceColumns
 from .partitions import FilePartition, TablePartition
@@ -52,24 +52,24 @@ def calibrated_partition(
 def _needed(
     columns: SourceColumns, bound: Bound, values: Mapping[str, np.ndarray], count: int
 ) -> dict[str | tuple[str, str], np.ndarray]:
-    """Return visit, detector, x, y, by these names, and the fluxes by their columns'."""
-    place = {
-        name: _single(values, bound.sources[column], count)
-        for name, column in columns.place.items()
-    }
+    """Return visit, detector, x, y, by these names, and the fluxes by their columns'.
+
+    And whether both visit and detector are ``named``, and not missing.
+    """
+    made: dict[str | tuple[str, str], np.ndarray] = {"named": np.ones(count, bool)}
     for name in ("visit", "detector"):
-        if name not in place:
-            place[name] = np.broadcast_to(np.int64(getattr(columns, name)), count)
-    fluxes = {name for flux in columns.fluxes for name in (flux.value, flux.error) if name}
-    return place | {("flux", n): _single(values, bound.sources[n], count) for n in fluxes}
-
-
-def _single(values: Mapping[str, np.ndarray], name: str, count: int) -> np.ndarray:
-    """Return a column of numbers, one a row; those that are missing are NaN."""
-    column, missing = filled(values[name].reshape(count))
-    if missing is None or column.dtype.kind == "f":
-        return column
-    raise ValueError(f"{missing.sum()} values of {name} are missing")
+        if name not in columns.place:
+            made[name] = np.broadcast_to(np.int64(getattr(columns, name)), count)
+            continue
+        made[name], missing = filled(values[bound.sources[columns.place[name]]].reshape(count))
+        if missing is not None:
+            made["named"] &= ~missing
+    numbers: dict[str | tuple[str, str], str] = {n: columns.place[n] for n in ("x", "y")}
+    for flux in columns.fluxes:
+        numbers |= {("flux", name): name for name in (flux.value, flux.error) if name}
+    for key, column in numbers.items():
+        made[key] = with_nan(values[bound.sources[column]].reshape(count))
+    return made
 
 
 def _made(
@@ -79,15 +79,16 @@ def _made(
     margin: float,
 ) -> tuple[dict[str, np.ndarray], Tally]:
     """Return the new columns."""
-    count, tally = len(values["visit"]), Tally(len(values["visit"]))
-    stack = stack_of(calibrations, _distinct(values["visit"]))
+    visit, detector, named = values["visit"], values["detector"], values["named"]
+    count, tally = len(visit), Tally(len(visit), unnamed=int(np.sum(~named)))
+    stack = stack_of(calibrations, _distinct(visit[named]))
     if stack is None:
-        tally.add_missing(values["visit"], values["detector"], np.empty(0, np.int64))
+        tally.add_missing(visit[named], detector[named], np.empty(0, np.int64))
         return {name: np.full(count, np.nan) for name in columns.made}, tally
     made = {name: np.empty(count) for name in columns.made}
     for start in range(0, count, BLOCK):
         block = slice(start, start + BLOCK)
-        place = (values[name][block] for name in ("visit", "detector", "x", "y"))
+        place = (values[name][block] for name in ("visit", "detector", "named", "x", "y"))
         factor, relative_err = _factors(stack, margin, tally, *place)
         for flux in columns.fluxes:
             inst = values["flux", flux.value][block]
@@ -115,16 +116,19 @@ def _factors(
     tally: Tally,
     visit: np.ndarray,
     detector: np.ndarray,
+    named: np.ndarray,
     x: np.ndarray,
     y: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return nJy per unit of flux and its relative error, NaN where there is none."""
     rows, found = stack.rows(visit, detector)
+    found &= named
     with np.errstate(invalid="ignore", over="ignore"):  # of sources that are nowhere, or far off
         factor, relative_err = stack.calibration(rows, x, y), stack.relative_err[rows]
     good = found & _inside(stack, rows, x, y, margin)
     if not good.all():
-        tally.add_missing(visit[~found], detector[~found], stack.visits)
+        lost = named & ~found
+        tally.add_missing(visit[lost], detector[lost], stack.visits)
         placed = np.isfinite(x) & np.isfinite(y)
         tally.nowhere += int(np.sum(found & ~placed))
         tally.off += int(np.sum(found & placed & ~good))

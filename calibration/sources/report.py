@@ -34,6 +34,8 @@ class Tally:
         Sources farther off their detector than is allowed.
     nowhere : int
         Sources whose x or y is not a finite number.
+    unnamed : int
+        Sources whose visit or detector is missing.
     """
 
     rows: int = 0
@@ -41,12 +43,13 @@ class Tally:
     detectors: Counter[tuple[int, int]] = field(default_factory=Counter)
     off: int = 0
     nowhere: int = 0
+    unnamed: int = 0
 
     @property
     def calibrated(self) -> int:
         """How many have a calibration."""
-        lost = self.visits.total() + self.detectors.total() + self.off + self.nowhere
-        return self.rows - lost
+        of_none = self.visits.total() + self.detectors.total() + self.unnamed
+        return self.rows - of_none - self.off - self.nowhere
 
     def add(self, other: Tally) -> None:
         """Add the counts of other sources."""
@@ -55,6 +58,7 @@ class Tally:
         self.detectors.update(other.detectors)
         self.off += other.off
         self.nowhere += other.nowhere
+        self.unnamed += other.unnamed
 
     def add_missing(self, visit: np.ndarray, detector: np.ndarray, known: np.ndarray) -> None:
         """Count sources that have no calibration; ``known`` are the visits that have some."""
@@ -75,6 +79,7 @@ class Tally:
                 "detectors": detectors,
                 "off": self.off,
                 "nowhere": self.nowhere,
+                "unnamed": self.unnamed,
             },
             separators=(",", ":"),
         )
@@ -92,7 +97,8 @@ class Tally:
         counts = json.loads(text)
         visits = Counter(dict(counts["visits"]))
         detectors = Counter({(visit, number): n for visit, number, n in counts["detectors"]})
-        return cls(counts["rows"], visits, detectors, counts["off"], counts["nowhere"])
+        rest = (counts[name] for name in ("off", "nowhere", "unnamed"))
+        return cls(counts["rows"], visits, detectors, *rest)
 
     def reasons(self) -> Iterator[str]:
         """Yield why sources are not calibrated, with how many."""
@@ -116,6 +122,8 @@ class Tally:
             yield "off their detector", self.off
         if self.nowhere:
             yield "without a position", self.nowhere
+        if self.unnamed:
+            yield "without a visit or detector", self.unnamed
 
 
 def _counted(values: np.ndarray) -> tuple[list[Any], list[int]]:

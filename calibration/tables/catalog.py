@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .fields import Field, filled
+from .fields import Field, filled, with_nan
 from .files import open_tables
 from .reader import MemoryTable, Rows, TableReader
 from .schema import Binding, Findings, Schema, bind
@@ -178,16 +178,15 @@ class Catalog:
         names, shape, factor = self.bindings[name]
         parts = [table[part] for part in names]
         values = parts[0] if len(parts) == 1 else np.ma.stack(parts, axis=-1)
-        values, missing = filled(values.reshape(len(parts[0]), *shape))
+        values = values.reshape(len(parts[0]), *shape)
         kind = self.schema.by_name[name].kind
+        if kind == "f":
+            values = with_nan(values).astype(np.float64, copy=False)
+            return values if factor == 1 else values * factor
+        values, missing = filled(values)
         if kind == "i" and missing is not None:
             raise ValueError(f"{self.where}: {missing.sum()} values of {name} are missing")
-        if kind != "f":
-            return values
-        values = values.astype(np.float64, copy=missing is not None)
-        if missing is not None:
-            values[missing] = np.nan
-        return values if factor == 1 else values * factor
+        return values
 
 
 def open_table(data: Any, schema: Schema) -> TableReader:

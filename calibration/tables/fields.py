@@ -24,6 +24,7 @@ __all__ = [
     "masked",
     "row_dtype",
     "unit_of",
+    "with_nan",
 ]
 
 _BLANKS = {"f": np.nan, "U": "", "S": b"", "b": False}
@@ -169,6 +170,18 @@ def filled(values: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """
     mask, values = _mask(values), np.asarray(np.ma.getdata(values))
     return (values, None) if mask is None else (np.asarray(masked(values, mask)), mask)
+
+
+def with_nan(values: Any) -> np.ndarray:
+    """Return plain numbers: as they are if none is missing, else float64 with NaN for those.
+
+    Examples
+    --------
+    >>> with_nan(np.ma.array([1, 2], mask=[True, False]))
+    array([nan,  2.])
+    """
+    values, mask = filled(values)
+    return values if mask is None else np.where(mask, np.nan, values)
 
 
 def _mask(values: Any) -> np.ndarray | None:
