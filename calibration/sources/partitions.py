@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-import numpy as np
-from astropy.table import Table
 from dask.delayed import Delayed, delayed
 
 from ..tables.catalog import open_table
 from ..tables.files import ENDINGS
+from ..tables.memory import is_table
 from ..tables.reader import MemoryTable, TableReader
 from ..tables.schema import Schema
 
@@ -72,7 +71,7 @@ class TablePartition:
     ----------
     name : str
         Of the result.
-    data : astropy Table, mapping of arrays, structured array or data frame
+    data : MemoryTable, or what one is made of
     """
 
     rows = None
@@ -81,7 +80,8 @@ class TablePartition:
     def __init__(self, name: str, data: Any) -> None:
         self.name = name
         self.key = uuid4().hex
-        self._table = MemoryTable(_columns_of(data), f"sources {name}")
+        where = f"sources {name}"
+        self._table = data if isinstance(data, MemoryTable) else MemoryTable(data, where)
 
     def open(self, schema: Schema) -> TableReader:
         """Return the table."""
@@ -158,7 +158,7 @@ def _flat(sources: Any) -> Iterator[tuple[str | None, Any]]:
         yield from _files(os.path.abspath(sources))
     elif hasattr(sources, "to_delayed") and hasattr(sources, "columns"):  # a dask DataFrame
         yield from ((None, part) for part in sources.to_delayed())
-    elif _is_table(sources):
+    elif is_table(sources):
         yield None, sources
     elif isinstance(sources, Iterable):
         for item in sources:
@@ -194,23 +194,6 @@ def _is_visible_table(path: Path, folder: str) -> bool:
     return not hidden and path.name.endswith(_ENDINGS) and path.is_file()
 
 
-def _is_table(data: Any) -> bool:
-    return (
-        isinstance(data, Table | Mapping)
-        or (isinstance(data, np.ndarray) and data.dtype.names is not None)
-        or (hasattr(data, "columns") and hasattr(data, "__getitem__"))  # a data frame
-    )
-
-
-def _columns_of(data: Any) -> Any:
-    """Return what `MemoryTable` takes."""
-    if isinstance(data, Table | Mapping | np.ndarray):
-        return data
-    if not _is_table(data):
-        raise TypeError(f"a partition of sources is a table, got {type(data).__name__}")
-    return {str(name): np.asarray(data[name]) for name in data.columns}
-
-
 def _common(folders: list[str]) -> str:
     return os.path.commonpath(folders) if folders else ""
 
@@ -232,17 +215,7 @@ def _of_file(path: str, name: str, schema: Schema, rows: int | None) -> Iterator
 
 
 def _of_table(data: Any, first: int, rows: int) -> Iterator[TablePartition]:
-    data = _columns_of(data)
-    if isinstance(data, Mapping):
-        data = {name: np.atleast_1d(values) for name, values in data.items() if name != "meta"}
-        count = max((len(values) for values in data.values()), default=0)
-    else:
-        count = len(data)
-    for number, start in enumerate(range(0, max(count, 1), rows), first):
-        rows_ = slice(start, start + rows)
-        part = (
-            {name: values[rows_] for name, values in data.items()}
-            if isinstance(data, Mapping)
-            else data[rows_]
-        )
-        yield TablePartition(f"part-{number:05d}", part)
+    table = MemoryTable(data, "the table of sources")
+    for number, start in enumerate(range(0, max(len(table), 1), rows), first):
+        name = f"part-{number:05d}"
+        yield TablePartition(name, table.part(slice(start, start + rows), f"sources {name}"))

@@ -15,8 +15,9 @@ from typing import Any
 from astropy.io import registry
 from astropy.table import Table
 
+from .arrow import META, pyarrow
 from .fields import as_table
-from .parquet_reader import META, ParquetTable, pyarrow
+from .parquet_reader import ParquetTable
 
 __all__ = ["read", "register"]
 

@@ -18,11 +18,12 @@ from astropy.table import Table
 
 from mapreduce.io.stream import complete_first
 
+from .arrow import pyarrow
 from .fields import Field, as_table, fields_of
 from .fits_checksum import check_fits
 from .fits_reader import fits_tables
 from .fits_writer import FitsWriter
-from .parquet_reader import ParquetTable, pyarrow
+from .parquet_reader import ParquetTable
 from .parquet_writer import ParquetWriter, check_parquet
 from .reader import TableReader
 

@@ -14,7 +14,8 @@ from astropy.io import fits
 from mapreduce.io.hdu import Hdu, open_hdu, open_unchanged, scan
 
 from .fields import Field, masked
-from .reader import BLOCK, Rows, decoded, file_fingerprint, groups, numbered
+from .memory import decoded
+from .reader import BLOCK, Rows, file_fingerprint, groups, numbered
 
 __all__ = ["WIDE", "FitsTable", "fits_tables"]
 

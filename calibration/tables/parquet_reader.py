@@ -1,54 +1,27 @@
-"""Reads Parquet files by row groups. Needs pyarrow: ``pip install 'skyfold[parquet]'``.
-
-Columns of arrays are lists, of fixed size or not, as LSST's and astropy's writers make them. Units
-and what is said of the table are taken from where either of them puts it: the fields' metadata, and
-``table_meta_yaml`` in the schema's.
-"""
+"""Reads Parquet files by row groups. Needs pyarrow: ``pip install 'skyfold[parquet]'``."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-import yaml
-from astropy.table import meta as table_meta
 
-from mapreduce.optional import require
-
-from .fields import Field, masked
+from .arrow import arrow_field, arrow_values, described, only_length, pyarrow
+from .fields import Field
 from .reader import Rows, file_fingerprint, numbered
 
-__all__ = ["CHECKSUM", "META", "YAML", "ParquetTable", "declared_shape", "pyarrow"]
+__all__ = ["CHECKSUM", "ParquetTable"]
 
 _BATCH = 2**16  # rows
 _ARROW = (b"ARROW:schema", b"pandas")  # how other packages would make their own types of it
-YAML = "table_meta_yaml"
-"""Where astropy looks for units, descriptions and what is said of a table."""
 CHECKSUM = "CHECKSUM"
 """Where our own files have the checksum of the whole table."""
-META = "skyfold_meta"
-"""Where our own files say it, as JSON, which takes a hundredth of the time."""
-
-
-def pyarrow() -> ModuleType:
-    """Return the package pyarrow, with pyarrow.parquet and pyarrow.compute.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed.
-    """
-    needed = "Parquet files need the package pyarrow; pip install 'skyfold[parquet]'"
-    for part in ("pyarrow.compute", "pyarrow.parquet"):
-        require(part, needed)
-    return require("pyarrow", needed)
 
 
 class ParquetTable:
@@ -79,6 +52,7 @@ class ParquetTable:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(path)
         self.stamp = _stamp(self.path)
+        self.columns: dict[str, Field] = {}
         self.where = Path(self.path).name
         footer = _footer(self.path, self.stamp)
         schema = footer.schema.to_arrow_schema()
@@ -86,13 +60,15 @@ class ParquetTable:
         self.checksum = metadata.pop(CHECKSUM.encode(), b"").decode()
         self.metadata = {key: text for key, text in metadata.items() if key not in _ARROW}
         try:
-            self.meta, columns = _described(metadata)
+            self.meta, texts = described(self.metadata)
         except ValueError as error:
             raise OSError(f"{self.path} is damaged: {error}") from error
-        self.columns = {
-            name: _field(footer, schema.field(name), columns.get(name, {}), self._seen_length)
-            for name in dict.fromkeys(schema.names)
-        }
+        counts = Counter(schema.names)
+        for field, leaf in zip(schema, _first_leaves(schema), strict=True):
+            found = self._field(footer, field, leaf, texts.get(field.name, {}))
+            if counts[field.name] > 1:
+                found = replace(found, fault=f"is there {counts[field.name]} times")
+            self.columns[field.name] = found
         groups = range(footer.num_row_groups)
         self._starts = np.cumsum([0, *(footer.row_group(i).num_rows for i in groups)])
 
@@ -133,14 +109,26 @@ class ParquetTable:
     def __dask_tokenize__(self) -> tuple[object, ...]:
         return "ParquetTable", self.path, self.stamp
 
+    def _field(self, footer: Any, field: Any, leaf: int, text: Any) -> Field:
+        """Return what a column holds; the length of its lists from the number of their values.
+
+        Where some may be null, and the numbers do not tell, the lists themselves are looked at.
+        """
+        single = len(_nested(field.type)) == 1 and not _nested(_nested(field.type)[0])
+
+        def length() -> int | None:
+            counted = _list_length(footer, leaf) if single else None
+            return counted or self._seen_length(field.name)
+
+        return arrow_field(field, text, length)
+
     def _seen_length(self, name: str) -> int | None:
         """Return the length of a column's lists, null ones left out; None if there are several."""
-        pa, lengths = pyarrow(), set()
+        seen: set[int] = set()
         with self._open() as file:
             for batch in file.iter_batches(_BATCH, columns=[name]):
-                found = pa.compute.unique(pa.compute.list_value_length(batch[0].drop_null()))
-                lengths |= set(found.to_pylist())
-        return lengths.pop() if len(lengths) == 1 else None
+                only_length(batch[name], seen)
+        return next(iter(seen)) if len(seen) == 1 else None
 
     def _open(self, **options: Any) -> Any:
         footer = _footer(self.path, self.stamp)
@@ -148,44 +136,10 @@ class ParquetTable:
 
     def _array(self, name: str, values: Any) -> np.ndarray:
         """Return the numpy array of a column, masked where values are missing."""
-        pa, field = pyarrow(), self.columns[name]
-        values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-        if not field.shape:
-            return _plain(values, field.dtype)
-        present = values.is_valid().to_numpy(zero_copy_only=False)
-        lists = values.drop_null() if values.null_count else values
-        self._check_lengths(name, lists, math.prod(field.shape))
-        found = _plain(lists.flatten(), field.dtype).reshape(len(lists), *field.shape)
-        if not values.null_count:
-            return found
-        out = np.ma.zeros((len(values), *field.shape), found.dtype)
-        out[present] = found
-        return masked(
-            out.data, np.ma.getmaskarray(out) | ~present.reshape(-1, *[1] * len(field.shape))
-        )
-
-    def _check_lengths(self, name: str, lists: Any, length: int) -> None:
-        pa = pyarrow()
-        same = pa.compute.equal(pa.compute.list_value_length(lists), length)
-        if not pa.compute.all(same, min_count=0).as_py():
-            raise ValueError(f"{self.where}: not all rows have {length} values of {name}")
-
-
-def _plain(values: Any, dtype: np.dtype) -> np.ndarray:
-    """Return single values as an array, masked where they are null."""
-    pa = pyarrow()
-    missing = values.is_null().to_numpy(zero_copy_only=False) if values.null_count else None
-    if dtype.kind == "U":
-        kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-        texts = values.cast(kind).to_pylist()
-        return masked(np.strings.rstrip(np.array([_text(text) for text in texts], str)), missing)
-    if missing is not None:
-        values = values.fill_null(False if dtype.kind == "b" else 0)
-    return masked(np.array(values.to_numpy(zero_copy_only=False), dtype), missing)
-
-
-def _text(value: str | bytes | None) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+        try:
+            return arrow_values(values, self.columns[name])
+        except ValueError as error:
+            raise ValueError(f"{self.where}: column {name}: {error}") from None
 
 
 def _stamp(path: str) -> tuple[int, int]:
@@ -209,76 +163,31 @@ def _footer(path: str, stamp: tuple[int, int]) -> Any:
     return _cached_footer(path, stamp)
 
 
-def _described(
-    metadata: Mapping[bytes, bytes],
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return what is said of a table, and of its columns by name."""
-    meta = {key.decode(): value.decode() for key, value in metadata.items() if key not in _ARROW}
-    if META in meta:  # a file of ours, in which the fields say the rest
-        return json.loads(meta[META]), {}
-    text = meta.pop(YAML, "")
-    try:
-        header = table_meta.get_header_from_yaml(text.splitlines()) if text else {}
-    except (table_meta.YamlParseError, yaml.YAMLError, ValueError, KeyError):
-        header = {}
-    columns = {column["name"]: column for column in header.get("datatype", ())}
-    return meta | header.get("meta", {}), columns
+def _first_leaves(schema: Any) -> Iterator[int]:
+    """Yield the number of each field's first column in the file, which has one for each leaf."""
+    leaf = 0
+    for field in schema:
+        yield leaf
+        leaf += _leaves(field.type)
 
 
-def _field(
-    footer: Any, field: Any, yaml_column: Mapping[str, Any], seen: Callable[[str], int | None]
-) -> Field:
-    """Return what a column holds; the length of its lists from the number of their values.
-
-    Where some may be null, and the numbers do not tell, ``seen`` looks at the lists themselves.
-    """
-    pa = pyarrow()
-    kind, fault = field.type, ""
-    shape: tuple[int, ...] = ()
-    text = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-    if pa.types.is_fixed_size_list(kind):
-        kind, shape = kind.value_type, (kind.list_size,)
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        length = _list_length(footer, field.name) or seen(field.name)
-        kind, shape = kind.value_type, (length or 0,)
-        fault = "" if length else "holds a different number of values in each row"
-    declared = declared_shape(field)
-    shape = declared if math.prod(declared) == math.prod(shape) else shape
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if any(is_text(kind) for is_text in _texts(pa)):
-        dtype: np.dtype = np.dtype(str)
-    elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        dtype = np.dtype(kind.to_pandas_dtype())
-    else:
-        dtype, fault = np.dtype(object), f"holds {kind}"
-    unit, description = (
-        text.get(name) or str(yaml_column.get(name) or "") for name in ("unit", "description")
-    )
-    return Field(dtype, shape, unit, description, dtype.kind in "biu", fault)
+def _leaves(kind: Any) -> int:
+    return sum(map(_leaves, _nested(kind))) or 1
 
 
-def declared_shape(field: Any) -> tuple[int, ...]:
-    """Return the shape that the metadata of an array's field says; empty if they say none."""
-    return tuple(json.loads((field.metadata or {}).get(b"shape", "[]")))
+def _nested(kind: Any) -> list[Any]:
+    """Return the kinds of what values of a kind are made of."""
+    if pyarrow().types.is_dictionary(kind):
+        return []
+    return [kind.field(i).type for i in range(kind.num_fields)]
 
 
-def _texts(pa: Any) -> tuple[Any, ...]:
-    """Return the tests for the kinds of texts and of bytes, which other writers take for texts."""
-    types = pa.types
-    texts = (types.is_string, types.is_large_string, types.is_string_view)
-    return (*texts, types.is_binary, types.is_large_binary, types.is_binary_view)
-
-
-def _list_length(footer: Any, name: str) -> int | None:
+def _list_length(footer: Any, leaf: int) -> int | None:
     """Return the length of a column's lists; None if there are several."""
-    paths = [footer.schema.column(i).path for i in range(footer.num_columns)]
-    # Such as name.list.element; other writers have other words.
-    column = next(i for i, path in enumerate(paths) if path.startswith(f"{name}."))
     groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
-    lengths = {g.column(column).num_values / g.num_rows for g in groups if g.num_rows}
+    lengths = {g.column(leaf).num_values / g.num_rows for g in groups if g.num_rows}
     if len(lengths) == 1 and min(lengths).is_integer():
-        chunks = [group.column(column).statistics for group in groups]
+        chunks = [group.column(leaf).statistics for group in groups]
         if all(chunk is not None and chunk.null_count == 0 for chunk in chunks):
             return int(lengths.pop())
     return None

@@ -20,9 +20,10 @@ import numpy as np
 import yaml
 from astropy.table.meta import get_yaml_from_table
 
+from .arrow import META, YAML, pyarrow
 from .fields import Field, as_table, checked, filled, row_dtype, unit_of
-from .parquet_reader import CHECKSUM, META, YAML, ParquetTable, pyarrow
-from .reader import decoded
+from .memory import decoded
+from .parquet_reader import CHECKSUM, ParquetTable
 
 __all__ = ["ParquetWriter", "check_parquet"]
 

@@ -8,20 +8,20 @@ texts are str without trailing blanks, and columns with missing values are maske
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from astropy import units as u
-from astropy.table import Table
 from dask.base import tokenize
 
 from mapreduce.io.paths import stamp_of
 
-from .fields import Field, masked
+from .fields import Field
+from .memory import columns_in
 
 __all__ = [
     "BLOCK",
@@ -30,7 +30,6 @@ __all__ = [
     "MemoryTable",
     "Rows",
     "TableReader",
-    "decoded",
     "file_fingerprint",
     "groups",
     "numbered",
@@ -196,13 +195,16 @@ class MemoryTable:
 
     Parameters
     ----------
-    data : astropy Table, mapping of str to array, or structured array
-        The columns, (n, ...) each; a mapping with a single value among them is one row.
+    data : astropy Table, mapping of str to array, structured array or data frame
+        The columns, (n, ...) each; a mapping with a single value among them is one row. Data frames
+        are those of pandas, and what speaks Arrow, such as polars' and pyarrow's tables.
     where : str
         How messages name it.
 
     Raises
     ------
+    ImportError
+        If it speaks Arrow, and pyarrow is not installed.
     TypeError
         If it is none of these.
     ValueError
@@ -210,29 +212,34 @@ class MemoryTable:
 
     Examples
     --------
-    >>> MemoryTable({"a": [1, 2, 3] * u.mm}, "the table").columns["a"].unit
-    'mm'
+    >>> table = MemoryTable({"a": [1, 2], "b": ["g", None]}, "the table")
+    >>> table.read(["b"])["b"].tolist()
+    ['g', None]
     """
 
     path = None
 
     def __init__(self, data: Any, where: str) -> None:
         self.where = where
-        columns, self.meta = _columns(data, where)
-        self._values: dict[str, np.ndarray] = {}
-        self.columns = {}
-        for name, column in columns.items():
-            values, fault = _values(column)
-            unit = str(getattr(column, "unit", "") or "")
-            text = getattr(getattr(column, "info", None), "description", "") or ""
-            nullable = isinstance(values, np.ma.MaskedArray)
-            self._values[name] = values
-            self.columns[name] = Field(values.dtype, values.shape[1:], unit, text, nullable, fault)
+        found, self.meta = columns_in(data, where)
+        self._values = {name: values for name, (values, _) in found.items()}
+        self.columns = {name: field for name, (_, field) in found.items()}
+        for values in self._values.values():
+            values.flags.writeable = False
         lengths = {name: len(values) for name, values in self._values.items()}
         if len(set(lengths.values())) > 1:
             sizes = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise ValueError(f"{where}: columns differ in length: {sizes}")
         self._length = next(iter(lengths.values()), 0)
+
+    def part(self, rows: slice, where: str) -> MemoryTable:
+        """Return some of the rows as a table of their own, called otherwise, without a copy."""
+        some = copy.copy(self)
+        some.where = where
+        some._values = {name: values[rows] for name, values in self._values.items()}
+        some._length = len(range(len(self))[rows])
+        some.__dict__.pop("_checksum", None)
+        return some
 
     def __len__(self) -> int:
         return self._length
@@ -259,60 +266,3 @@ class MemoryTable:
 
     def __dask_tokenize__(self) -> tuple[object, ...]:
         return "MemoryTable", self._checksum
-
-
-def _columns(data: Any, where: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    if isinstance(data, Table):
-        return {name: data[name] for name in data.colnames}, dict(data.meta)
-    if isinstance(data, np.ndarray) and data.dtype.names:
-        return {name: data[name] for name in data.dtype.names}, {}
-    if not isinstance(data, Mapping):
-        raise TypeError(
-            f"{where} is a path, an astropy Table or a mapping of arrays, got {type(data).__name__}"
-        )
-    data = dict(data)
-    meta = dict(data.pop("meta", {}))
-    if any(np.ndim(value) == 0 for value in data.values()):
-        data = {
-            name: u.Quantity([v]) if isinstance(v, u.Quantity) else np.asarray(v)[None]
-            for name, v in data.items()
-        }
-    return data, meta
-
-
-def _values(column: Any) -> tuple[np.ndarray, str]:
-    """Return the array of a column, masked where values are missing; and why it can't be read."""
-    column = column.value if isinstance(column, u.Quantity) else column
-    mask = np.ma.getmaskarray(column) if hasattr(column, "mask") else None
-    array = np.array(np.ma.getdata(column) if mask is not None else column)
-    array, fault = _of_objects(array) if array.dtype.kind == "O" else (array, "")
-    if array.dtype.kind == "S":
-        array = decoded(array)
-    if array.dtype.kind == "U":
-        array = np.strings.rstrip(array)
-    array = masked(array.astype(array.dtype.newbyteorder("="), copy=False), mask)
-    array.flags.writeable = False
-    return array, fault
-
-
-def decoded(values: np.ndarray) -> np.ndarray:
-    """Return bytes as texts, without trailing blanks.
-
-    >>> decoded(np.array([b"SIM-G  ", b"SIM-R"])).tolist()
-    ['SIM-G', 'SIM-R']
-    """
-    try:
-        texts = values.astype(str)
-    except UnicodeDecodeError:
-        texts = np.strings.decode(values, "utf-8", "replace")
-    return np.strings.rstrip(texts)
-
-
-def _of_objects(array: np.ndarray) -> tuple[np.ndarray, str]:
-    """Return the array of texts, or of arrays, that an array of objects holds."""
-    if all(isinstance(value, str) for value in array.flat):
-        return array.astype(str), ""
-    if len({np.shape(value) for value in array}) > 1:
-        return array, "holds a different number of values in each row"
-    stacked = np.stack([np.asarray(value) for value in array])
-    return stacked, "holds objects" if stacked.dtype.kind == "O" else ""

@@ -685,7 +685,7 @@ def test_mistakes_in_photo_calibs(tmp_path, survey):
 
 def test_a_partition_that_is_no_table():
     (lazy,) = calibrate_sources(delayed(5), make_visit())
-    with pytest.raises(TypeError, match="a partition of sources is a table, got int"):
+    with pytest.raises(TypeError, match="sources part-00000 is .* a data frame, got int"):
         lazy.compute()
 
 
