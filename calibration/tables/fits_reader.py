@@ -6,34 +6,24 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
 
-from mapreduce.io.hdu import Hdu, open_hdu, open_unchanged, scan
+from mapreduce.io.hdu import Hdu, open_unchanged, scan
 
-from .fields import Field, masked
-from .memory import decoded
+from .fields import Field
+from .fits_columns import FitsColumn, fits_columns
 from .reader import BLOCK, Rows, file_fingerprint, groups, numbered
 
 __all__ = ["WIDE", "FitsTable", "fits_tables"]
 
 WIDE = 2**16  # bytes: of rows above this only the columns are read
-_UNREAD = frozenset("PQXCM")  # formats: variable length, bits, complex
 _LAYOUT = frozenset(
     "XTENSION BITPIX NAXIS PCOUNT GCOUNT TFIELDS CHECKSUM DATASUM TTYPE TFORM TUNIT TDIM TNULL "
     "TSCAL TZERO TDISP TCOMM COMMENT HISTORY".split()
 ) | {""}
-
-
-class _Place(NamedTuple):
-    """Where a column is in a row, what is added to its whole numbers, and which one is none."""
-
-    dtype: np.dtype
-    offset: int
-    zero: int
-    null: int | None
 
 
 class FitsTable:
@@ -50,9 +40,8 @@ class FitsTable:
     Raises
     ------
     OSError
-        If the file is gone, was changed since it was scanned, or ends early; also on reading.
-    ValueError
-        If the columns do not add up to the length of a row.
+        If the file is gone, was changed since it was scanned, ends early, or its columns do not add
+        up to the length of a row; also on reading.
 
     Examples
     --------
@@ -67,21 +56,12 @@ class FitsTable:
 
     def __init__(self, hdu: Hdu) -> None:
         self.hdu = hdu
-        with open_hdu(hdu) as table:
-            columns, header = table.columns, table.header
-            dtype = columns.dtype.newbyteorder(">")
-            self._width, self._length = header["NAXIS1"], header["NAXIS2"]
-            self.meta = _cards(header)
-            self._places = {c.name: _place(c, dtype) for c in columns}
-            texts = [header.get(f"TCOMM{i}", "") for i in range(1, len(columns) + 1)]
-            self.columns = {
-                c.name: _field(c, dtype[c.name], text)
-                for c, text in zip(columns, texts, strict=True)
-            }
-        if dtype.itemsize != self._width:
-            raise ValueError(
-                f"{hdu.where}: the columns take {dtype.itemsize} bytes of rows of {self._width}"
-            )
+        hdu.check()
+        header = hdu.header()
+        self._width, self._length = header["NAXIS1"], header["NAXIS2"]
+        self.meta = _cards(header)
+        self._columns = fits_columns(header, hdu.where)
+        self.columns: dict[str, Field] = {n: c.field for n, c in self._columns.items()}
 
     @property
     def where(self) -> str:
@@ -122,19 +102,19 @@ class FitsTable:
         self, file: BufferedIOBase, names: Sequence[str], rows: Rows
     ) -> dict[str, np.ndarray]:
         numbers, order = numbered(rows, len(self))
-        places = {name: self._places[name] for name in names}
+        columns = {name: self._columns[name] for name in names}
         out = {
-            name: np.empty((len(numbers), *place.dtype.shape), place.dtype.base.newbyteorder("="))
-            for name, place in places.items()
+            name: np.empty((len(numbers), *column.dtype.shape), column.dtype.base.newbyteorder("="))
+            for name, column in columns.items()
         }
         for start, stop, target, pick in groups(numbers, order, self._width):
-            records = self._records(file, places, start, stop)
+            records = self._records(file, columns, start, stop)
             for name, values in out.items():
                 values[target] = records[name] if pick is None else records[name][pick]
-        return {name: self._meant(name, values) for name, values in out.items()}
+        return {name: columns[name].meant(values) for name, values in out.items()}
 
     def _records(
-        self, file: BufferedIOBase, places: Mapping[str, _Place], start: int, stop: int
+        self, file: BufferedIOBase, columns: Mapping[str, FitsColumn], start: int, stop: int
     ) -> np.ndarray | dict[str, np.ndarray]:
         """Read rows; of wide ones, such as those of the look-up table, the columns alone."""
         width = self._width
@@ -142,22 +122,21 @@ class FitsTable:
             data = self._bytes(file, start * width, (stop - start) * width)
             dtype = np.dtype(
                 {
-                    "names": [*places],
-                    "formats": [place.dtype for place in places.values()],
-                    "offsets": [place.offset for place in places.values()],
+                    "names": [*columns],
+                    "formats": [column.dtype for column in columns.values()],
+                    "offsets": [column.offset for column in columns.values()],
                     "itemsize": width,
                 }
             )
             return np.frombuffer(data, dtype)
         return {
-            name: np.array(
-                [
-                    np.frombuffer(self._bytes(file, row * width + offset, dtype.itemsize), dtype)[0]
-                    for row in range(start, stop)
-                ]
-            )
-            for name, (dtype, offset, *_) in places.items()
+            name: np.array([self._value(file, row, column) for row in range(start, stop)])
+            for name, column in columns.items()
         }
+
+    def _value(self, file: BufferedIOBase, row: int, column: FitsColumn) -> np.ndarray:
+        data = self._bytes(file, row * self._width + column.offset, column.dtype.itemsize)
+        return np.frombuffer(data, column.dtype)[0]
 
     def _bytes(self, file: BufferedIOBase, start: int, size: int) -> bytes:
         file.seek(self.hdu.data + start)
@@ -165,22 +144,6 @@ class FitsTable:
         if len(data) != size:
             raise OSError(f"{self.hdu.where}: the file ends within byte {start + size} of the rows")
         return data
-
-    def _meant(self, name: str, values: np.ndarray) -> np.ndarray:
-        """Return what the values in the file stand for."""
-        dtype, place = self.columns[name].dtype, self._places[name]
-        if dtype.kind == "b":
-            return masked(values == ord("T"), values == 0)
-        if dtype.kind == "U":
-            return decoded(values)
-        missing = None if place.null is None else values == place.null
-        if place.zero and values.dtype.itemsize == dtype.itemsize and values.dtype != dtype:
-            # Of as many bytes with and without a sign: the zero is the highest bit.
-            high = np.array(1 << (8 * dtype.itemsize - 1), f"u{dtype.itemsize}").view(dtype)
-            values = values.view(dtype) ^ high
-        elif place.zero:
-            values = values.astype(dtype) + place.zero
-        return masked(values, missing)
 
 
 def fits_tables(path: str | os.PathLike[str]) -> list[FitsTable]:
@@ -198,34 +161,6 @@ def fits_tables(path: str | os.PathLike[str]) -> list[FitsTable]:
     if not tables:
         raise ValueError(f"{path} holds no binary table")
     return tables
-
-
-def _place(column: fits.Column, dtype: np.dtype) -> _Place:
-    kind, offset = (dtype.fields or {})[column.name][:2]
-    whole = kind.base.kind in "iu" and "L" not in str(column.format)
-    null = column.null if whole and isinstance(column.null, int) else None
-    return _Place(kind, offset, int(column.bzero or 0) if whole else 0, null)
-
-
-def _field(column: fits.Column, dtype: np.dtype, description: str) -> Field:
-    base, zero, null = dtype.base.newbyteorder("="), column.bzero or 0, column.null
-    whole = base.kind in "iu" and float(zero).is_integer()
-    scaled = column.bscale not in (None, "", 1) or (zero and not whole)
-    if "L" in str(column.format):
-        base = np.dtype(bool)
-    elif base.kind == "S":
-        base = np.dtype(f"U{base.itemsize}")
-    elif zero == 2 ** (8 * base.itemsize - 1) and base.kind == "i":
-        base = np.dtype(f"u{base.itemsize}")
-    elif zero == -128 and base == np.uint8:
-        base = np.dtype(np.int8)
-    elif zero and base.kind in "iu":
-        base = np.dtype(np.int64)
-    unread = scaled or not _UNREAD.isdisjoint(str(column.format))
-    fault = f"is of a format that is not read, {column.format}" if unread else ""
-    nullable = base.kind == "b" or (base.kind in "iu" and isinstance(null, int))
-    fault += ", scaled" if scaled else ""
-    return Field(base, dtype.shape, column.unit or "", str(description), nullable, fault)
 
 
 def _cards(header: fits.Header) -> dict[str, Any]:

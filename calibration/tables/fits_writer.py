@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -30,7 +30,8 @@ class FitsWriter:
     milliseconds, are made once for all tables of the same columns.
 
     Missing values are NaN, an empty text, a truth value that is neither, and of whole numbers,
-    where a field is ``nullable``, the one that the card ``TNULL`` names.
+    where a field is ``nullable``, the one that the card ``TNULL`` names: the lowest, or of unsigned
+    ones the highest, that is none of the first block.
 
     Parameters
     ----------
@@ -142,15 +143,40 @@ class _Column:
         Of what is written.
     zero : int
         What is added to the numbers in the file, as FITS has no unsigned ones but of one byte.
+    null : int or None
+        The number in the file that stands for a missing one.
     """
 
     name: str
     field: Field
     dtype: np.dtype
     zero: int = 0
+    null: int | None = None
 
     @classmethod
     def of(cls, name: str, field: Field, first: np.ndarray | None) -> _Column:
+        column = cls._plain(name, field, first)
+        if not field.nullable or field.dtype.kind not in "iu":
+            return column
+        null = column._free(np.empty(0, field.dtype) if first is None else first)
+        if null is None:  # all numbers are taken
+            wide = np.dtype(f">i{2 * field.dtype.itemsize}")
+            column = replace(column, dtype=wide, zero=0)
+            null = int(np.iinfo(wide).min)
+        return replace(column, null=null)
+
+    def _free(self, values: np.ndarray) -> int | None:
+        """Return the first number that is not among values, from one end; None if there is none."""
+        raw, limits = self._raw(values), np.iinfo(self.dtype)
+        numbers = range(limits.min, limits.max + 1)
+        ordered = numbers if self.field.dtype.kind == "i" else numbers[::-1]
+        if not (raw == ordered[0]).any():
+            return ordered[0]
+        taken = {*np.unique(raw).tolist()}
+        return next((number for number in ordered if number not in taken), None)
+
+    @classmethod
+    def _plain(cls, name: str, field: Field, first: np.ndarray | None) -> _Column:
         kind, size = field.dtype.kind, field.dtype.itemsize
         if kind in "SU":
             width = max(_text(first).dtype.itemsize if first is not None else 0, _width(field), 1)
@@ -165,14 +191,6 @@ class _Column:
             zero = 2 ** (8 * size - 1) if kind == "u" else 0
             return cls(name, field, np.dtype(f">i{max(size, 2)}"), zero)
         raise TypeError(f"column {name} is {field.dtype}; numbers, truth values and texts are kept")
-
-    @property
-    def null(self) -> int | None:
-        """The number in the file that stands for a missing one."""
-        if not self.field.nullable or self.field.dtype.kind not in "iu":
-            return None
-        limits = np.iinfo(self.dtype)
-        return int(limits.min if self.field.dtype.kind == "i" else limits.max)
 
     def stored(self, values: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """Return what stands in the file."""
@@ -189,13 +207,17 @@ class _Column:
             return values if mask is None else np.where(mask, 0, values)
         if kind == "f":
             return values
-        return self._whole(np.asarray(values, self.field.dtype), mask)
+        return self._whole(values, mask)
 
-    def _whole(self, values: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-        stored = self.dtype.newbyteorder("=")
+    def _raw(self, values: np.ndarray) -> np.ndarray:
+        """Return whole numbers as they stand in the file."""
+        values, stored = np.asarray(values, self.field.dtype), self.dtype.newbyteorder("=")
         # The zero is the highest bit: to take it away and to flip it is the same.
         high = self.field.dtype.type(self.zero)
-        raw = (values ^ high).view(stored) if self.zero else values.astype(stored, copy=False)
+        return (values ^ high).view(stored) if self.zero else values.astype(stored, copy=False)
+
+    def _whole(self, values: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        raw = self._raw(values)
         if self.null is None:
             if mask is not None:
                 raise ValueError(f"column {self.name} misses values, which its field does not say")

@@ -210,9 +210,27 @@ def test_numbers_that_are_kept_in_others(tmp_path, suffix, kind, stored):
 
 
 def test_numbers_that_stand_for_missing_ones(tmp_path):
-    column = MaskedColumn([-(2**15), 5, 7], mask=[False, True, False], name="x", dtype="i2")
-    with pytest.raises(ValueError, match="column x holds -32768, which stands for missing values"):
-        write_table(tmp_path / "a.fits", Table([column]))
+    for kind in WHOLE[:-1]:  # also where all numbers there are, are taken
+        limits = np.iinfo(kind)
+        count = min(2**16, limits.max - limits.min + 1)
+        for start in (limits.min, limits.max - count + 1):
+            ends = np.arange(count, dtype=kind) + np.array(start, kind)
+            column = np.ma.array(np.append(ends, 0).astype(kind), mask=[0] * len(ends) + [1])
+            write_table(tmp_path / "a.fits", Table({"x": column}))
+            for found in (
+                read_table(tmp_path / "a.fits")["x"],
+                Table.read(tmp_path / "a.fits")["x"],
+            ):
+                assert found.mask.tolist() == column.mask.tolist()
+                np.testing.assert_array_equal(found.data[:-1], ends)
+    (tmp_path / "a.fits").unlink()
+    fields = {"x": Field(np.dtype("i2"), nullable=True)}
+    first, second = np.ma.array([5, 7], "i2", mask=[True, False]), np.array([-(2**15)], "i2")
+    with table_writer(tmp_path / "a.fits", fields) as file:
+        file.write({"x": first})
+        with pytest.raises(ValueError, match="column x holds -32768, which stands for missing"):
+            file.write({"x": second})
+    (tmp_path / "a.fits").unlink()
     with (
         pytest.raises(ValueError, match="column x misses values, which its field does not say"),
         table_writer(tmp_path / "a.fits", {"x": Field(np.dtype("i2"))}) as file,
