@@ -10,6 +10,8 @@ from astropy.table import Table
 from ..photocalib.flux import magnitude, nanojansky
 from ..photocalib.stack import PhotoCalibStack
 from ..tables.fields import as_table, filled, with_nan
+from ..tables.reader import TableReader
+from ..texts import said_by
 from .calibrations import Calibrations, stack_of
 from .columns import Bound, SourceColumns
 from .partitions import FilePartition, TablePartition
@@ -41,12 +43,30 @@ def calibrated_partition(
     """
     source = partition.open(columns.schema)
     bound = columns.bind(source)
-    names = dict.fromkeys([*bound.sources.values(), *bound.kept])
-    values = source.read(list(names), partition.rows)
+    values, unread = _read(source, bound, partition.rows)
     count = len(next(iter(values.values())))
     made, tally = _made(calibrations, columns, _needed(columns, bound, values, count), margin)
-    kept = {name: values[name] for name in bound.kept}
-    return as_table(kept | made, bound.kept | columns.made), tally, bound.left_out
+    fields = {name: field for name, field in bound.kept.items() if name not in unread}
+    kept = {name: values[name] for name in fields}
+    return as_table(kept | made, fields | columns.made), tally, bound.left_out | unread
+
+
+def _read(
+    source: TableReader, bound: Bound, rows: slice | None
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the columns, and why those that are merely kept cannot be read."""
+    needed, unread = list(dict.fromkeys(bound.sources.values())), dict[str, str]()
+    kept = [name for name in bound.kept if name not in needed]
+    try:
+        return source.read(needed + kept, rows), unread
+    except ValueError:  # of what a column holds; the file itself can be read
+        values = source.read(needed, rows)
+    for name in kept:
+        try:
+            values |= source.read([name], rows)
+        except ValueError as error:
+            unread[name] = f"cannot be read: {said_by(error)}"
+    return values, unread
 
 
 def _needed(

@@ -11,7 +11,10 @@ from types import SimpleNamespace
 import astropy.units as u
 import dask
 import numpy as np
-import pyarrow.parquet
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
 from click.testing import CliRunner
@@ -29,7 +32,9 @@ from calibration.cli import main
 from calibration.sources import apply
 from calibration.sources import write as writing
 from calibration.sources.calibrations import InFiles
-from calibration.tables.files import read_table
+from calibration.tables.fields import as_table
+from calibration.tables.files import read_table, write_table
+from calibration.tables.reader import MemoryTable
 from tests.calibration.fgcm_cases import write_parquet
 from tests.calibration.products_cases import assert_same_table, files, stamps
 
@@ -444,7 +449,7 @@ def test_files_are_plain_tables(sources, survey, tmp_path, format_):
         path = tmp_path / "out" / f"{name}.{format_}"
         assert_same_table(read_table(path)[list(MADE)], part.compute()[list(MADE)])
         if format_ == "parquet":
-            assert pyarrow.parquet.read_table(path)["flux"].to_pylist()[0] > 0
+            assert pq.read_table(path)["flux"].to_pylist()[0] > 0
         else:
             assert Table.read(path)["flux"].unit == "nJy"
 
@@ -757,3 +762,72 @@ def test_interrupt(sources, survey, tmp_path, monkeypatch):
     result = skyfold(sources, survey.folder, "out", "--scheduler", "synchronous")
     assert result.exit_code == 130
     assert result.stderr.endswith("interrupted; what is complete stays in out\n")
+
+
+# Missing values
+
+
+def with_missing(name, value=None):
+    """Return sources as lists, one of whose values is missing."""
+    columns = {n: make_table(6)[n].tolist() for n in make_table(6).colnames}
+    columns["id"], columns["flag"], columns["text"] = [*range(6)], [True] * 6, ["a"] * 6
+    columns["instFlux"] = [100, 101, 102, 103, 104, 105]  # whole numbers
+    columns[name][2] = value
+    return columns
+
+
+KINDS = {"visit": pa.int32(), "detector": pa.int16(), "id": pa.uint64(), "instFlux": pa.int64()}
+
+
+@pytest.mark.parametrize("name", ["visit", "detector", "x", "instFlux", "id", "flag", "text"])
+def test_what_is_missing_costs_its_row_or_nothing(tmp_path, name):
+    """However it is said that it is missing, and wherever."""
+    columns = with_missing(name)
+    arrow = pa.table({n: pa.array(v, KINDS.get(n)) for n, v in columns.items()})
+    pq.write_table(arrow, tmp_path / "a.parquet")
+    reader = MemoryTable(columns, "it")
+    table = as_table(reader.read(list(columns)), reader.columns)
+    write_table(tmp_path / "a.fits", table)
+    kinds = {n: "float64" if n in "xy" or n == "instFluxErr" else "Int64" for n in columns}
+    kinds |= {"flag": "boolean", "text": "str"}
+    holders = [tmp_path / "a.parquet", tmp_path / "a.fits", columns, table, arrow]
+    holders += [pl.DataFrame(arrow), pd.DataFrame(columns).astype(kinds), delayed(table)]
+    holders += [pd.DataFrame(columns).astype(kinds).convert_dtypes(dtype_backend="pyarrow")]
+    lost = {"visit": "without a visit or detector", "x": "without a position"}
+    lost["detector"] = lost["visit"]
+    for holder in holders:
+        (lazy,) = calibrate_sources(holder, make_visit())
+        with warnings.catch_warnings(record=True, action="always") as caught:
+            result = lazy.compute()
+        said = [str(w.message) for w in caught if w.category is CalibrationWarning]
+        assert [text.partition(": ")[2] for text in said] == (
+            [f"{lost[name]}: 1 source"] if name in lost else []
+        )
+        row = np.isnan(result["flux"]).tolist()
+        assert row == [i == 2 and name in (*lost, "instFlux") for i in range(6)]
+        for kept in ("visit", "detector", "id", "flag", "text"):
+            values = [v or None if kept == "text" else v for v in result[kept].tolist()]
+            assert values == columns[kept]
+        report = calibrate_sources(holder, make_visit()).write(tmp_path / "out", overwrite=True)
+        assert (report.failed, report.left_out) == ({}, {})
+        assert report.tally.calibrated == 6 - (name in lost)
+        assert report.tally.unnamed == (name in ("visit", "detector"))
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_columns_that_are_kept_cost_nothing_but_themselves(tmp_path):
+    """Lists of several lengths that look like one are found out where they are read."""
+    columns = with_missing("id", 7) | {"lists": [[1], [1, 2, 3], [1, 2], [1, 2], [1, 2], [1, 2]]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    report = calibrate_sources(tmp_path / "a.parquet", make_visit()).write(tmp_path / "out")
+    why = "cannot be read: a.parquet: column lists: not all rows have 2 values"
+    assert (report.failed, report.left_out) == ({}, {"lists": why})
+    assert report.tally.calibrated == 6
+
+
+def test_dask_data_frames(tmp_path):
+    frame = pd.DataFrame(with_missing("detector")).astype({"detector": "Int64"})
+    frames = Frames(Table())
+    frames.to_delayed = lambda: [delayed(frame[:3]), delayed(frame[3:])]
+    report = calibrate_sources(frames, make_visit()).write(tmp_path / "out")
+    assert (report.tally.rows, report.tally.unnamed, report.failed) == (6, 1, {})
