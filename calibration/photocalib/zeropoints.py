@@ -15,6 +15,7 @@ from mapreduce import Box
 from ..fields.chebyshev import product
 from ..fields.series import evaluate
 from ..search import find
+from ..tables.catalog import MISSING
 from ..tables.fields import filled
 from ..texts import listed
 from .flux import AB_FLUX
@@ -305,14 +306,14 @@ def _read(
         columns["fgcmDeltaChrom"] = _shaped(visit, rows, "fgcmDeltaChrom", (n,))
     flag = _shaped(visit, rows, "fgcmFlag", (n,))  # 32 bits, which a float64 holds
     columns = {name: column[known] for name, column in columns.items()}
-    missing = ~np.isfinite(flag[known])
+    missing = ~np.isfinite(flag[known]) | (flag[known] == MISSING)
     return detectors, (np.where(missing, 0, flag[known]).astype(np.int64), missing), columns
 
 
 def has_zeropoint(
     flag: np.ndarray, variance: np.ndarray, zeropoint: np.ndarray, first: np.ndarray
 ) -> np.ndarray:
-    """Return in which rows there is a zeropoint; one of its numbers may be NaN.
+    """Return in which rows there is a zeropoint; one of its numbers may be missing.
 
     Parameters
     ----------
@@ -328,7 +329,7 @@ def has_zeropoint(
     array([ True,  True, False])
     """
     none = (variance <= 0) | (zeropoint <= _NO_VALUE) | (first <= 0)  # so that NaN is kept
-    return ((flag & NO_ZEROPOINT) == 0) & ~none
+    return ((flag == MISSING) | ((flag & NO_ZEROPOINT) == 0)) & ~none
 
 
 def _problems(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..camera.camera import Camera
 from ..photocalib.zeropoints import NO_ZEROPOINT
-from ..tables.catalog import Catalog
-from ..texts import listed
+from ..tables.catalog import MISSING, Catalog
+from ..texts import listed, plural
 from .opened import OpenedRun, names_in
 from .problems import Problems
 from .visit_index import VisitIndex
@@ -103,6 +103,7 @@ def _indexed(
             problems.fault(str(error), name)
             continue
         what = "several rows of a detector" if second else "several rows"
+        check_lost(catalog, index[name], "a visit or detector" if second else "a visit", problems)
         check_repeated(catalog, index[name], what, problems)
         if strange.seen and detector_ids is not None:
             check_detectors(catalog, detector_ids, problems)
@@ -170,7 +171,7 @@ class Strange:
     def look(self, visits: np.ndarray, detectors: np.ndarray) -> None:
         """Look at rows."""
         if self.known is not None and not self.seen:
-            self.seen = not np.isin(detectors, self.known).all()
+            self.seen = not (np.isin(detectors, self.known) | (detectors == MISSING)).all()
 
 
 def check_detectors(catalog: Catalog, known: np.ndarray, problems: Problems) -> None:
@@ -182,7 +183,7 @@ def check_detectors(catalog: Catalog, known: np.ndarray, problems: Problems) -> 
     visits: set[int] = set()
     detectors: set[int] = set()
     for block in catalog.blocks(columns):
-        strange = ~np.isin(block["detector"], known)
+        strange = ~np.isin(block["detector"], [MISSING, *known]) & (block["visit"] != MISSING)
         if "fgcmFlag" in block:
             strange &= (block["fgcmFlag"] & NO_ZEROPOINT) == 0
         visits.update(block["visit"][strange].tolist())
@@ -192,6 +193,16 @@ def check_detectors(catalog: Catalog, known: np.ndarray, problems: Problems) -> 
             f"{catalog.where}: detectors {listed(sorted(detectors))} are not among the "
             f"{len(known)} of the camera that scaling is of, in visits {listed(sorted(visits))}; "
             "they get no photoCalib"
+        )
+
+
+def check_lost(catalog: Catalog, index: VisitIndex, what: str, problems: Problems) -> None:
+    """Say which rows are of nothing that is known."""
+    if index.n_lost:
+        more = f" and {index.n_lost - len(index.lost)} more" * (index.n_lost > len(index.lost))
+        problems.warnings.append(
+            f"{catalog.where}: {plural(index.n_lost, 'row')} without {what}, "
+            f"{listed(index.lost, noun='row')}{more}; they are not used"
         )
 
 
@@ -210,7 +221,7 @@ def check_filters(visits: Catalog, lookup: Catalog, problems: Problems) -> tuple
     strange: dict[int, str] = {}
     columns = ["visit", "physicalFilter"]
     for block in visits.blocks(columns) if set(columns) <= set(visits.columns) else ():
-        bad = ~np.isin(block["physicalFilter"], known)
+        bad = ~np.isin(block["physicalFilter"], known) & (block["visit"] != MISSING)
         names = block["physicalFilter"][bad].tolist()
         strange |= dict(zip(block["visit"][bad].tolist(), names, strict=True))
     if strange:

@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from ..photocalib.flux import MAG
-from ..tables.catalog import Catalog
+from ..tables.catalog import MISSING, Catalog
 from .columns import OBSERVATIONS, STAR_IDS
 from .find import OBSERVED, find_catalogs
 from .problems import Problems
@@ -146,7 +146,8 @@ class StarObservations:
     def blocks(self) -> Iterator[Observed]:
         """Yield all observations, some ten thousand at a time.
 
-        Those without a flux, or with a negative one, or a magnitude of 99, have NaN for it.
+        Those without a flux, or with a negative one, or a magnitude of 99, have NaN for it; those of
+        no star are left out.
         """
         optional = [n for n in ("fgcm_id", "jacobian") if n in self._table.columns]
         fluxes = ("inst_mag", "inst_mag_err") if self.normalized else ("instFlux", "instFluxErr")
@@ -157,11 +158,15 @@ class StarObservations:
             star = self._star(block.get("fgcm_id"), rows)
             visit, detector, x, y = (block[name] for name in _PLACE)
             flux, error = _flux_and_error(self.normalized, *(block[name] for name in fluxes))
-            yield Observed(star, visit, detector, x, y, flux, error, block.get("jacobian"))
+            columns = star, visit, detector, x, y, flux, error, block.get("jacobian")
+            known = star >= 0
+            some = (None if values is None else values[known] for values in columns)
+            yield Observed._make(columns if known.all() else some)
 
     def _star(self, ids: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+        """Return the number of each row's star; negative for those of none."""
         if ids is not None:
-            return np.searchsorted(self._stars, ids)
+            return np.where(ids == MISSING, MISSING, np.searchsorted(self._stars, ids))
         return np.searchsorted(self._stars, rows, side="right") - 1
 
     @cached_property
@@ -169,10 +174,11 @@ class StarObservations:
         """The ids of all stars, or the first row of each; ascending."""
         if self._of_stars is None or "fgcm_id" in self._table.columns:
             parts = [np.unique(block["fgcm_id"]) for block in self._table.blocks(["fgcm_id"])]
-            return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
-        ids = self._of_stars.read(["obs_arr_index", "n_obs"])
-        seen = ids["n_obs"] > 0
-        starts, counts = (ids[name][seen].astype(np.int64) for name in ("obs_arr_index", "n_obs"))
+            ids = np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+            return ids[ids != MISSING]
+        table = self._of_stars.read(["obs_arr_index", "n_obs"])
+        seen = table["n_obs"] > 0
+        starts, counts = (table[name][seen].astype(np.int64) for name in ("obs_arr_index", "n_obs"))
         order = np.argsort(starts)
         starts, counts = starts[order], counts[order]
         if counts.sum() != len(self) or not np.array_equal(starts, np.cumsum(counts) - counts):

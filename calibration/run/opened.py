@@ -118,15 +118,20 @@ def _of_bands(stars: Catalog | None, bands: tuple[str, ...], problems: Problems)
 
 
 def names_in(value: Any) -> tuple[str, ...]:
-    """Return the names in a text with commas, or in an array.
+    """Return the names in a text with commas, also one that is written like a list, or in an array.
 
     Examples
     --------
-    >>> names_in("SIM-G, SIM-R"), names_in(np.array(["g ", "r"]))
-    (('SIM-G', 'SIM-R'), ('g', 'r'))
+    >>> names_in("SIM-G, SIM-R"), names_in(np.array(["g ", "r"])), names_in("['g', 'r']")
+    (('SIM-G', 'SIM-R'), ('g', 'r'), ('g', 'r'))
     """
-    values = str(value).split(",") if np.ndim(value) == 0 else value
-    return tuple(name for item in values if (name := str(item).strip()))
+    if np.ndim(value) == 0:
+        value = [item.strip(" '\"") for item in _text(value).strip(" []()").split(",")]
+    return tuple(name for item in value if (name := _text(item).strip()))
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def truth(value: Any) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from ..camera.camera import Camera
 from ..photocalib.zeropoints import has_zeropoint
 from ..search import find
-from ..tables.catalog import Catalog
+from ..tables.catalog import MISSING, Catalog
 from ..texts import listed
 from .opened import OpenedRun
 
@@ -49,6 +49,7 @@ class _Faults:
         self._visits: dict[str, set[int]] = defaultdict(set)
 
     def add(self, text: str, visits: np.ndarray) -> None:
+        visits = visits[visits != MISSING]  # of whose rows is said that they are not used
         if len(visits):
             self._visits[text].update(np.unique(visits).tolist())
 
@@ -134,7 +135,8 @@ def _scan_stars(catalog: Catalog) -> Iterator[str]:
     counts: dict[str, int] = defaultdict(int)
     parts = []
     for block in catalog.blocks():
-        parts.append(block["id"])
+        parts.append(block["id"][block["id"] != MISSING])
+        counts["id that is missing"] += len(block["id"]) - len(parts[-1])
         for name in _STAR_COLUMNS:
             low, high = catalog.schema.by_name[name].limits or (-np.inf, np.inf)
             counts[f"{name} that is NaN or infinite"] += int(np.sum(~_finite(block[name])))

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..search import contains, find
-from ..tables.catalog import Catalog
+from ..tables.catalog import MISSING, Catalog
 
 __all__ = ["VisitIndex"]
+
+_FEW = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,10 @@ class VisitIndex:
         All rows in the order of visits.
     repeated : (m,) int64 array
         Visits that have several rows, or several with the same second key.
+    lost : (k,) int array
+        The first few rows that are left out, as the visit or the second key is missing.
+    n_lost : int
+        How many they are.
 
     Examples
     --------
@@ -47,6 +53,8 @@ class VisitIndex:
     counts: np.ndarray
     order: np.ndarray | None
     repeated: np.ndarray
+    lost: np.ndarray
+    n_lost: int = 0
 
     @classmethod
     def of(
@@ -67,20 +75,23 @@ class VisitIndex:
         """
         runs = _Runs()
         for block in catalog.blocks(["visit"] if second is None else ["visit", second]):
-            runs.add(*block.values())
+            known = runs.add(*block.values())
             if look is not None:
-                look(*block.values())
+                look(*(keys[known] for keys in block.values()))
         visits, starts, counts = runs.joined()
         by_visit = np.argsort(visits, kind="stable")
         visits, starts, counts = visits[by_visit], starts[by_visit], counts[by_visit]
         if runs.tidy and np.all(visits[1:] != visits[:-1]):
-            return cls(visits, starts, counts, None, visits[:0])
+            return cls(visits, starts, counts, None, visits[:0], visits[:0])
         return cls._of_rows(catalog, second)
 
     @classmethod
     def _of_rows(cls, catalog: Catalog, second: str | None) -> VisitIndex:
         """Make the index of a catalog whose rows have to be sorted."""
         keys = catalog.read(["visit"] if second is None else ["visit", second])
+        known = np.all([values != MISSING for values in keys.values()], axis=0)
+        rows, lost = np.flatnonzero(known), np.flatnonzero(~known)
+        keys = {name: values[known] for name, values in keys.items()}
         visits = keys["visit"].astype(np.int64, copy=False)
         order = np.lexsort(tuple(reversed(keys.values())))
         same = np.diff(visits[order]) == 0
@@ -89,11 +100,12 @@ class VisitIndex:
         repeated = np.unique(visits[order][1:][same])
         order = np.argsort(visits, kind="stable")
         visits, starts, counts = np.unique(visits[order], return_index=True, return_counts=True)
+        order = rows[order]
         first = order[starts]
         if np.array_equal(order, np.repeat(first - starts, counts) + np.arange(len(order))):
-            return cls(visits, first, counts, None, repeated)
-        small = np.int32 if len(order) < 2**31 else np.int64
-        return cls(visits, starts, counts, order.astype(small), repeated)
+            return cls(visits, first, counts, None, repeated, lost[:_FEW], len(lost))
+        small = np.int32 if len(catalog) < 2**31 else np.int64
+        return cls(visits, starts, counts, order.astype(small), repeated, lost[:_FEW], len(lost))
 
     def __len__(self) -> int:
         return len(self.visits)
@@ -125,16 +137,18 @@ class _Runs:
     """Runs of rows of the same visit, from blocks of rows."""
 
     def __init__(self) -> None:
-        self.tidy = True  # whether the second key increases in every run
+        self.tidy = True  # whether no key is missing, and the second increases in every run
         self._last: tuple[int, int | None] | None = None
         self._visits: list[np.ndarray] = []
         self._starts: list[np.ndarray] = []
         self._rows = 0
 
-    def add(self, visits: np.ndarray, second: np.ndarray | None = None) -> None:
-        """Take the next rows."""
+    def add(self, visits: np.ndarray, second: np.ndarray | None = None) -> np.ndarray:
+        """Take the next rows; return which of them have their keys."""
+        known = visits != MISSING if second is None else (visits != MISSING) & (second != MISSING)
         if not len(visits):
-            return
+            return known
+        self.tidy &= bool(known.all())
         visits = visits.astype(np.int64, copy=False)
         same = np.empty(len(visits), bool)
         same[0] = self._last is not None and visits[0] == self._last[0]
@@ -151,6 +165,7 @@ class _Runs:
         self._starts.append(first + self._rows)
         self._rows += len(visits)
         self._last = int(visits[-1]), None if second is None else int(second[-1])
+        return known
 
     def joined(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the visit, first row and length of every run."""

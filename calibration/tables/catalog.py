@@ -14,7 +14,10 @@ from .files import open_tables
 from .reader import MemoryTable, Rows, TableReader
 from .schema import Binding, Findings, Schema, bind
 
-__all__ = ["Catalog", "open_table"]
+__all__ = ["MISSING", "Catalog", "open_table"]
+
+MISSING = -1
+"""What a whole number is that is missing: no visit, no detector, no flags, no count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +138,7 @@ class Catalog:
         -------
         dict of str to (n, ...) array
             Native byte order: float64, whole numbers as wide as in the table, or str; in the
-            schema's units.
+            schema's units. What is missing is NaN, `MISSING` or empty.
 
         Raises
         ------
@@ -185,7 +188,7 @@ class Catalog:
             return values if factor == 1 else values * factor
         values, missing = filled(values)
         if kind == "i" and missing is not None:
-            raise ValueError(f"{self.where}: {missing.sum()} values of {name} are missing")
+            return np.where(missing, MISSING, values.astype(np.int64, copy=False))
         return values
 
 

@@ -72,7 +72,7 @@ def _columns(data: Any, where: str) -> tuple[list[tuple[str, Any]], dict[str, An
     if isinstance(data, np.ndarray) and data.dtype.names:
         return [(name, data[name]) for name in data.dtype.names], {}
     if _is_pandas(data):
-        return [*_of_pandas(data)], {}
+        return [*_of_pandas(data)], dict(data.attrs)
     if not isinstance(data, Mapping):
         if not _is_frame(data):
             raise TypeError(
