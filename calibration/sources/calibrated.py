@@ -35,7 +35,7 @@ from .partitions import (
     partitions_of,
     resolved,
 )
-from .report import SourcesReport
+from .report import SourcesReport, left_out_text
 from .write import write_sources
 
 __all__ = ["CalibratedSources", "calibrate_sources"]
@@ -129,7 +129,7 @@ class CalibratedSources(Sequence[Delayed]):
     """Calibrated sources, a Delayed table for each partition; see `calibrate_sources`.
 
     Tables have the columns that are kept and the new ones, a row for each source in its order.
-    Computing one warns if it has sources that are not calibrated.
+    Computing one warns if it has sources that are not calibrated, or columns that cannot be kept.
 
     Attributes
     ----------
@@ -227,7 +227,8 @@ def calibrated_table(
     margin: float,
 ) -> Table:
     """Return the table of a partition; what is to be said of its sources is a warning."""
-    table, tally, _ = calibrated_partition(calibrations, partition, columns, margin)
-    if reasons := "; ".join(tally.reasons()):
-        warnings.warn(f"{partition.name}: {reasons}", CalibrationWarning, stacklevel=2)
+    table, tally, left_out = calibrated_partition(calibrations, partition, columns, margin)
+    said = [*tally.reasons(), *([left_out_text(left_out)] if left_out else [])]
+    if said:
+        warnings.warn(f"{partition.name}: {'; '.join(said)}", CalibrationWarning, stacklevel=2)
     return table

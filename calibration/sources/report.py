@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..texts import listed, plural
 
-__all__ = ["SourcesReport", "Tally"]
+__all__ = ["SourcesReport", "Tally", "left_out_text"]
 
 _LISTED = 10  # visits or partitions that have a line each
 
@@ -126,6 +126,17 @@ class Tally:
             yield "without a visit or detector", self.unnamed
 
 
+def left_out_text(left_out: Mapping[str, str]) -> str:
+    """Return which columns are left out, and why.
+
+    Examples
+    --------
+    >>> left_out_text({"when": "holds Time"})
+    'columns left out: when (holds Time)'
+    """
+    return f"columns left out: {listed(f'{name} ({why})' for name, why in left_out.items())}"
+
+
 def _counted(values: np.ndarray) -> tuple[list[Any], list[int]]:
     values, counts = np.unique(values, axis=0, return_counts=True)
     return values.tolist(), counts.tolist()
@@ -164,8 +175,7 @@ class SourcesReport:
             *tally.reasons(),
         ]
         if self.left_out:
-            names = [f"{name} ({why})" for name, why in self.left_out.items()]
-            lines.append(f"columns left out: {listed(names)}")
+            lines.append(left_out_text(self.left_out))
         for name, why in list(self.failed.items())[:_LISTED]:
             lines.append(f"failed: {name}: {why}")
         if len(self.failed) > _LISTED:

@@ -33,6 +33,7 @@ __all__ = [
     "described",
     "only_length",
     "pyarrow",
+    "taken",
 ]
 
 YAML = "table_meta_yaml"
@@ -211,6 +212,16 @@ def _parts(values: Any, dtype: np.dtype, size: int) -> tuple[np.ndarray, np.ndar
     nowhere = np.ones(whole.shape, bool)
     whole[present], nowhere[present] = found, False if missing is None else missing
     return whole, nowhere
+
+
+def taken(table: Any, rows: np.ndarray) -> Any:
+    """Return rows of a table in any order; views cannot be taken as they are."""
+    pa = pyarrow()
+    views = (pa.types.is_string_view, pa.types.is_binary_view)
+    for i, field in enumerate(table.schema):
+        if any(is_view(field.type) for is_view in views):
+            table = table.set_column(i, field.name, _decoded(table.column(i)))
+    return table.take(rows)
 
 
 def _decoded(values: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrow import arrow_field, arrow_values, described, only_length, pyarrow
+from .arrow import arrow_field, arrow_values, described, only_length, pyarrow, taken
 from .fields import Field
 from .reader import Rows, file_fingerprint, numbered
 
@@ -92,7 +92,7 @@ class ParquetTable:
         if len(index) < len(table):
             span = (int(index[0]), int(index[-1]) + 1) if len(index) else (0, 0)
             whole = span[1] - span[0] == len(index)
-            table = table.slice(span[0], len(index)) if whole else table.take(index)
+            table = table.slice(span[0], len(index)) if whole else taken(table, index)
         out = {name: self._array(name, table[name]) for name in names}
         return out if order is None else {n: _placed(v, order) for n, v in out.items()}
 
