@@ -146,8 +146,8 @@ class StarObservations:
     def blocks(self) -> Iterator[Observed]:
         """Yield all observations, some ten thousand at a time.
 
-        Those without a flux, or with a negative one, or a magnitude of 99, have NaN for it; those of
-        no star are left out.
+        Those without a flux, or with a negative one, or a magnitude of 99, have NaN for it; those
+        of no star are left out.
         """
         optional = [n for n in ("fgcm_id", "jacobian") if n in self._table.columns]
         fluxes = ("inst_mag", "inst_mag_err") if self.normalized else ("instFlux", "instFluxErr")
