@@ -14,7 +14,7 @@ from tests.conftest import CHECKOUT
 
 HOUSE = {
     "mapreduce": """
-        version.py optional.py
+        version.py optional.py units.py
         picture.py html.py
         exposure/
         display.py simulate.py

@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
-from astropy.table import Table
+from astropy.table import Row, Table
 from scipy.sparse import csr_array
 
 from mapreduce.io.stream import check_free, complete_first
+from mapreduce.units import DOBSON, in_unit, number_in
 
 from .file import IMAGES, STANDARD, find_atmosphere, read_atmosphere
-from .transmission import TransmissionCurve, ascending, frozen, plain_numbers
+from .transmission import TransmissionCurve, ascending, frozen
 
 __all__ = ["AtmosphereTable"]
 
@@ -44,12 +45,18 @@ class _Rule(NamedTuple):
 _RULES = {
     "pmb": _Rule(0, np.inf, "a positive pressure in mbar", u.Unit("mbar")),
     "pwv": _Rule(0, np.inf, "a positive amount of water in mm", u.mm),
-    "o3": _Rule(0, np.inf, "a positive amount of ozone in Dobson units"),
+    "o3": _Rule(0, np.inf, "a positive amount of ozone in Dobson units", DOBSON),
     "tau": _Rule(np.nextafter(0, -1), np.inf, "an optical depth of 0 or more"),
     "alpha": _Rule(-10, 10, "an exponent between -10 and 10"),
     "secZenith": _Rule(1 - 1e-6, np.inf, "1 or more"),  # it may be rounded
     "cTrans": _Rule(-1, 1, "a slope between -1 and 1"),
     "lamStd": _Rule(0, np.inf, "a positive wavelength in Angstrom", u.AA),
+}
+_UNITS = {  # of the parts of a table
+    "wavelengths": u.AA,
+    "o3": DOBSON,
+    "pmb_elevation": u.Unit("mbar"),
+    "lambda_norm": u.AA,
 }
 _SECZ = [*_RULES].index("secZenith")
 _LOW, _HIGH = (np.array([[rule[i]] for rule in _RULES.values()]) for i in (0, 1))
@@ -131,7 +138,8 @@ class AtmosphereTable:
     def __post_init__(self) -> None:
         where, sizes = self.where, {}
         for name, least in (("wavelengths", 2), ("sec_zenith", 3), ("ln_pwv", 3), ("o3", 3)):
-            array = frozen(getattr(self, name), f"{where}: {name}")
+            unit = _UNITS.get(name, u.dimensionless_unscaled)
+            array = frozen(getattr(self, name), f"{where}: {name}", unit)
             sizes[name] = len(ascending(array, f"{where}: {name}", least))
             object.__setattr__(self, name, array)
         shape = sizes["sec_zenith"], sizes["wavelengths"]
@@ -148,10 +156,18 @@ class AtmosphereTable:
                 )
             object.__setattr__(self, name, array)
         for name in ("pmb_elevation", "lambda_norm"):
-            value = float(getattr(self, name))
+            value = number_in(getattr(self, name), _UNITS[name], f"{where}: {name}")
             if not 0 < value < math.inf:
                 raise ValueError(f"{where}: {name} must be positive, it is {value}")
             object.__setattr__(self, name, value)
+        elevation = number_in(self.elevation, u.m, f"{where}: elevation")
+        object.__setattr__(self, "elevation", elevation)
+        if self.standard is not None:
+            standard = {
+                name: number_in(value, _RULES[name].unit, f"{where}: standard {name}")
+                for name, value in self.standard.items()
+            }
+            object.__setattr__(self, "standard", standard)
 
     # Files
 
@@ -361,13 +377,15 @@ def _values(parameters: Any) -> np.ndarray:
     """Return the checked parameters of N visits as (8, N) float64, in the order of ``_RULES``."""
     # Rows and tables of astropy, mappings and data frames have keys(); structured arrays do not.
     keys = parameters.dtype.names if isinstance(parameters, np.ndarray) else parameters.keys()
+    if isinstance(parameters, Row):  # whose values have lost their units
+        parameters = parameters.table[parameters.index : parameters.index + 1]
     names = {*(keys or ())}
     defaults = {} if "cTrans" in names else {"cTrans": 0.0, "lamStd": 1.0}
     missing = [name for name in _RULES if name not in names and name not in defaults]
     if missing:
         raise KeyError(f"no atmosphere parameter {', '.join(missing)}; there are {sorted(names)}")
     columns = [
-        plain_numbers(parameters[name], rule.unit) if name in names else defaults[name]
+        in_unit(parameters[name], rule.unit, name) if name in names else defaults[name]
         for name, rule in _RULES.items()
     ]
     shapes = {np.shape(column) for column in columns} - {()}

@@ -13,6 +13,8 @@ from astropy.table import Table
 from numpy.typing import ArrayLike
 from scipy.integrate import simpson
 
+from mapreduce.units import in_unit, number_in
+
 from ..tables.fields import as_table, fields_like
 
 __all__ = [
@@ -21,7 +23,6 @@ __all__ = [
     "ascending",
     "band_integrals",
     "frozen",
-    "plain_numbers",
 ]
 
 _COLUMNS = {
@@ -30,6 +31,7 @@ _COLUMNS = {
     "airmass": ("", "airmass that the curve is of"),
 }
 _STEP = 5.0  # Angstrom, of integrals
+_ONE = u.dimensionless_unscaled
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +44,10 @@ class TransmissionCurve:
     Parameters
     ----------
     wavelengths : (n,) array
-        Angstrom (or a Quantity), ascending. Kept as read-only float64, like the throughput.
+        Angstrom, or what a Quantity or Column says; ascending. Kept as read-only float64, like the
+        throughput.
     throughput : (n,) array
-        Fraction of the light that gets through.
+        Fraction of the light that gets through; per cent where it says so.
     airmass : float, optional
         Airmass that the light came through; None for a passband.
 
@@ -70,8 +73,8 @@ class TransmissionCurve:
     airmass: float | None = None
 
     def __post_init__(self) -> None:
-        wavelengths = frozen(plain_numbers(self.wavelengths, u.AA), "wavelengths")
-        throughput = frozen(plain_numbers(self.throughput), "throughput")
+        wavelengths = frozen(self.wavelengths, "wavelengths", u.AA)
+        throughput = frozen(self.throughput, "throughput")
         if not ascending(wavelengths, "wavelengths", 2)[0] > 0:
             raise ValueError(f"wavelengths must be positive, the first is {wavelengths[0]}")
         if throughput.shape != wavelengths.shape:
@@ -229,14 +232,10 @@ class TransmissionCurve:
         missing = {"wavelength", "throughput"} - {*table.colnames}
         if missing:
             raise KeyError(f"no column {', '.join(sorted(missing))}; there are {table.colnames}")
-        wavelengths, throughput = (
-            u.Quantity(table[name], table[name].unit or unit).to_value(unit)
-            for name, unit in (("wavelength", u.AA), ("throughput", u.dimensionless_unscaled))
-        )
         airmass = table.meta.get("airmass", table.meta.get("AIRMASS"))
         if "airmass" in table.colnames and len(table):
-            airmass = float(table["airmass"][0])
-        return cls(wavelengths, throughput, airmass)
+            airmass = in_unit(table["airmass"], _ONE, "airmass")[0]
+        return cls(table["wavelength"], table["throughput"], airmass)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TransmissionCurve):
@@ -298,7 +297,9 @@ def band_integrals(
     >>> i0.round(6), (np.exp(i0) * 4000).round(3)
     (array([0.223144, 0.223144, 0.223144]), array([5000., 5000., 5000.]))
     """
-    density = np.asarray(throughput, np.float64) / wavelengths
+    wavelengths = in_unit(wavelengths, u.AA, "wavelengths")
+    reference = number_in(reference, u.AA, "reference")
+    density = in_unit(throughput, _ONE, "throughput") / wavelengths
     i0 = simpson(density, x=wavelengths)
     i1 = simpson(density * (wavelengths - reference), x=wavelengths)
     i10 = np.divide(i1, i0, out=np.full_like(i0, np.nan), where=i0 != 0)
@@ -308,19 +309,11 @@ def band_integrals(
 # Arrays
 
 
-def plain_numbers(column: Any, unit: u.UnitBase = u.dimensionless_unscaled) -> np.ndarray:
-    """Return a column as float64, in the right unit if it has one, NaN where it is masked."""
-    if isinstance(column, u.Quantity):
-        column = column.to_value(unit)
-    if hasattr(column, "filled"):
-        column = column.astype(np.float64).filled(np.nan)
-    return np.asarray(column, np.float64)
-
-
-def frozen(array: ArrayLike, what: str) -> np.ndarray:
-    """Return a read-only float64 array, checked; a copy unless it is that already."""
-    if not (isinstance(array, np.ndarray) and array.dtype == "f8" and not array.flags.writeable):
-        array = np.array(array, np.float64)
+def frozen(values: Any, what: str, unit: u.UnitBase = _ONE) -> np.ndarray:
+    """Return a read-only float64 array in a unit, checked; a copy unless it is that already."""
+    array = in_unit(values, unit, what)
+    if array.flags.writeable:
+        array = array.copy()
         array.flags.writeable = False
     if not np.isfinite(array).all():
         bad = np.argwhere(~np.isfinite(array))
@@ -340,7 +333,7 @@ def ascending(array: np.ndarray, what: str, least: int) -> np.ndarray:
 
 
 def _positive_airmass(airmass: float) -> float:
-    airmass = float(airmass)
+    airmass = number_in(airmass, _ONE, "airmass")
     if not 0 < airmass < math.inf:
         raise ValueError(f"an airmass must be a positive number, got {airmass}")
     return airmass

@@ -8,11 +8,15 @@ import tomllib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 import yaml
+
+from mapreduce.units import in_unit
 
 from . import options
 
@@ -57,8 +61,8 @@ class ColorTerm:
     def __post_init__(self) -> None:
         for name in ("primary", "secondary"):
             options.text(name, getattr(self, name))
-        for name in ("c0", "c1", "c2"):
-            object.__setattr__(self, name, options.number(name, getattr(self, name)))
+        for name, unit in (("c0", u.mag), ("c1", u.dimensionless_unscaled), ("c2", 1 / u.mag)):
+            object.__setattr__(self, name, options.number(name, getattr(self, name), unit=unit))
 
     def apply(self, primary: Any, secondary: Any) -> Any:
         """Return magnitudes in the standard band.
@@ -66,8 +70,12 @@ class ColorTerm:
         Parameters
         ----------
         primary, secondary : array_like
-            Magnitudes of the reference stars in the two bands.
+            AB magnitudes of the reference stars in the two bands.
         """
+        primary, secondary = (
+            in_unit(values, u.ABmag, name)
+            for name, values in {"primary": primary, "secondary": secondary}.items()
+        )
         color = np.subtract(primary, secondary)
         return np.add(primary, self.c0) + color * (self.c1 + self.c2 * color)
 
@@ -347,19 +355,19 @@ _CHECKS: dict[str, options.Check] = {
     "reference_pixelization_min_stars": options.count(1),
     "reference_pixelization_n_pixels": options.count(1),
     "reference_min_match": options.count(1),
-    "reference_match_radius": options.at_least(0, above=True),
+    "reference_match_radius": options.at_least(0, above=True, unit=u.arcsec),
     "reference_min_signal_to_noise": options.at_least(0),
     "star_min_signal_to_noise": options.at_least(0),
     "reference_flux": options.text,
     "reference_flux_error": options.text,
     "reference_unit": options.choice("nJy", "AB"),
-    "magnitude_error_floor": options.at_least(0),
+    "magnitude_error_floor": options.at_least(0, unit=u.mag),
     "color_terms": options.mapping(_color_term),
     "cycle_number": options.optional(options.count(0)),
     "atmosphere_table": options.optional(options.text),
     "sky_map": options.choice("rings", "healpix"),
     "sky_map_num_rings": options.count(1),
-    "sky_map_ra_start": options.number,
+    "sky_map_ra_start": partial(options.number, unit=u.deg),
     "sky_map_nside": options.nside,
     "seed": options.count(0),
     "output_format": options.choice("fits", "parquet"),

@@ -14,7 +14,10 @@ from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
+import astropy.units as u
 import numpy as np
+
+from mapreduce.units import has_unit, number_in
 
 __all__ = [
     "Check",
@@ -63,8 +66,15 @@ def text(name: str, value: Any) -> str:
     return value
 
 
-def number(name: str, value: Any, least: float = -math.inf, *, above: bool = False) -> float:
-    """Take a finite number, not below ``least`` (or ``above`` it).
+def number(
+    name: str,
+    value: Any,
+    least: float = -math.inf,
+    *,
+    above: bool = False,
+    unit: u.UnitBase = u.dimensionless_unscaled,
+) -> float:
+    """Take a finite number, not below ``least`` (or ``above`` it); a Quantity is converted.
 
     Examples
     --------
@@ -74,6 +84,8 @@ def number(name: str, value: Any, least: float = -math.inf, *, above: bool = Fal
     if isinstance(value, str):  # which is what YAML makes of 1e-3
         with contextlib.suppress(ValueError):
             value = float(value)
+    if has_unit(value):
+        value = number_in(value, unit, name)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} is a number, got {value!r}")
     if not math.isfinite(value):
@@ -83,9 +95,11 @@ def number(name: str, value: Any, least: float = -math.inf, *, above: bool = Fal
     return float(value)
 
 
-def at_least(least: float, *, above: bool = False) -> Check:
+def at_least(
+    least: float, *, above: bool = False, unit: u.UnitBase = u.dimensionless_unscaled
+) -> Check:
     """Make the check of a number that is not below ``least``."""
-    return partial(number, least=least, above=above)
+    return partial(number, least=least, above=above, unit=unit)
 
 
 def choice(*choices: str) -> Check:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from types import ModuleType
 
+import astropy.units as u
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mapreduce.optional import require
+from mapreduce.units import in_unit, number_in
 
 __all__ = ["center", "corners", "hpgeom", "overlapping", "pixel_of"]
 
@@ -36,7 +38,7 @@ def pixel_of(ra: ArrayLike, dec: ArrayLike, nside: int) -> np.ndarray:
     >>> pixel_of([45.0, np.nan, -315.0], 1.0, 64)
     array([ 0, -1,  0])
     """
-    ra, dec = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
+    ra, dec = in_unit(ra, u.deg, "ra"), in_unit(dec, u.deg, "dec")
     # Of what is not finite, hpgeom makes a pixel like any other.
     bad = ~(np.isfinite(ra) & np.isfinite(dec))
     if not bad.any():
@@ -77,5 +79,6 @@ def overlapping(ra: float, dec: float, radius: float, nside: int) -> np.ndarray:
     >>> overlapping(45.0, 0.5, 0.1, 64)
     array([0])
     """
-    circle = hpgeom().query_circle
-    return np.sort(circle(nside, ra, dec, radius, inclusive=True, nest=True))
+    named = {"ra": ra, "dec": dec, "radius": radius}
+    circle = (number_in(value, u.deg, name) for name, value in named.items())
+    return np.sort(hpgeom().query_circle(nside, *circle, inclusive=True, nest=True))

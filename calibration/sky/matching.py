@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import astropy.units as u
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import KDTree
+
+from mapreduce.units import in_unit, number_in
 
 from .healpix import pixel_of
 
@@ -47,18 +50,17 @@ def match_sky(
     Parameters
     ----------
     ra, dec : (n,) array_like
-        deg.
+        deg, like all of these, or what a Quantity or Column says.
     other_ra, other_dec : (m,) array_like
-        deg.
     radius : float
-        The largest separation, deg; it counts as within.
+        The largest separation; it counts as within.
 
     Raises
     ------
     ImportError
         Without the package hpgeom.
     ValueError
-        If a declination is beyond the poles.
+        If a declination is beyond the poles, or a unit is none of angles.
 
     Examples
     --------
@@ -66,12 +68,12 @@ def match_sky(
     >>> matches.first, matches.second, matches.separation.round(6)
     (array([1, 2]), array([1, 0]), array([0.05, 0.1 ]))
     """
+    named = {"ra": ra, "dec": dec, "other_ra": other_ra, "other_dec": other_dec}
+    ra, dec, other_ra, other_dec = (in_unit(angle, u.deg, name) for name, angle in named.items())
     order, other_order = _along_sky(ra, dec), _along_sky(other_ra, other_dec)
-    vectors, others = (
-        unit_vectors(np.asarray(a, float)[rows], np.asarray(d, float)[rows])
-        for a, d, rows in ((ra, dec, order), (other_ra, other_dec, other_order))
-    )
-    found = match_vectors(vectors, others, radius)
+    vectors = unit_vectors(ra[order], dec[order])
+    others = unit_vectors(other_ra[other_order], other_dec[other_order])
+    found = match_vectors(vectors, others, number_in(radius, u.deg, "radius"))
     first, second = order[found.first], other_order[found.second]
     rank = np.argsort(first)
     return Matches(first[rank], second[rank], found.separation[rank])
@@ -112,6 +114,7 @@ def unit_vectors(ra: ArrayLike, dec: ArrayLike) -> np.ndarray:
     >>> unit_vectors(90.0, 0.0).round(6) + 0
     array([0., 1., 0.])
     """
+    ra, dec = in_unit(ra, u.deg, "ra"), in_unit(dec, u.deg, "dec")
     ra, dec = np.radians(ra), np.radians(dec)
     cos_dec = np.cos(dec)
     vectors = np.empty((*np.broadcast_shapes(ra.shape, dec.shape), 3))

@@ -10,8 +10,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
+import astropy.units as u
 import numpy as np
 from numpy.typing import ArrayLike
+
+from mapreduce.units import in_unit
 
 from ..config import options
 from ..config.config import ProductsConfig
@@ -56,7 +59,8 @@ class SkyMap(ABC):
         Parameters
         ----------
         ra, dec : array_like
-            deg, of shapes that go together. Right ascensions may be of any turn.
+            deg, or what a Quantity or Column says; of shapes that go together. Right ascensions may
+            be of any turn.
         strict : bool, optional
             Whether a position that is NaN, infinite or beyond a pole is an error.
 
@@ -68,9 +72,10 @@ class SkyMap(ABC):
         Raises
         ------
         ValueError
-            If strict, and not all are positions on the sky; or if the shapes do not go together.
+            If strict, and not all are positions on the sky; if the shapes do not go together, or a
+            unit is none of angles.
         """
-        ra, dec = np.broadcast_arrays(np.asarray(ra, np.float64), np.asarray(dec, np.float64))
+        ra, dec = np.broadcast_arrays(in_unit(ra, u.deg, "ra"), in_unit(dec, u.deg, "dec"))
         tracts = np.empty(ra.shape, np.int64)
         flat = tracts.reshape(-1)
         ras, decs = ra.reshape(-1), dec.reshape(-1)
@@ -150,7 +155,8 @@ class RingsSkyMap(SkyMap):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "num_rings", options.count(1)("num_rings", self.num_rings))
-        object.__setattr__(self, "ra_start", options.number("ra_start", self.ra_start))
+        start = options.number("ra_start", self.ra_start, unit=u.deg)
+        object.__setattr__(self, "ra_start", start)
 
     @property
     def n_tracts(self) -> int:
