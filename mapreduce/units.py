@@ -36,6 +36,8 @@ Units = tuple[u.UnitBase, ...]
 DOBSON = u.def_unit("DU", 2.6867e20 / u.m**2)
 """Of a column of ozone."""
 
+_NAMED = 3  # units, in an error
+
 _COUNTED = (u.adu, u.ct, u.electron, u.ph, u.DN)
 
 INSTRUMENTAL = (*_COUNTED, *(unit / u.s for unit in _COUNTED))
@@ -197,9 +199,9 @@ def conversion(
         with contextlib.suppress(u.UnitsError):
             own.to(wanted)
             return partial(own.to, wanted)
-    named = f"one of {', '.join(map(str, units))}" if len(units) > 1 else units[0]
-    wanted_text = f"be in {named}, or plain numbers" if str(named) else "be without a unit"
-    raise u.UnitConversionError(f"{name} is in {str(stated) or 'no unit'}; it must {wanted_text}")
+    named = ", ".join(map(str, units[:_NAMED])) + " or the like" * (len(units) > _NAMED)
+    rule = f"be in {named}, or plain numbers" if named else "be without a unit"
+    raise u.UnitConversionError(f"{name} is in {str(stated) or 'no unit'}; it must {rule}")
 
 
 def _numbers(values: Any, name: str) -> NDArray[np.float64]:

@@ -60,8 +60,8 @@ class TransmissionCurve:
     Examples
     --------
     >>> curve = TransmissionCurve([4000, 6000, 8000], [0.8, 0.9, 1.0], airmass=1.0)
-    >>> curve.sample([3000, 5000, 9000])
-    array([0.8 , 0.85, 1.  ])
+    >>> curve.sample([3000, 5000, 9000]), curve.sample([0.3, 0.5] * u.um, outside=np.nan)
+    (array([0.8 , 0.85, 1.  ]), array([ nan, 0.85]))
     >>> curve.at_airmass(2.0).throughput
     array([0.64, 0.81, 1.  ])
     >>> (curve * TransmissionCurve([5000, 6000], [0, 1])).throughput
@@ -87,9 +87,19 @@ class TransmissionCurve:
         if self.airmass is not None:
             object.__setattr__(self, "airmass", _positive_airmass(self.airmass))
 
-    def sample(self, wavelengths: ArrayLike) -> np.ndarray:
-        """Return the throughput at other wavelengths (Angstrom), in float64 of their shape."""
-        return np.interp(np.asanyarray(wavelengths), self.wavelengths, self.throughput)
+    def sample(self, wavelengths: ArrayLike, *, outside: float | None = None) -> np.ndarray:
+        """Return the throughput at other wavelengths, in float64 of their shape.
+
+        Parameters
+        ----------
+        wavelengths : array_like
+            Angstrom, or what a Quantity or Column says.
+        outside : float, optional
+            The throughput outside of the curve's range, such as NaN; default its end values, as
+            LSST's curves have it.
+        """
+        at = in_unit(wavelengths, u.AA, "wavelengths")
+        return np.interp(at, self.wavelengths, self.throughput, left=outside, right=outside)
 
     def times(
         self, other: TransmissionCurve, wavelengths: ArrayLike | None = None
@@ -108,12 +118,14 @@ class TransmissionCurve:
         TransmissionCurve
             Without an airmass: that of one factor does not scale the other.
         """
-        if wavelengths is None:
+        if wavelengths is not None:
+            wavelengths = in_unit(wavelengths, u.AA, "wavelengths")
+        else:
             wavelengths = self.wavelengths
             if not np.array_equal(wavelengths, other.wavelengths):
                 wavelengths = np.union1d(wavelengths, other.wavelengths)
         throughput = self.sample(wavelengths) * other.sample(wavelengths)
-        return TransmissionCurve(np.asanyarray(wavelengths), throughput)
+        return TransmissionCurve(wavelengths, throughput)
 
     def __mul__(self, other: object) -> TransmissionCurve:
         if isinstance(other, TransmissionCurve):

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Real
 
+import astropy.units as u
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from mapreduce import Box
+from mapreduce.units import in_unit
 
 from .series import basis, checked_stack, evaluate, unit
 
 __all__ = ["ChebyshevField", "product"]
 
+_NONE = u.dimensionless_unscaled
 _STRIP = 2**17  # pixels, whose values stay in the cache
 # Multiplications in one matrix product, so few that OpenBLAS does not share them out to threads of
 # its own: they and those of the dask worker that calls would wait for each other.
@@ -31,16 +34,17 @@ _PRODUCT = 2**18
 class ChebyshevField:
     """A Chebyshev polynomial of the first kind over a box of pixels.
 
-    Callable: ``field(x, y)`` for positions in the box's own (parent) pixel coordinates, broadcast
-    against each other, gives float64; NaN where a position is NaN. Positions beyond the box are
-    extrapolated.
+    Callable: ``field(x, y)`` for positions in the box's own (parent) pixel coordinates, numbers or
+    a Quantity in pixels, broadcast against each other, gives float64; NaN where a position is NaN.
+    Positions beyond the box are extrapolated.
 
     Parameters
     ----------
     box : Box
         The pixels it is defined over.
     coefficients : (ny, nx) array of float
-        ``coefficients[i, j]`` belongs to T_i(y') T_j(x'). Kept as a read-only float64 copy.
+        ``coefficients[i, j]`` belongs to T_i(y') T_j(x'). Plain numbers, as of whatever the field
+        is of; kept as a read-only float64 copy.
 
     Raises
     ------
@@ -68,7 +72,8 @@ class ChebyshevField:
             raise TypeError(f"box must be a mapreduce.Box, got {type(self.box).__name__}")
         if not self.box.area:
             raise ValueError(f"a field needs pixels, and {self.box} has none")
-        coefficients = np.array(self.coefficients, np.float64)
+        # A copy. A field may be of anything; what it is of, PhotoCalib and others know.
+        coefficients = np.array(in_unit(self.coefficients, _NONE, "coefficients"))
         if coefficients.ndim != 2 or not coefficients.size:
             raise ValueError(
                 f"coefficients must have the shape (ny, nx), got {coefficients.shape}; "
@@ -92,6 +97,7 @@ class ChebyshevField:
     def __call__(self, x: ArrayLike, y: ArrayLike) -> np.ndarray:
         """Evaluate at positions in pixels; float64 of their broadcast shape."""
         box = self.box
+        x, y = in_unit(x, u.pix, "x"), in_unit(y, u.pix, "y")
         x, y = unit(x, box.x0, box.width), unit(y, box.y0, box.height)
         return evaluate(self.coefficients, x, y)
 
@@ -220,7 +226,9 @@ class ChebyshevField:
         """
         ny, nx = order
         fitted = cls(box, np.zeros((ny, nx)))
-        x, y, values = (a.ravel() for a in np.broadcast_arrays(x, y, np.asarray(values, float)))
+        x, y = in_unit(x, u.pix, "x"), in_unit(y, u.pix, "y")
+        values = in_unit(values, _NONE, "values")
+        x, y, values = (a.ravel() for a in np.broadcast_arrays(x, y, values))
         if not (np.isfinite(x) & np.isfinite(y) & np.isfinite(values)).all():
             raise ValueError("positions and values of a fit must be finite")
         in_x = basis(nx, unit(x, box.x0, box.width))

@@ -6,13 +6,33 @@ does not depend, to the last bit, on what else is evaluated with it.
 
 from __future__ import annotations
 
+from typing import Any
+
+import astropy.units as u
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["BLOCK", "basis", "checked_stack", "evaluate", "evaluate_mixed", "unit"]
+from mapreduce.units import in_unit, number_in
+
+__all__ = [
+    "BLOCK",
+    "MARGIN",
+    "basis",
+    "checked_margin",
+    "checked_stack",
+    "evaluate",
+    "evaluate_mixed",
+    "unit",
+    "within",
+]
 
 BLOCK = 2**13
 """Positions that are evaluated at once: their terms stay in the cache."""
+
+MARGIN = 5.0
+"""Pixels off a detector where its calibration still holds, if nothing else is said."""
+
+_FAR = 1e300  # pixels; beyond are only positions that are not finite
 
 
 def unit(position: ArrayLike, start: ArrayLike, size: ArrayLike) -> np.ndarray:
@@ -108,7 +128,7 @@ def evaluate_mixed(
     >>> evaluate_mixed(boxes, coefficients, [0, 1, 1], x=99.5, y=0)
     array([3., 3., 3.])
     """
-    which, x, y = np.broadcast_arrays(which, np.asarray(x, float), np.asarray(y, float))
+    which, x, y = np.broadcast_arrays(which, in_unit(x, u.pix, "x"), in_unit(y, u.pix, "y"))
     result = np.empty(which.shape)
     flat = result.reshape(-1)
     which, x, y = (a.reshape(-1) for a in (which, x, y))
@@ -123,6 +143,47 @@ def evaluate_mixed(
         at = unit(np.stack([x[block], y[block]]), box[:2], box[2:])
         series(np.moveaxis(terms, 0, -1), at, out=flat[block])
     return result
+
+
+def within(
+    boxes: np.ndarray, which: ArrayLike, x: ArrayLike, y: ArrayLike, margin: float = 0.0
+) -> np.ndarray:
+    """Whether positions are on the pixels of boxes, each on its own, or not farther off.
+
+    Parameters
+    ----------
+    boxes, which, x, y
+        As for `evaluate_mixed`.
+    margin : float, optional
+        Pixels.
+
+    Examples
+    --------
+    >>> within(np.array([[0, 0, 10, 10]]), 0, [-0.5, 9.5, 11.0, np.nan], 5)
+    array([ True,  True, False, False])
+    """
+    boxes, margin = np.asarray(boxes), min(checked_margin(margin), _FAR)
+    start, size = boxes[:, :2], boxes[:, 2:]
+    edges = np.hstack([start - 0.5 - margin, start + size - 0.5 + margin])
+    low_x, low_y, high_x, high_y = np.moveaxis(
+        np.take(edges, np.asarray(which), axis=0, mode="clip"), -1, 0
+    )
+    x, y = in_unit(x, u.pix, "x"), in_unit(y, u.pix, "y")
+    return (x >= low_x) & (x <= high_x) & (y >= low_y) & (y <= high_y)
+
+
+def checked_margin(margin: Any) -> float:
+    """Return a margin in pixels, which may be infinite.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a number, or is negative or NaN.
+    """
+    value = number_in(margin, u.pix, "margin")
+    if not value >= 0:
+        raise ValueError(f"margin is a number of pixels, at least 0, got {margin!r}")
+    return value
 
 
 def checked_stack(coefficients: ArrayLike) -> np.ndarray:

@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import astropy.units as u
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mapreduce import Box, Exposure, GridConfig, Patch, PixelReducer, map_reduce
+from mapreduce.units import INSTRUMENTAL, conversion, in_unit, known_unit, stated_unit
 
 from ..fields.chebyshev import ChebyshevField
 
@@ -51,7 +53,8 @@ def nanojansky(
     Parameters
     ----------
     inst_flux, inst_flux_err : arrays
-        Instrumental fluxes and, optionally, their errors.
+        Instrumental fluxes and, optionally, their errors; plain numbers, or adu, electrons, counts
+        and the like.
     calibration : array
         nJy per unit of instrumental flux.
     relative_err : array
@@ -63,6 +66,7 @@ def nanojansky(
     >>> flux, err
     (array([200.,   0.]), array([10.,  6.]))
     """
+    inst_flux, inst_flux_err = _instrumental(inst_flux, inst_flux_err)
     flux = np.multiply(inst_flux, calibration, dtype=np.float64)
     if inst_flux_err is None:
         return flux
@@ -87,6 +91,7 @@ def magnitude(
     >>> mag.round(6), err.round(6)
     (array([31.4]), array([0.054287]))
     """
+    inst_flux, inst_flux_err = _instrumental(inst_flux, inst_flux_err)
     flux = np.multiply(inst_flux, calibration, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         mag = AB_MAGNITUDE - 2.5 * np.log10(flux)
@@ -94,6 +99,46 @@ def magnitude(
             return mag
         noise = np.divide(inst_flux_err, inst_flux, dtype=np.float64)
     return mag, MAG * np.hypot(noise, relative_err)
+
+
+def _instrumental(
+    inst_flux: ArrayLike, inst_flux_err: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return fluxes and errors as plain numbers, in one unit if they say any."""
+    values, units = in_unit(inst_flux, INSTRUMENTAL, "inst_flux"), INSTRUMENTAL
+    if inst_flux_err is None:
+        return values, None
+    if (stated := stated_unit(inst_flux)) is not None:
+        units = tuple(unit for unit in INSTRUMENTAL if stated.is_equivalent(unit))
+    return values, in_unit(inst_flux_err, units, "inst_flux_err")
+
+
+def check_instrumental(text: object) -> None:
+    """Refuse a header's BUNIT that is none of instrumental fluxes, if it says anything.
+
+    Raises
+    ------
+    astropy.units.UnitConversionError
+        A ValueError.
+    """
+    if not isinstance(text, str) or not text.strip():
+        return
+    unit = known_unit(text)
+    hint = 'if it is in instrumental flux, say so: exposure.meta["BUNIT"] = "adu"'
+    if unit is None:
+        raise u.UnitConversionError(
+            f"the exposure is in {text!r} (BUNIT), a unit that is not known; {hint}"
+        )
+    if unit.is_equivalent(u.nJy):
+        raise u.UnitConversionError(
+            f"the exposure is in {text} already (BUNIT); calibrating it again is wrong"
+        )
+    try:
+        conversion(unit, INSTRUMENTAL)
+    except u.UnitConversionError:
+        raise u.UnitConversionError(
+            f"the exposure is in {text} (BUNIT), which is no instrumental flux; {hint}"
+        ) from None
 
 
 def calibrated(
@@ -110,8 +155,7 @@ def calibrated(
             f"the exposure covers {exposure.bbox}, the calibration {field.box} only; "
             "cut the exposure with cutout(), or take the calibration of its own detector"
         )
-    if exposure.meta.get("BUNIT") == "nJy":
-        raise ValueError("the exposure is in nJy already (BUNIT); calibrating it again is wrong")
+    check_instrumental(exposure.meta.get("BUNIT"))
     if relative_err is not None and exposure.planes.get("variance") is None:
         raise ValueError("include_error adds to the variance, and the exposure has none")
     kind = np.dtype(exposure.planes["image"].dtype)

@@ -18,9 +18,10 @@ from astropy.table import Table
 from numpy.typing import ArrayLike
 
 from mapreduce import Box, Exposure
+from mapreduce.units import CALIBRATION, in_unit, number_in, plain
 
 from ..fields.chebyshev import ChebyshevField
-from ..fields.series import evaluate_mixed
+from ..fields.series import MARGIN, evaluate_mixed, within
 from ..search import find
 from ..tables.fields import as_table, fields_like
 from ..texts import listed, plural
@@ -83,13 +84,16 @@ class PhotoCalib:
     def __post_init__(self) -> None:
         if not isinstance(self.field, ChebyshevField):
             raise TypeError(f"field must be a ChebyshevField, got {type(self.field).__name__}")
-        mean = self.field.center if self.mean is None else float(self.mean)
+        err = number_in(self.err, CALIBRATION, "err")
+        mean = self.field.center
+        if self.mean is not None:
+            mean = number_in(self.mean, CALIBRATION, "mean")
         if not 0 < mean < math.inf:
             raise ValueError(f"the mean of a calibration must be positive, got {mean}")
-        if not 0 <= self.err < math.inf:
-            raise ValueError(f"the error of a calibration cannot be {self.err}")
+        if not 0 <= err < math.inf:
+            raise ValueError(f"the error of a calibration cannot be {err}")
         object.__setattr__(self, "mean", mean)
-        object.__setattr__(self, "err", float(self.err))
+        object.__setattr__(self, "err", err)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> PhotoCalib:
@@ -117,9 +121,19 @@ class PhotoCalib:
         """The pixels for which it holds."""
         return self.field.box
 
-    def calibration(self, x: ArrayLike, y: ArrayLike) -> np.ndarray:
-        """Return nJy per unit of instrumental flux at positions in pixels."""
-        return self.field(x, y)
+    def calibration(self, x: ArrayLike, y: ArrayLike, *, margin: float = MARGIN) -> np.ndarray:
+        """Return nJy per unit of instrumental flux at positions in pixels.
+
+        Parameters
+        ----------
+        x, y : array_like
+            Pixels, broadcast against each other.
+        margin : float, optional
+            How far off the detector the polynomial still holds, pixels, as for centroids of sources
+            at its edge; NaN beyond. Infinite for what it gives anywhere.
+        """
+        inside = within(np.array([self.box]), 0, x, y, margin)
+        return np.where(inside, self.field(x, y), np.nan)[()]
 
     def to_nanojansky(
         self,
@@ -128,13 +142,18 @@ class PhotoCalib:
         *,
         x: ArrayLike,
         y: ArrayLike,
+        margin: float = MARGIN,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Return fluxes in nJy; with ``inst_flux_err``, fluxes and their errors.
 
         The error is that of the instrumental flux and of the calibration's mean together. All
-        arguments are broadcast against each other.
+        arguments are broadcast against each other. Fluxes may say that they are in adu, electrons
+        or counts, per second or not; the calibration is per one of that, whatever it is. Off the
+        detector by more than ``margin`` pixels there is no calibration, and the flux is NaN.
         """
-        return nanojansky(inst_flux, inst_flux_err, self.field(x, y), self._relative_err)
+        return nanojansky(
+            inst_flux, inst_flux_err, self.calibration(x, y, margin=margin), self._relative_err
+        )
 
     def to_magnitude(
         self,
@@ -143,12 +162,15 @@ class PhotoCalib:
         *,
         x: ArrayLike,
         y: ArrayLike,
+        margin: float = MARGIN,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Return AB magnitudes; with ``inst_flux_err``, magnitudes and their errors.
 
-        NaN for negative fluxes, infinite for zero.
+        NaN for negative fluxes, infinite for zero; otherwise as `to_nanojansky`.
         """
-        return magnitude(inst_flux, inst_flux_err, self.field(x, y), self._relative_err)
+        return magnitude(
+            inst_flux, inst_flux_err, self.calibration(x, y, margin=margin), self._relative_err
+        )
 
     def calibrate(
         self,
@@ -245,9 +267,15 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
     def __post_init__(self) -> None:
         object.__setattr__(self, "visit", int(self.visit))
         order = np.argsort(self.detectors, kind="stable")
-        kinds = {"detectors": np.int64, "boxes": np.int64}
-        for name in ("detectors", "boxes", "coefficients", "mean", "err"):
-            values = np.asarray(getattr(self, name), kinds.get(name, np.float64))
+        made = {
+            "detectors": np.asarray(self.detectors, np.int64),
+            "boxes": np.asarray(plain(self.boxes, u.pix, "boxes"), np.int64),
+            **{
+                name: in_unit(getattr(self, name), CALIBRATION, f"{name} of visit {self.visit}")
+                for name in ("coefficients", "mean", "err")
+            },
+        }
+        for name, values in made.items():
             if len(values) != len(order):
                 raise ValueError(
                     f"visit {self.visit}: {name} are of {len(values)} and detectors {len(order)}"
@@ -360,7 +388,7 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
             raise ValueError(f"the table must be of one visit, and has rows of {visits.tolist()}")
         x0, y0, x1, y1 = (np.asarray(table[edge]) for edge in _EDGES)
         boxes = np.column_stack([x0, y0, x1 - x0 + 1, y1 - y0 + 1])
-        values = (_values(table, name) for name in ("coefficients", "mean", "err"))
+        values = (_unmasked(table, name) for name in ("coefficients", "mean", "err"))
         return cls(int(visits[0]), np.asarray(table["detector"]), boxes, *values)
 
     # The mapping
@@ -399,8 +427,12 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
 
     # Catalogs of mixed detectors
 
-    def calibration(self, detector: ArrayLike, x: ArrayLike, y: ArrayLike) -> np.ndarray:
+    def calibration(
+        self, detector: ArrayLike, x: ArrayLike, y: ArrayLike, *, margin: float = MARGIN
+    ) -> np.ndarray:
         """Return nJy per unit of instrumental flux at positions on detectors, all broadcast.
+
+        NaN off the detector by more than ``margin`` pixels, as `PhotoCalib.calibration`.
 
         Raises
         ------
@@ -408,15 +440,16 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
             If there is no calibration of a detector; it names them. Leave out their sources with
             ``np.isin(detector, visit_photo_calib.detectors)``.
         """
-        return self._factors(detector, x, y)[0]
+        return self._factors(detector, x, y, margin)[0]
 
     def _factors(
-        self, detector: ArrayLike, x: ArrayLike, y: ArrayLike
+        self, detector: ArrayLike, x: ArrayLike, y: ArrayLike, margin: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return nJy per unit of instrumental flux, and its relative error."""
         rows = self._rows(detector)
         calibration = evaluate_mixed(self.boxes, self.coefficients, rows, x, y)
-        return calibration, (self.err / self.mean)[rows]
+        inside = within(self.boxes, rows, x, y, margin)
+        return np.where(inside, calibration, np.nan)[()], (self.err / self.mean)[rows]
 
     def to_nanojansky(
         self,
@@ -426,9 +459,10 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
         detector: ArrayLike,
         x: ArrayLike,
         y: ArrayLike,
+        margin: float = MARGIN,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Return fluxes in nJy; as `PhotoCalib.to_nanojansky`, for sources on any detectors."""
-        return nanojansky(inst_flux, inst_flux_err, *self._factors(detector, x, y))
+        return nanojansky(inst_flux, inst_flux_err, *self._factors(detector, x, y, margin))
 
     def to_magnitude(
         self,
@@ -438,18 +472,14 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
         detector: ArrayLike,
         x: ArrayLike,
         y: ArrayLike,
+        margin: float = MARGIN,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Return AB magnitudes; as `PhotoCalib.to_magnitude`, for sources on any detectors."""
-        return magnitude(inst_flux, inst_flux_err, *self._factors(detector, x, y))
+        return magnitude(inst_flux, inst_flux_err, *self._factors(detector, x, y, margin))
 
 
-def _values(table: Table, name: str) -> np.ndarray:
-    """Return a column in nJy, without a mask."""
-    column = table[name]
-    if np.any(getattr(column, "mask", False)):
+def _unmasked(table: Table, name: str) -> Any:
+    """Return a column that has no missing values."""
+    if np.any(getattr(table[name], "mask", False)):
         raise ValueError(f"column {name} of the table has masked values")
-    try:
-        values = u.Quantity(column, column.unit or u.nJy).to_value(u.nJy)
-    except u.UnitConversionError:
-        raise ValueError(f"column {name} of the table is in {column.unit}, not in nJy") from None
-    return np.asarray(values, np.float64)
+    return table[name]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from astropy.table import Table
 
+from ..fields.series import within
 from ..photocalib.flux import magnitude, nanojansky
 from ..photocalib.stack import PhotoCalibStack
 from ..tables.fields import as_table, filled, with_nan
@@ -21,8 +22,6 @@ __all__ = ["BLOCK", "calibrated_partition"]
 
 BLOCK = 2**16
 """Rows that are calibrated at once."""
-
-_FAR = 1e300  # pixels; beyond are only positions that are not finite
 
 
 def calibrated_partition(
@@ -145,7 +144,7 @@ def _factors(
     found &= named
     with np.errstate(invalid="ignore", over="ignore"):  # of sources that are nowhere, or far off
         factor, relative_err = stack.calibration(rows, x, y), stack.relative_err[rows]
-    good = found & _inside(stack, rows, x, y, margin)
+    good = found & within(stack.boxes, rows, x, y, margin)
     if not good.all():
         lost = named & ~found
         tally.add_missing(visit[lost], detector[lost], stack.visits)
@@ -154,13 +153,3 @@ def _factors(
         tally.off += int(np.sum(found & placed & ~good))
         factor[~good] = relative_err[~good] = np.nan
     return factor, relative_err
-
-
-def _inside(
-    stack: PhotoCalibStack, rows: np.ndarray, x: np.ndarray, y: np.ndarray, margin: float
-) -> np.ndarray:
-    """Whether positions are on their detectors, or not farther off than the margin."""
-    start, size, margin = stack.boxes[:, :2], stack.boxes[:, 2:], min(margin, _FAR)
-    edges = np.hstack([start - 0.5 - margin, start + size - 0.5 + margin])
-    low_x, low_y, high_x, high_y = np.take(edges, rows, axis=0, mode="clip").T
-    return (x >= low_x) & (x <= high_x) & (y >= low_y) & (y <= high_y)

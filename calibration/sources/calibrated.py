@@ -10,7 +10,6 @@ One delayed task per partition, which loads the calibrations of those visits tha
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +20,7 @@ from dask.base import tokenize
 from dask.delayed import Delayed, delayed
 
 from ..config import options
+from ..fields.series import MARGIN, checked_margin
 from ..photocalib.zeropoints import CalibrationWarning
 from ..texts import plural
 from .apply import calibrated_partition
@@ -38,9 +38,7 @@ from .partitions import (
 from .report import SourcesReport, left_out_text
 from .write import write_sources
 
-__all__ = ["CalibratedSources", "calibrate_sources"]
-
-MARGIN = 5.0
+__all__ = ["MARGIN", "CalibratedSources", "calibrate_sources"]
 
 
 def calibrate_sources(
@@ -115,14 +113,13 @@ def calibrate_sources(
     [(1000.0, 10.0, 23.9), (200.0, 4.0, 25.647425010840045)]
     """
     columns = SourceColumns.of(visit, detector, x, y, fluxes, keep)
-    if not isinstance(margin, int | float) or math.isnan(margin) or margin < 0:
-        raise ValueError(f"margin is a number of pixels, at least 0, got {margin!r}")
+    margin = checked_margin(margin)
     rows = options.optional(options.count(1))("rows", rows)
     calibrations = calibrations_of(photo_calibs)
     partitions = partitions_of(sources, columns.schema, rows)
     if not isinstance(partitions[0], LaterPartition):
         columns.bind(partitions[0].open(columns.schema))
-    return CalibratedSources(calibrations, partitions, columns, float(margin))
+    return CalibratedSources(calibrations, partitions, columns, margin)
 
 
 class CalibratedSources(Sequence[Delayed]):
