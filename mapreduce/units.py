@@ -149,7 +149,7 @@ def in_unit(values: Any, unit: u.UnitBase | Units, name: str = "the value") -> N
     >>> in_unit(3 * u.m, u.pix, "x")
     Traceback (most recent call last):
     ...
-    astropy.units.errors.UnitConversionError: x is in m; it must be in pix, or plain numbers
+    astropy.units.errors.UnitConversionError: x is in m, which is no pix; give pix or plain numbers
     """
     if isinstance(values, list | tuple) and has_unit(values):
         return np.array([in_unit(value, unit, name) for value in values])
@@ -200,8 +200,8 @@ def conversion(
             own.to(wanted)
             return partial(own.to, wanted)
     named = ", ".join(map(str, units[:_NAMED])) + " or the like" * (len(units) > _NAMED)
-    rule = f"be in {named}, or plain numbers" if named else "be without a unit"
-    raise u.UnitConversionError(f"{name} is in {str(stated) or 'no unit'}; it must {rule}")
+    rule = f"no {named}; give {units[0]} or plain numbers" if named else "not without a unit"
+    raise u.UnitConversionError(f"{name} is in {str(stated) or 'no unit'}, which is {rule}")
 
 
 def _numbers(values: Any, name: str) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 from os import PathLike
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
@@ -21,6 +22,7 @@ from numpy.typing import ArrayLike
 
 from mapreduce import Box
 from mapreduce.io.stream import complete_first
+from mapreduce.units import in_unit, number_in
 
 from ..fields.chebyshev import ChebyshevField
 from ..fields.series import unit
@@ -79,7 +81,11 @@ class Camera(Mapping[int, BaseDetector]):
         ids = [detector.id for detector in detectors]
         if twice := sorted({number for number in ids if ids.count(number) > 1}):
             raise ValueError(f"detector ids must be unique, found more than once: {twice}")
-        self.pixel_scale = self._median_pixel_scale() if pixel_scale is None else float(pixel_scale)
+        if pixel_scale is None:
+            self.pixel_scale = self._median_pixel_scale()
+        else:
+            units = u.arcsec, u.arcsec / u.pix
+            self.pixel_scale = number_in(pixel_scale, units, "pixel_scale")
         if not 0 < self.pixel_scale < np.inf:
             raise ValueError(f"the pixel scale must be a positive number, got {self.pixel_scale}")
 
@@ -229,7 +235,8 @@ class Camera(Mapping[int, BaseDetector]):
         KeyError
             If the camera has no such detector.
         """
-        detector, x, y = np.broadcast_arrays(detector, np.asarray(x, float), np.asarray(y, float))
+        x, y = in_unit(x, u.pix, "x"), in_unit(y, u.pix, "y")
+        detector, x, y = np.broadcast_arrays(detector, x, y)
         angles, x, y = np.empty((2, detector.size)), x.ravel(), y.ravel()
         for number, here in _groups(detector):
             angles[:, here] = self[number].to_field_angle(x[here], y[here])
@@ -250,7 +257,7 @@ class Camera(Mapping[int, BaseDetector]):
         x, y : float64 arrays, pixel
             NaN for none.
         """
-        tx, ty = np.broadcast_arrays(np.asarray(tx, float), np.asarray(ty, float))
+        tx, ty = np.broadcast_arrays(in_unit(tx, u.rad, "tx"), in_unit(ty, u.rad, "ty"))
         found = np.full(tx.shape, -1)
         x, y = np.full((2, *tx.shape), np.nan)
         for detector in reversed(self._detectors.values()):

@@ -2,7 +2,8 @@
 
 Pixels are the detector's own (x, y), 0-based, whole numbers at pixel centers. A place on the focal
 plane is in mm, and its field angle in radians: the gnomonic coordinates about the boresight, along
-the focal plane's x and y. All functions take arrays that broadcast against each other.
+the focal plane's x and y. All functions take arrays that broadcast against each other, of numbers
+in these units or with a unit of their own.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from operator import index
 
+import astropy.units as u
 import numpy as np
 from astropy.wcs import WCS
 from dask.base import tokenize
 from numpy.typing import ArrayLike
 
 from mapreduce import Box
+from mapreduce.units import in_unit, number_in
 
 from .focal_plane import Boresight, Pair, RadialTransform
 
 __all__ = ["BaseDetector", "Detector", "WcsDetector", "check_celestial", "sky_of"]
+
+_PAIRS = {"refpos": u.pix, "offset": u.mm, "pixel_size": u.mm}  # of a Detector
 
 
 class BaseDetector(ABC):
@@ -80,7 +85,7 @@ class BaseDetector(ABC):
         By forward differences of unit vectors, which make it the area of the square from (x, y)
         to (x + 1, y + 1); it does not depend on the boresight.
         """
-        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        x, y = np.broadcast_arrays(in_unit(x, u.pix, "x"), in_unit(y, u.pix, "y"))
         east = np.array([0.0, 1.0, 0.0]).reshape(3, *(1,) * x.ndim)
         tx, ty = self.to_field_angle(x + east, y + east[[0, 0, 1]])
         tz = 1 / np.sqrt(1 + tx * tx + ty * ty)
@@ -143,10 +148,10 @@ class Detector(BaseDetector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("refpos", "offset", "pixel_size"):
-            x, y = getattr(self, name)
-            object.__setattr__(self, name, (float(x), float(y)))
-        object.__setattr__(self, "yaw", float(self.yaw))
+        for name, unit in _PAIRS.items():
+            x, y = (number_in(value, unit, name) for value in getattr(self, name))
+            object.__setattr__(self, name, (x, y))
+        object.__setattr__(self, "yaw", number_in(self.yaw, u.deg, "yaw"))
         numbers = (*self.refpos, *self.offset, self.yaw, *self.pixel_size)
         if not np.isfinite(numbers).all() or min(self.pixel_size) <= 0:
             raise ValueError(
@@ -159,14 +164,14 @@ class Detector(BaseDetector):
 
     def to_focal_plane(self, x: ArrayLike, y: ArrayLike) -> Pair:
         """Return positions on the focal plane in mm of positions in pixels."""
-        dx = (np.asarray(x, float) - self.refpos[0]) * self.pixel_size[0]
-        dy = (np.asarray(y, float) - self.refpos[1]) * self.pixel_size[1]
+        dx = (in_unit(x, u.pix, "x") - self.refpos[0]) * self.pixel_size[0]
+        dy = (in_unit(y, u.pix, "y") - self.refpos[1]) * self.pixel_size[1]
         sin, cos = self._sin_cos
         return self.offset[0] + cos * dx - sin * dy, self.offset[1] + sin * dx + cos * dy
 
     def from_focal_plane(self, x: ArrayLike, y: ArrayLike) -> Pair:
         """Return positions in pixels of positions on the focal plane in mm."""
-        dx, dy = np.asarray(x, float) - self.offset[0], np.asarray(y, float) - self.offset[1]
+        dx, dy = in_unit(x, u.mm, "x") - self.offset[0], in_unit(y, u.mm, "y") - self.offset[1]
         sin, cos = self._sin_cos
         return (
             self.refpos[0] + (cos * dx + sin * dy) / self.pixel_size[0],
@@ -239,7 +244,7 @@ class WcsDetector(BaseDetector):
 
     def from_field_angle(self, tx: ArrayLike, ty: ArrayLike) -> Pair:
         """Return positions (x, y) in pixels of field angles in rad; NaN where there is none."""
-        tx, ty = np.broadcast_arrays(np.asarray(tx, float), np.asarray(ty, float))
+        tx, ty = np.broadcast_arrays(in_unit(tx, u.rad, "tx"), in_unit(ty, u.rad, "ty"))
         known = np.isfinite(tx) & np.isfinite(ty)
         world = self.boresight.to_sky(np.where(known, tx, 0), np.where(known, ty, 0))
         wcs = self.wcs.deepcopy()
@@ -283,5 +288,6 @@ def sky_of(wcs: WCS, x: ArrayLike, y: ArrayLike) -> Pair:
     [10.0, 20.0]
     """
     # A copy, because threads that share a WCS disturb each other.
-    world = wcs.deepcopy().all_pix2world(*np.broadcast_arrays(x, y), 0)
+    x, y = np.broadcast_arrays(in_unit(x, u.pix, "x"), in_unit(y, u.pix, "y"))
+    world = wcs.deepcopy().all_pix2world(x, y, 0)
     return world[wcs.wcs.lng], world[wcs.wcs.lat]

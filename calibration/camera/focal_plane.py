@@ -11,9 +11,12 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import astropy.units as u
 import numpy as np
 from numpy.polynomial.polynomial import Polynomial, polyval
 from numpy.typing import ArrayLike
+
+from mapreduce.units import in_unit, number_in
 
 __all__ = ["Boresight", "RadialTransform"]
 
@@ -48,12 +51,15 @@ class Boresight:
     rotation: ArrayLike = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("ra", "dec", "rotation"):
+            angle = in_unit(getattr(self, name), u.deg, name)
+            object.__setattr__(self, name, angle if angle.ndim else angle.item())
         if np.any(np.abs(self.dec) > 90):
             raise ValueError(f"dec of a boresight is in degrees from -90 to 90, got {self.dec!s}")
 
     def to_sky(self, tx: ArrayLike, ty: ArrayLike) -> Pair:
         """Return (ra, dec) in deg of field angles in rad; ra in [0, 360)."""
-        xi, eta = self._rotate(tx, ty)
+        xi, eta = self._rotate(in_unit(tx, u.rad, "tx"), in_unit(ty, u.rad, "ty"))
         dec = np.radians(self.dec)
         forward = np.cos(dec) - eta * np.sin(dec)
         up = np.sin(dec) + eta * np.cos(dec)
@@ -63,22 +69,18 @@ class Boresight:
 
     def from_sky(self, ra: ArrayLike, dec: ArrayLike) -> Pair:
         """Return field angles (tx, ty) in rad of positions in deg; NaN at 90 deg and beyond."""
-        turn, dec, dec0 = (
-            np.radians(np.subtract(ra, self.ra)),
-            np.radians(dec),
-            np.radians(self.dec),
-        )
+        ra, dec = in_unit(ra, u.deg, "ra"), np.radians(in_unit(dec, u.deg, "dec"))
+        turn, dec0 = np.radians(np.subtract(ra, self.ra)), np.radians(self.dec)
         depth = np.sin(dec) * np.sin(dec0) + np.cos(dec) * np.cos(dec0) * np.cos(turn)
         depth = np.where(depth > 0, depth, np.nan)[()]
         xi = np.cos(dec) * np.sin(turn) / depth
         eta = (np.sin(dec) * np.cos(dec0) - np.cos(dec) * np.sin(dec0) * np.cos(turn)) / depth
         return self._rotate(xi, eta)
 
-    def _rotate(self, x: ArrayLike, y: ArrayLike) -> Pair:
+    def _rotate(self, x: np.ndarray, y: np.ndarray) -> Pair:
         """From (tx, ty) to (east, north) or back: a reflection, its own inverse."""
         angle = np.radians(self.rotation)
         sin, cos = np.sin(angle), np.cos(angle)
-        x, y = np.asarray(x, float), np.asarray(y, float)
         return sin * y - cos * x, sin * x + cos * y
 
 
@@ -111,7 +113,8 @@ class RadialTransform:
 
     def __post_init__(self) -> None:
         coeffs = tuple(float(c) for c in self.coeffs)
-        object.__setattr__(self, "plate_scale", float(self.plate_scale))
+        scale = number_in(self.plate_scale, u.rad / u.mm, "plate_scale")
+        object.__setattr__(self, "plate_scale", scale)
         object.__setattr__(self, "coeffs", coeffs)
         if not 0 < self.plate_scale < math.inf:
             raise ValueError(f"the plate scale must be positive, got {self.plate_scale}")
@@ -131,7 +134,7 @@ class RadialTransform:
 
     def to_field_angle(self, x: ArrayLike, y: ArrayLike) -> Pair:
         """Return field angles (tx, ty) in rad of positions in mm."""
-        x, y = np.asarray(x, float), np.asarray(y, float)
+        x, y = in_unit(x, u.mm, "x"), in_unit(y, u.mm, "y")
         scale = self.plate_scale * polyval(np.sqrt(x * x + y * y), self.coeffs[1:])
         return scale * x, scale * y
 
@@ -140,7 +143,8 @@ class RadialTransform:
 
         The edge is that of `max_radius`.
         """
-        x, y = np.asarray(tx, float) / self.plate_scale, np.asarray(ty, float) / self.plate_scale
+        tx, ty = in_unit(tx, u.rad, "tx"), in_unit(ty, u.rad, "ty")
+        x, y = tx / self.plate_scale, ty / self.plate_scale
         wanted = np.hypot(x, y)
         slope = [k * c for k, c in enumerate(self.coeffs)][1:]
         top = np.nextafter(self.max_radius, 0) if math.isfinite(self.max_radius) else math.inf

@@ -13,6 +13,7 @@ from astropy.table import Table
 from astropy.wcs import WCS, FITSFixedWarning
 
 from mapreduce import Box
+from mapreduce.units import in_unit, number_in
 
 from .detector import BaseDetector, Detector, WcsDetector, check_celestial, sky_of
 from .focal_plane import Boresight, RadialTransform
@@ -105,12 +106,11 @@ def _numbers(table: Table, name: str, wrong: list[str]) -> np.ndarray | None:
     if column.dtype.kind not in "iuf" or column.ndim != 1:
         wrong.append(f"column {name} must hold one number per row, not {column.dtype}")
         return None
-    stated = column.unit if unit and column.unit else unit
-    if stated and not stated.is_equivalent(unit):
-        wrong.append(f"column {name} is in {stated}, which is no {unit}")
+    try:
+        values = in_unit(column, unit or u.dimensionless_unscaled, f"column {name}")
+    except u.UnitConversionError as error:
+        wrong.append(str(error))
         return None
-    values = np.ma.filled(np.ma.masked_array(column).astype(float), np.nan)
-    values = stated.to(unit, values) if stated else values
     good, rule = np.isfinite(values), "finite"
     if name in _WHOLE:
         good, rule = good & (values == np.rint(values)), "a whole number"
@@ -136,7 +136,8 @@ def _transform(meta: Mapping[str, Any], wrong: list[str]) -> RadialTransform | N
         )
     else:
         try:
-            return RadialTransform(np.radians(float(meta[_SCALE]) / 3600), radial.get("coeffs", ()))
+            scale = number_in(meta[_SCALE], u.arcsec / u.mm, _SCALE)
+            return RadialTransform(np.radians(scale / 3600), radial.get("coeffs", ()))
         except (TypeError, ValueError) as error:
             wrong.append(str(error))
     return None

@@ -110,8 +110,9 @@ class ProductsConfig:
         Of the stars of the reference catalog and of the standard stars that are matched.
     reference_flux, reference_flux_error : str
         Columns of the reference catalog, ``{band}`` in place of the band.
-    reference_unit : {"nJy", "AB"}
-        Of these columns: fluxes, or AB magnitudes.
+    reference_unit : str or None
+        Of these columns, where the catalog does not say it: one of fluxes, such as "uJy", or "AB"
+        for AB magnitudes. None for nJy, or what the catalog says.
     magnitude_error_floor : float
         mag, added in quadrature to the errors of matched stars.
     color_terms : mapping of str to ColorTerm
@@ -170,7 +171,7 @@ class ProductsConfig:
     star_min_signal_to_noise: float = 10.0
     reference_flux: str = "{band}_flux"
     reference_flux_error: str = "{band}_fluxErr"
-    reference_unit: str = "nJy"
+    reference_unit: str | None = None
     magnitude_error_floor: float = 0.003
     color_terms: Mapping[str, ColorTerm] = field(default_factory=dict, hash=False)
     cycle_number: int | None = None
@@ -360,7 +361,7 @@ _CHECKS: dict[str, options.Check] = {
     "star_min_signal_to_noise": options.at_least(0),
     "reference_flux": options.text,
     "reference_flux_error": options.text,
-    "reference_unit": options.choice("nJy", "AB"),
+    "reference_unit": options.optional(options.text),
     "magnitude_error_floor": options.at_least(0, unit=u.mag),
     "color_terms": options.mapping(_color_term),
     "cycle_number": options.optional(options.count(0)),

@@ -7,10 +7,12 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import astropy.units as u
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mapreduce import Box
+from mapreduce.units import in_unit, number_in, plain
 
 from ..fields.chebyshev import product
 from ..fields.series import evaluate
@@ -35,6 +37,12 @@ __all__ = [
 
 NO_ZEROPOINT = 16  # bit of fgcmFlag
 _NO_VALUE = -9999
+_UNITS = {  # of columns that have one
+    "fgcmZpt": u.mag,
+    "fgcmZptVar": u.mag**2,
+    "fgcmfZptChebXyMax": u.pix,
+    "fgcmDeltaChrom": u.mag,
+}
 
 
 class NoZeropointError(ValueError):
@@ -135,6 +143,7 @@ def calibrate_visit(
 
     Warnings are the process's; of many visits in many threads, texts are the better record.
     """
+    offset = number_in(offset, u.mag, "offset")
     if not math.isfinite(offset):
         raise ValueError(f"visit {visit}: the reference offset is {offset}")
     zeropoints = usable_zeropoints(visit, rows, delta_chrom=apply_mean_chromatic_correction)
@@ -164,7 +173,8 @@ def _scaling_of(
     """Return the scaling of each detector, and note who has none."""
     if isinstance(scaling, Mapping):
         scaling = list(scaling), list(scaling.values())
-    ids, values = np.asarray(scaling[0], np.int64), np.asarray(scaling[1], np.float64)
+    ids = np.asarray(scaling[0], np.int64)
+    values = in_unit(scaling[1], u.dimensionless_unscaled, "scaling")
     if ids.ndim != 1 or ids.shape != values.shape:
         raise ValueError(
             f"visit {visit}: scaling is {values.shape} numbers for {ids.shape} detectors"
@@ -180,7 +190,8 @@ def _area_of(
     visit: int, detectors: np.ndarray, boxes: np.ndarray, area: Any, problems: dict[str, np.ndarray]
 ) -> np.ndarray:
     """Return the coefficients of each detector's pixel area, and note who has none."""
-    ids, own, coefficients = (np.asarray(part) for part in area)
+    ids, own = np.asarray(area[0]), np.asarray(plain(area[1], u.pix, "boxes of the area"))
+    coefficients = in_unit(area[2], u.dimensionless_unscaled, "coefficients of the area")
     if len(own) != len(ids) or len(coefficients) != len(ids) or not len(ids):
         raise ValueError(
             f"visit {visit}: area has {len(ids)} detectors, {len(own)} boxes and "
@@ -365,9 +376,10 @@ def _shaped(
 ) -> np.ndarray:
     column = _column(visit, rows, name)
     try:
-        if isinstance(column, np.ma.MaskedArray):
-            column = np.ma.filled(column.astype(np.float64), np.nan)
-        column = np.asarray(column, np.float64)
+        unit = _UNITS.get(name, u.dimensionless_unscaled)
+        column = np.asarray(in_unit(column, unit, f"visit {visit}: column {name}"), np.float64)
+    except u.UnitConversionError:
+        raise
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"visit {visit}: column {name} is not numbers of one shape: {error}"

@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import astropy.units as u
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import KDTree
 
+from mapreduce.units import known_unit, number_in
+
 from ..photocalib.flux import AB_MAGNITUDE, MAG, NO_MAGNITUDE
 from ..sky.matching import chord, unit_vectors
 from ..tables.catalog import Catalog
+from ..tables.fields import Field
 from ..tables.files import open_tables
 from ..tables.reader import MemoryTable, TableReader
 from ..tables.schema import Column, Schema, bind
@@ -32,7 +35,14 @@ __all__ = [
     "placed",
 ]
 
-_UNITS = {"nJy": "nJy", "AB": "mag"}
+_UNITS = {"nJy": ("nJy", "nJy"), "AB": ("mag(AB)", "mag")}  # of values and errors
+_FAINT = 100.0  # nJy: stars that are mostly fainter are in another unit
+_FLUX_HINT = (
+    'say it with unit="nJy", "Jy" or another, or unit="AB" for magnitudes (reference_unit in a '
+    "configuration)"
+)
+_ANGLE_HINT = 'say it with angle="deg" or angle="rad"'
+_TURN = 7.0  # rad: positions beyond are in another unit
 
 
 class MissingBandError(ValueError):
@@ -63,6 +73,7 @@ class ReferenceStars(NamedTuple):
 
     def near(self, ra: ArrayLike, dec: ArrayLike, radius: float) -> ReferenceStars:
         """Return those within a radius (deg) of one of the positions (deg)."""
+        radius = number_in(radius, u.deg, "radius")
         return self.take(_near(self.vectors, unit_vectors(ra, dec), radius))
 
     def take(self, rows: np.ndarray) -> ReferenceStars:
@@ -90,7 +101,7 @@ class ReferenceCatalog:
     names : (str, str, str, str)
         Columns of right ascension, declination, and of values and errors with ``{band}`` in them.
     unit : {"nJy", "AB"}
-        Of values and errors.
+        Fluxes or magnitudes.
 
     Examples
     --------
@@ -115,9 +126,10 @@ class ReferenceCatalog:
         *,
         flux: str = "{band}_flux",
         error: str = "{band}_fluxErr",
-        unit: str = "nJy",
+        unit: str | None = None,
         ra: str | None = None,
         dec: str | None = None,
+        angle: str | None = None,
     ) -> ReferenceCatalog:
         """Open a reference catalog.
 
@@ -128,12 +140,17 @@ class ReferenceCatalog:
         flux, error : str
             Columns with fluxes or magnitudes, and with their errors; ``{band}`` stands for the
             band. Every band that has both can be used.
-        unit : {"nJy", "AB"}
-            Fluxes in nJy, or in what the table says if that can be converted; or AB magnitudes.
-            NaN, fluxes that are not above 0, and magnitudes from 90 on mean that there is none.
+        unit : str, optional
+            That of the fluxes where the table does not say one, or one that is not known; default
+            nJy, which fluxes that are mostly below 100 nJy (26.4 mag) are not taken for. Or "AB":
+            they are AB magnitudes. NaN, fluxes that are not above 0, and magnitudes from 90 on mean
+            that there is none.
         ra, dec : str, optional
-            Columns with the position, in deg if the table does not say. Default what a HATS catalog
-            says of itself, or ``ra`` and ``dec``, or else ``coord_ra`` and ``coord_dec`` (in rad).
+            Columns with the position. Default what a HATS catalog says of itself, or ``ra`` and
+            ``dec``, or else ``coord_ra`` and ``coord_dec``.
+        angle : {"deg", "rad"}, optional
+            Unit of the position where the table does not say one, or one that is not known; default
+            deg, but rad of ``coord_ra`` and ``coord_dec``.
 
         Raises
         ------
@@ -142,15 +159,12 @@ class ReferenceCatalog:
         OSError
             If a file is missing or can't be read.
         TypeError, ValueError
-            If it is not a table, lacks columns, or holds something else in them.
-
-        Warns
-        -----
-        ReferenceWarning
-            If a unit is not known.
+            If it is not a table, lacks columns, or holds something else in them; if a unit is not
+            known, and neither ``unit`` nor ``angle`` says it.
         """
-        if unit not in _UNITS:
-            raise ValueError(f"unit is {' or '.join(_UNITS)}, got {unit!r}")
+        kind = _kind(unit)
+        if angle is not None and _is_not(angle, u.deg):
+            raise ValueError(f"angle is deg or rad, got {angle!r}")
         for name, template in {"flux": flux, "error": error}.items():
             if template.count("{band}") != 1:
                 raise ValueError(f"{name} names columns by their {{band}}, got {template!r}")
@@ -162,16 +176,41 @@ class ReferenceCatalog:
                 f"{listed(source.columns, 20)}"
             )
         places = _place_columns(source, ra, dec)
-        values = [_named(name, band) for band in bands for name in (flux, error)]
-        columns = (*places, *(Column(name, unit=_UNITS[unit]) for name in values))
-        schema = Schema("reference_catalog", "reference catalog", columns)
-        findings = bind(schema, source.columns)
+        values = [
+            Column(_named(name, band), unit=own, hint=_FLUX_HINT)
+            for band in bands
+            for name, own in zip((flux, error), _UNITS[kind], strict=True)
+        ]
+        schema = Schema("reference_catalog", "reference catalog", (*places, *values))
+        own = dict.fromkeys((column.name for column in values), "mag" if kind == "AB" else unit)
+        said = {name: _said(found, own.get(name, angle)) for name, found in source.columns.items()}
+        findings = bind(schema, said)
         if findings.errors:
             raise ValueError("\n".join(f"{source.where}: {text}" for text in findings.errors))
-        for text in findings.warnings:
-            warnings.warn(f"{source.where}: {text}", ReferenceWarning, stacklevel=2)
         names = (places[0].name, places[1].name, flux, error)
-        return cls(Catalog(schema, source, findings.bindings), bands, names, unit)
+        made = cls(Catalog(schema, source, findings.bindings), bands, names, kind)
+        made._check_silent({name for name, found in said.items() if not found.unit})
+        return made
+
+    def _check_silent(self, silent: set[str]) -> None:
+        """Refuse what is not likely in the unit that nobody says, as the first stars show it."""
+        bindings = {n: b for n, b in self.catalog.bindings.items() if b.sources[0] in silent}
+        fluxes = {_named(self.names[2], band) for band in self.bands if self.unit == "nJy"}
+        block = next(self.catalog.blocks(bindings), {}) if bindings else {}
+        for name, values in block.items():
+            found = values[values > 0] if name in fluxes else np.abs(values[np.isfinite(values)])
+            typical = np.median(found) if len(found) else np.nan
+            if name in fluxes and typical < _FAINT:
+                unit, hint = "nJy", _FLUX_HINT
+            elif bindings[name].factor != 1 and np.max(found, initial=0) > np.degrees(_TURN):
+                unit, hint = "rad", _ANGLE_HINT
+            else:
+                continue
+            (column, *_), _, factor = bindings[name]
+            raise ValueError(
+                f"{self.where}: column {column} has no unit, and its values are not likely in "
+                f"{unit}: their median is {typical / factor:.3g}; {hint}"
+            )
 
     @property
     def where(self) -> str:
@@ -223,6 +262,7 @@ class ReferenceCatalog:
         OSError
             If a file is gone, was changed or is damaged.
         """
+        radius = number_in(radius, u.deg, "radius")
         bands, catalog, centers = tuple(bands), self.catalog, unit_vectors(ra, dec)
         if isinstance(catalog.reader, HatsTable):
             catalog = dataclasses.replace(catalog, reader=catalog.reader.near(ra, dec, radius))
@@ -255,7 +295,8 @@ class ReferenceCatalog:
 
     def __dask_tokenize__(self) -> tuple[object, ...]:
         source = self.catalog.reader.__dask_tokenize__()
-        return "ReferenceCatalog", source, self.bands, self.names, self.unit
+        bindings = tuple(self.catalog.bindings.items())
+        return "ReferenceCatalog", source, bindings, self.bands, self.names, self.unit
 
 
 def placed(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
@@ -329,6 +370,31 @@ def _place_columns(source: TableReader, ra: str | None, dec: str | None) -> list
     columns = []
     for kind, name in (("ra", ra), ("dec", dec)):
         name = name or properties.get(f"hats_col_{kind}")
-        usual = Column(kind, unit="deg", aliases=(f"coord_{kind}",), assumed="rad")
-        columns.append(Column(name, unit="deg") if name else usual)
+        usual = Column(
+            kind, unit="deg", aliases=(f"coord_{kind}",), assumed="rad", hint=_ANGLE_HINT
+        )
+        columns.append(Column(name, unit="deg", hint=_ANGLE_HINT) if name else usual)
     return columns
+
+
+def _kind(unit: str | None) -> str:
+    """Return what the values are, "nJy" or "AB", by what users say."""
+    if unit is None:
+        return "nJy"
+    if unit == "AB" or known_unit(unit) in (u.mag, u.ABmag):
+        return "AB"
+    if _is_not(unit, u.nJy):
+        raise ValueError(f'unit is one of fluxes, such as "nJy" or "Jy", or "AB", got {unit!r}')
+    return "nJy"
+
+
+def _is_not(text: str, unit: u.UnitBase) -> bool:
+    """Whether a text is none of the units that can be converted to one."""
+    known = known_unit(text)
+    return known is None or not known.is_equivalent(unit)
+
+
+def _said(column: Field, unit: str | None) -> Field:
+    """Return a column in a unit, if it says none that is known."""
+    known = known_unit(column.unit) if column.unit else None
+    return dataclasses.replace(column, unit=unit) if known is None and unit else column

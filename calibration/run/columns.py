@@ -26,6 +26,8 @@ def _optional(names: str, unit: str = "") -> tuple[Column, ...]:
     return tuple(Column(name, required=False, unit=unit) for name in names.split())
 
 
+_HINT = "set the column's unit to deg or rad"
+
 _VISIT = Column("visit", "i", aliases=("expnum", "exposure"))
 
 VISITS = Schema(
@@ -90,8 +92,10 @@ STARS = Schema(
     "standard stars",
     (
         Column("id", "i", aliases=("fgcm_id",)),
-        Column("coord_ra", unit="rad", aliases=("ra",), assumed="deg", limits=(-7, 7)),
-        Column("coord_dec", unit="rad", aliases=("dec",), assumed="deg", limits=(-1.6, 1.6)),
+        Column("coord_ra", unit="rad", aliases=("ra",), assumed="deg", limits=(-7, 7), hint=_HINT),
+        Column(
+            "coord_dec", unit="rad", aliases=("dec",), assumed="deg", limits=(-1.6, 1.6), hint=_HINT
+        ),
         Column("ngood", "i", "bands"),
         Column("mag_std_noabs", length="bands", unit="mag", aliases=("mag_std",)),
         Column("magErr_std", length="bands", unit="mag"),

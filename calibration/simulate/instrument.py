@@ -11,9 +11,11 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import astropy.units as u
 import numpy as np
 
 from mapreduce import Box
+from mapreduce.units import number_in
 
 from ..atmosphere.table import AtmosphereTable
 from ..atmosphere.transmission import TransmissionCurve
@@ -85,6 +87,10 @@ def simulate_camera(
     >>> camera, round(camera.pixel_scale, 2), camera[3].yaw
     (Camera('SimCam', 4 detectors, ids from 0 to 3), 0.2, 180.0)
     """
+    pixel_size = number_in(pixel_size, u.mm, "pixel_size")
+    gap = number_in(gap, u.mm, "gap")
+    plate_scale = number_in(plate_scale, u.arcsec / u.mm, "plate_scale")
+    distortion = number_in(distortion, u.dimensionless_unscaled, "distortion")
     if min(columns, rows, width, height) < 1 or pixel_size <= 0 or gap < 0:
         raise ValueError(
             f"a camera needs detectors with pixels, got {columns} x {rows} of {width} x {height} "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NamedTuple
 
 import astropy.units as u
 import numpy as np
+
+from mapreduce.units import INSTRUMENTAL, known_unit
 
 from ..tables.fields import Field
 from ..tables.reader import TableReader
@@ -135,7 +137,8 @@ class SourceColumns:
         """What a table must have."""
         columns: dict[str, Column] = {}
         for name, column in self.place.items():
-            needed = Column(column, unit="pix") if name in ("x", "y") else Column(column, "i")
+            pixels = Column(column, unit="pix", hint="set it to pix, or to none")
+            needed = pixels if name in ("x", "y") else Column(column, "i")
             columns.setdefault(column, needed)
         for flux in self.fluxes:
             for name in filter(None, (flux.value, flux.error)):
@@ -161,9 +164,9 @@ class SourceColumns:
         errors = list(findings.errors)
         sources = {name: binding.sources[0] for name, binding in findings.bindings.items()}
         for flux in self.fluxes:
-            found = source.columns.get(sources.get(flux.value, ""))
-            if found is not None and _is_calibrated(found.unit):
-                errors.append(f"column {flux.value} is in {found.unit}: it is calibrated already")
+            names = filter(None, (flux.value, flux.error))
+            units = {name: source.columns[sources[name]].unit for name in names if name in sources}
+            errors += _unit_faults({name: unit for name, unit in units.items() if unit})
         kept, left_out = self._kept(source.columns, errors)
         if taken := [name for name in self.made if name in kept]:
             errors.append(
@@ -215,6 +218,21 @@ def _fault(found: Field) -> str:
     return "" if found.dtype.kind in _KEPT else f"holds {found.dtype}"
 
 
-def _is_calibrated(unit: str) -> bool:
-    known = u.Unit(unit or "", parse_strict="silent")
-    return not isinstance(known, u.UnrecognizedUnit) and known.is_equivalent(u.nJy)
+def _unit_faults(units: Mapping[str, str]) -> Iterator[str]:
+    """Say what is wrong with the units of a flux and of its error, by their columns."""
+    known = {name: known_unit(unit) for name, unit in units.items()}
+    for name, unit in known.items():
+        if unit is None:
+            yield (
+                f"column {name} is in {units[name]}, which is not known; set its unit to that of "
+                "instrumental fluxes, such as adu, or to none"
+            )
+        elif unit.is_equivalent(u.nJy):
+            yield f"column {name} is in {units[name]}: it is calibrated already"
+        elif unit not in INSTRUMENTAL:
+            yield (
+                f"column {name} is in {units[name]}, which is none of instrumental fluxes, such as "
+                "adu, electron or count"
+            )
+    if len(set(known.values())) > 1 and None not in known.values():
+        yield f"columns {' and '.join(units)} are in {' and '.join(units.values())}, two units"

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import astropy.units as u
 
+from mapreduce.units import conversion, known_unit
+
 from .fields import Field
 
 __all__ = ["Binding", "Column", "Findings", "Schema", "bind"]
@@ -56,6 +58,9 @@ class Column:
         Values beyond are in another unit.
     absent : str
         What follows when the column is missing, or can't be read; for messages.
+    hint : str
+        How a unit that is not known can be told, which is an error then; else it is a warning, and
+        taken for that of the schema.
     """
 
     name: str
@@ -67,6 +72,7 @@ class Column:
     assumed: str = ""
     limits: tuple[float, float] | None = None
     absent: str = ""
+    hint: str = ""
 
     @property
     def excused(self) -> bool:
@@ -262,6 +268,8 @@ def _bind_column(
     factor, doubt = _factor(column, found.unit or (column.assumed if alias else ""))
     if factor is None:
         errors.append(f"column {name} is in {found.unit}")
+    elif doubt and column.hint:
+        errors.append(f"column {name} is in {doubt}, which is not known; {column.hint}")
     elif doubt:
         findings.warnings.append(f"column {name} is in {doubt}, which is not known; {column.unit}?")
     if errors or length is None or factor is None:
@@ -293,11 +301,14 @@ def _factor(column: Column, unit: str) -> tuple[float | None, str]:
     """Return the factor to the schema's unit, None if there is none; and a unit that is unknown."""
     if not column.unit or not unit:
         return 1.0, ""
-    parsed = u.Unit(unit, parse_strict="silent")
-    if isinstance(parsed, u.UnrecognizedUnit):
+    if (known := known_unit(unit)) is None:
         return 1.0, unit
-    parsed = parsed.function_unit if isinstance(parsed, u.MagUnit) else parsed
+    wanted = u.Unit(column.unit)
+    if isinstance(known, u.MagUnit) and wanted == u.mag:
+        known = known.function_unit
     try:
-        return float(parsed.to(u.Unit(column.unit))), ""
+        convert = conversion(known, wanted)
     except u.UnitConversionError:
         return None, ""
+    # Some have a zero point, too: magnitudes of another system.
+    return (float(convert(1.0)), "") if convert(0.0) == 0 else (None, "")

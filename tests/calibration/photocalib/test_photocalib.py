@@ -212,7 +212,7 @@ def test_tables_in_other_units_are_converted():
     table["mean"].unit = "uJy"
     np.testing.assert_allclose(VisitPhotoCalib.from_table(table).mean, visit.mean)
     table["mean"].unit = "mag"
-    with pytest.raises(ValueError, match="mean of visit 42 is in mag; it must be in nJy, "):
+    with pytest.raises(ValueError, match="mean of visit 42 is in mag, which is no nJy, "):
         VisitPhotoCalib.from_table(table)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
+import astropy.units as u
 import numpy as np
 import pytest
 from astropy.table import Table
 
-from calibration.reference.catalog import ReferenceCatalog, ReferenceWarning
+from calibration.reference.catalog import ReferenceCatalog
 from calibration.reference.measure import reference_offsets
 from calibration.sky.matching import angle, unit_vectors
 from tests.calibration.fgcm_cases import write_parquet
@@ -210,7 +211,8 @@ def test_partitions_must_have_the_same_columns(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"unit": "Jy"}, "unit is nJy or AB, got 'Jy'"),
+        ({"unit": "K"}, "unit is one of fluxes"),
+        ({"angle": "h"}, "angle is deg or rad"),
         ({"flux": "g_flux"}, "flux names columns by their {band}, got 'g_flux'"),
         ({"error": "err"}, "error names columns by their {band}"),
         ({"flux": "{band}_mag"}, "has no band with columns {band}_mag and {band}_fluxErr"),
@@ -227,9 +229,64 @@ def test_columns_in_another_kind_of_unit_are_refused():
     table["g_flux"].unit = "mag"
     with pytest.raises(ValueError, match="column g_flux is in mag; it should hold numbers in nJy"):
         ReferenceCatalog.open(table)
-    table["g_flux"].unit = "counts_per_fortnight"
-    with pytest.warns(ReferenceWarning, match="counts_per_fortnight, which is not known"):
-        ReferenceCatalog.open(table)
+
+
+def flux_of(table, **options):
+    stars = ReferenceCatalog.open(table, **options).read(["g"], 10 * u.deg, 0.0, 3600 * u.arcsec)
+    return 10 ** ((31.4 - stars.magnitudes["g"]) / 2.5)
+
+
+def test_units_of_fluxes_and_positions_are_said_by_the_table_or_by_an_option():
+    plain = {"ra": [10.0, 10.1], "dec": [0.0, 0.1], "g_flux": [3e4, 5e4], "g_fluxErr": [3e2, 4e2]}
+    wanted = flux_of(plain)
+    for unit, factor in (("Jy", 1e-9), ("uJy", 1e-3), ("1e-9 Jy", 1), ("nanojansky", 1)):
+        scaled = plain | {
+            name: np.multiply(plain[name], factor) for name in ("g_flux", "g_fluxErr")
+        }
+        table = Table(scaled)
+        for name in ("g_flux", "g_fluxErr"):
+            table[name].unit = unit
+        for own, options in (
+            (table, {}),
+            (table, {"unit": "mJy"}),  # what a table says counts
+            (scaled, {"unit": unit}),
+        ):
+            np.testing.assert_allclose(flux_of(own, **options), wanted, rtol=1e-12)
+    magnitudes = plain | {"g_flux": [20.0, 21.0], "g_fluxErr": [0.01, 0.01]}
+    for silent in (magnitudes, scaled | {"g_flux": [3e-5, 5e-5]}):
+        with pytest.raises(ValueError, match="g_flux has no unit, and its values are not likely"):
+            flux_of(silent)
+    radians = {"coord_ra": np.radians(plain["ra"]), "coord_dec": np.radians(plain["dec"])}
+    degrees = {"coord_ra": plain["ra"], "coord_dec": plain["dec"]}
+    rest = {name: plain[name] for name in ("g_flux", "g_fluxErr")}
+    np.testing.assert_allclose(flux_of(radians | rest), wanted)
+    np.testing.assert_allclose(flux_of(degrees | rest, angle="deg"), wanted)
+    with pytest.raises(
+        ValueError, match='coord_ra has no unit, .* not likely in rad: .* angle="de'
+    ):
+        flux_of(degrees | rest)
+
+
+@pytest.mark.parametrize(("column", "option"), [("g_flux", "unit"), ("dec", "angle")])
+def test_a_unit_that_is_not_known_names_the_option(column, option):
+    table = Table({"ra": [10.0], "dec": [0.0], "g_flux": [3e4], "g_fluxErr": [3e2]})
+    table[column].unit = "counts_per_fortnight"
+    with pytest.raises(ValueError, match=f"{column} is in counts_per_fortnight, .* {option}="):
+        flux_of(table)
+    unit = {"unit": "nJy", "angle": "deg"}[option]
+    np.testing.assert_allclose(flux_of(table, **{option: unit}), 3e4)
+
+
+@pytest.mark.parametrize("unit", ["mag(Jy)", "mag(ST)"])
+def test_magnitudes_of_another_system_are_refused(unit):
+    table = Table({"ra": [10.0], "dec": [0.0], "g_flux": [20.0], "g_fluxErr": [0.01]})
+    table["g_flux"].unit = unit
+    with pytest.raises(
+        ValueError, match=r"g_flux is in mag.*; it should hold numbers in mag\(AB\)"
+    ):
+        flux_of(table, unit="AB")
+    table["g_flux"].unit = u.ABmag
+    np.testing.assert_allclose(flux_of(table, unit="AB"), 10 ** (11.4 / 2.5))
 
 
 def test_files_are_told_apart_by_their_checksums(tmp_path):
