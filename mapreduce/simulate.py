@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import astropy.units as u
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
@@ -21,6 +22,7 @@ from .exposure.box import Box, size_pair
 from .exposure.exposure import Exposure
 from .exposure.mask import MaskPlanes
 from .exposure.psf import GaussianPsf, Psf
+from .units import Units, number_in
 
 __all__ = [
     "PROFILES",
@@ -31,6 +33,15 @@ __all__ = [
     "simulate_exposure",
 ]
 
+_UNITS: dict[str, u.UnitBase | Units] = {
+    "background": u.adu,
+    "gain": u.electron / u.adu,
+    "read_noise": u.electron,
+    "saturation": u.adu,
+    "pixel_scale": (u.arcsec, u.arcsec / u.pix),
+    "rotation": u.deg,
+    "exposure_time": u.s,
+}
 _STRIP = 256  # rows of noise drawn at a time, in float64
 
 
@@ -182,6 +193,14 @@ def simulate_exposure(
     1.0
     """
     box = Box(*origin, *size_pair("size", size))
+    given = {"density": density, "star_fraction": star_fraction, "background": background}
+    given |= {"gradient": gradient, "gain": gain, "read_noise": read_noise}
+    given |= {"saturation": saturation, "cosmic_rays": cosmic_rays, "bad_columns": bad_columns}
+    given |= {"pixel_scale": pixel_scale, "rotation": rotation, "exposure_time": exposure_time}
+    plain = {n: number_in(v, _UNITS.get(n, u.dimensionless_unscaled), n) for n, v in given.items()}
+    density, star_fraction, background, gradient, gain, read_noise, *rest = plain.values()
+    saturation, cosmic_rays, bad_columns, pixel_scale, rotation, exposure_time = rest
+    ra, dec = (number_in(angle, u.deg, "sky") for angle in sky)
     positive = {"gain": gain, "saturation": saturation, "pixel_scale": pixel_scale}
     rates = {"density": density, "cosmic_rays": cosmic_rays, "bad_columns": bad_columns}
     levels = {"background": background, "read_noise": read_noise, "exposure_time": exposure_time}
@@ -192,7 +211,7 @@ def simulate_exposure(
     )
 
     psf = GaussianPsf(1.7) if psf is None else psf
-    wcs = _tan_wcs(box, sky, pixel_scale, rotation)
+    wcs = _tan_wcs(box, (ra, dec), pixel_scale, rotation)
     planes = MaskPlanes.lsst()
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
     read = read_noise / gain

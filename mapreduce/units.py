@@ -213,7 +213,7 @@ def _numbers(values: Any, name: str) -> NDArray[np.float64]:
         values, mask = np.ma.getdata(values), np.ma.getmaskarray(values)
     try:
         array = np.asarray(values)
-        if array.dtype.kind not in "biufO":
+        if values is None or array.dtype.kind not in "biufO":
             raise TypeError(f"it is {array.dtype}")
         numbers = np.asarray(array, np.float64)
     except (TypeError, ValueError) as error:

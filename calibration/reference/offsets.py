@@ -8,8 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import astropy.units as u
 import numpy as np
 from astropy.table import Table
+
+from mapreduce.units import in_unit, number_in
 
 from ..config.config import ProductsConfig
 from ..tables.fields import as_table, fields_like
@@ -83,6 +86,12 @@ class ReferenceOffsets(Mapping[str, float]):
     residuals: dict[str, np.ndarray]
     warnings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("offsets", "scatter", "errors"):
+            values = getattr(self, name).items()
+            numbers = {b: number_in(value, u.mag, f"{name} of {b}") for b, value in values}
+            object.__setattr__(self, name, numbers)
+
     def __getitem__(self, band: str) -> float:
         try:
             return self.offsets[band]
@@ -145,8 +154,9 @@ class ReferenceOffsets(Mapping[str, float]):
         pixels["used"] = np.asarray(pixels["used"], bool)
         pixels.meta["NSIDE"] = int(pixels.meta["NSIDE"])
         bands = table["band"].tolist()
-        columns = (table[name].tolist() for name in ("offset", "scatter", "error", "n_pixels"))
-        offsets, scatter, errors, n_pixels = (dict(zip(bands, c, strict=True)) for c in columns)
+        columns = (in_unit(table[n], u.mag, f"column {n}") for n in ("offset", "scatter", "error"))
+        offsets, scatter, errors = (dict(zip(bands, c.tolist(), strict=True)) for c in columns)
+        n_pixels = dict(zip(bands, table["n_pixels"].tolist(), strict=True))
         counts = np.stack([np.asarray(table[name]) for name in _RESIDUALS], axis=1)
         residuals = dict(zip(bands, counts, strict=True))
         return cls(offsets, scatter, errors, n_pixels, pixels, residuals)

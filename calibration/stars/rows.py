@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import astropy.units as u
 import numpy as np
 from astropy.table import Table
+
+from mapreduce.units import number_in
 
 from ..photocalib.flux import NO_MAGNITUDE
 from ..search import contains
@@ -141,7 +144,7 @@ class StarReader:
             raise ValueError(
                 f"bands without a reference offset: {', '.join(missing)}; with: {known}"
             )
-        return [float(offsets[band]) for band in self.bands]
+        return [number_in(offsets[band], u.mag, f"offset of {band}") for band in self.bands]
 
     def meta(self, tract: int, shifts: Iterable[float]) -> dict[str, Any]:
         """Return what is said of a tract's table."""

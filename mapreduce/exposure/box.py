@@ -8,9 +8,12 @@ from numbers import Integral, Real
 from operator import index
 from typing import Any, Literal, NamedTuple, overload
 
+import astropy.units as u
 import numpy as np
 
-__all__ = ["Box", "size_pair"]
+from ..units import has_unit, in_unit, number_in, plain
+
+__all__ = ["Box", "size_pair", "whole_pixels"]
 
 
 class _Edges(NamedTuple):
@@ -54,6 +57,9 @@ class Box(_Edges):
         try:
             values = index(x0), index(y0), index(width), index(height)
         except TypeError:
+            named = {"x0": x0, "y0": y0, "width": width, "height": height}
+            if any(map(has_unit, named.values())):
+                return cls(*(whole_pixels(name, value) for name, value in named.items()))
             raise TypeError(
                 f"a Box takes four integers (x0, y0, width, height), "
                 f"got ({x0!r}, {y0!r}, {width!r}, {height!r})"
@@ -65,6 +71,9 @@ class Box(_Edges):
     @classmethod
     def from_edges(cls, x0: int, y0: int, x1: int, y1: int) -> Box:
         """Box from its first and one-past-last columns and rows; empty where they cross."""
+        if type(x1) is not int and has_unit([x0, y0, x1, y1]):  # most are ints
+            named = {"x0": x0, "y0": y0, "x1": x1, "y1": y1}
+            return cls.from_edges(*(whole_pixels(name, value) for name, value in named.items()))
         return tuple.__new__(cls, (x0, y0, max(x1 - x0, 0), max(y1 - y0, 0)))
 
     @classmethod
@@ -107,8 +116,8 @@ class Box(_Edges):
 
     def grow(self, dx: int, dy: int | None = None) -> Box:
         """Box with ``dx`` columns and ``dy`` (default ``dx``) rows more on every side."""
-        dx = index(dx)
-        dy = dx if dy is None else index(dy)
+        dx = index(whole_pixels("dx", dx))
+        dy = dx if dy is None else index(whole_pixels("dy", dy))
         return Box.from_edges(self.x0 - dx, self.y0 - dy, self.x1 + dx, self.y1 + dy)
 
     def clip(self, box: Box) -> Box:
@@ -158,6 +167,7 @@ class Box(_Edges):
         >>> Box(10, 20, 4, 3).covers(9.5, 20), Box(10, 20, 4, 3).covers([9, 13.49, 13.5], 20)
         (True, array([False,  True, False]))
         """
+        x, y = plain(x, u.pix, "x"), plain(y, u.pix, "y")
         if isinstance(x, int | float) and isinstance(y, int | float):
             return bool(
                 self.x0 - 0.5 <= x < self.x1 - 0.5 and self.y0 - 0.5 <= y < self.y1 - 0.5
@@ -185,14 +195,19 @@ class Box(_Edges):
 
 @overload
 def size_pair(
-    name: str, size: Any, *, whole: Literal[True] = True, zero: bool = False
+    name: str,
+    size: Any,
+    *,
+    whole: Literal[True] = True,
+    zero: bool = False,
+    unit: u.UnitBase = u.pix,
 ) -> tuple[int, int]: ...
 @overload
 def size_pair(
-    name: str, size: Any, *, whole: Literal[False], zero: bool = False
+    name: str, size: Any, *, whole: Literal[False], zero: bool = False, unit: u.UnitBase = u.pix
 ) -> tuple[float, float]: ...
 def size_pair(
-    name: str, size: Any, *, whole: bool = True, zero: bool = False
+    name: str, size: Any, *, whole: bool = True, zero: bool = False, unit: u.UnitBase = u.pix
 ) -> tuple[float, float]:
     """Return a size, which is a number or an (x, y) pair, as a pair.
 
@@ -205,6 +220,8 @@ def size_pair(
         Whether it must be in whole pixels; if not, the pair is one of floats.
     zero : bool
         Whether it may be zero.
+    unit : Unit
+        That of a Quantity is converted to it.
 
     Raises
     ------
@@ -218,6 +235,10 @@ def size_pair(
     >>> size_pair("tile", 512), size_pair("tile", (512, 256))
     ((512, 512), (512, 256))
     """
+    if has_unit(size):
+        size = in_unit(size, unit, name).tolist()
+        if whole:
+            size = [_whole(n) for n in size] if isinstance(size, list) else _whole(size)
     kind, noun = (Integral, "whole number") if whole else (Real, "number")
     pair: Any = (size, size) if isinstance(size, Real) else size
     if (
@@ -231,3 +252,19 @@ def size_pair(
         raise ValueError(f"{name} must be {'' if whole else 'finite and '}{rule}, got {size!r}")
     x, y = map(int if whole else float, pair)
     return x, y
+
+
+def whole_pixels(name: str, value: Any) -> Any:
+    """Return a Quantity of whole pixels as an int, and what says no unit as it is.
+
+    Examples
+    --------
+    >>> whole_pixels("dx", 5 * u.pix), whole_pixels("dx", 5)
+    (5, 5)
+    """
+    return _whole(number_in(value, u.pix, name)) if has_unit(value) else value
+
+
+def _whole(number: float) -> float:
+    """Return a whole number as an int; others, which whoever wants one refuses, as they are."""
+    return int(number) if number.is_integer() else number

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from ..units import plain
 from .box import Box
-from .psf import Image, Psf, _hashable, _positive, _set
+from .psf import _ONE, Image, Psf, _hashable, _positive, _set
 
 __all__ = ["CellPsf", "PsfComponent"]
 
@@ -50,7 +52,7 @@ class PsfComponent:
             raise TypeError(f"cell {self.index}: expected a Psf, got {self.psf!r}")
         if not self.box.area:
             raise ValueError(f"cell {self.index} has an empty box, {self.box}")
-        _set(self, weight=_positive(f"weight of cell {self.index}", self.weight))
+        _set(self, weight=_positive(f"weight of cell {self.index}", self.weight, _ONE))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +108,7 @@ class CellPsf(Psf):
 
     def components_at(self, *, x: float, y: float) -> tuple[PsfComponent, ...]:
         """Components whose boxes cover the position, in their order; empty if none does."""
+        x, y = plain(x, u.pix, "x"), plain(y, u.pix, "y")
         found = []
         for size, tree, members in self._trees:
             # Half of the (scaled) largest size, and a little against rounding.

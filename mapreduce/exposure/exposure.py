@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+import astropy.units as u
 import dask
 import dask.array as da
 import numpy as np
@@ -456,6 +457,11 @@ class Exposure(DaskMethodsMixin):
     def _operand(self, other: Any) -> bool:
         if not isinstance(other, int | float | np.number | Array):
             return False
+        if (unit := getattr(other, "unit", None)) is not None:
+            raise u.UnitConversionError(
+                "an exposure's pixels are plain numbers, in the unit of its header; got a "
+                f"{type(other).__name__} in {unit}"
+            )
         shape = getattr(other, "shape", ())
         if shape not in ((), self.shape):
             raise ValueError(f"exposure is {_size(self.shape)} but the array is {_size(shape)}")

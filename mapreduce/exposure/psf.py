@@ -15,8 +15,11 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import Any, ClassVar
 
+import astropy.units as u
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ..units import in_unit, number_in, plain
 
 __all__ = [
     "DoubleGaussianPsf",
@@ -28,6 +31,8 @@ __all__ = [
 ]
 
 Image = NDArray[np.float64]
+
+_ONE = u.dimensionless_unscaled
 
 # Beyond these a model is damaged, and to draw it would take all memory.
 _LARGEST = 4096  # pixels a side of an image
@@ -91,9 +96,10 @@ class Psf(ABC):
             return self.average_position
         if x is None or y is None:
             raise ValueError(f"give both x and y or neither, got x={x}, y={y}")
+        x, y = number_in(x, u.pix, "x"), number_in(y, u.pix, "y")
         if not (math.isfinite(x) and math.isfinite(y)):
             raise ValueError(f"position ({x}, {y}) is not finite")
-        return float(x), float(y)
+        return x, y
 
     def _draw_normalized(self, x: float, y: float, dx: float, dy: float) -> Image:
         image = self.draw(x, y, dx, dy)
@@ -148,7 +154,8 @@ class GaussianPsf(Psf):
     size: int
 
     def __init__(self, sigma: float, size: int | None = None) -> None:
-        _set(self, _sigma=_positive("sigma", sigma), size=_odd_size(size, sigma))
+        sigma = _positive("sigma", sigma)
+        _set(self, _sigma=sigma, size=_odd_size(size, sigma))
 
     def draw(self, x: float, y: float, dx: float, dy: float) -> Image:
         """Draw the Gaussian, the same everywhere."""
@@ -156,6 +163,7 @@ class GaussianPsf(Psf):
 
     def sigma(self, x: float | None = None, y: float | None = None) -> float:
         """Return the standard deviation in pixels, the same everywhere."""
+        self._position(x, y)  # checked all the same
         return self._sigma
 
     def __repr__(self) -> str:
@@ -190,13 +198,15 @@ class DoubleGaussianPsf(Psf):
     size: int
 
     def __init__(self, sigma1: float, sigma2: float, ratio: float, size: int | None = None) -> None:
+        ratio = number_in(ratio, _ONE, "ratio")
         if not (math.isfinite(ratio) and ratio >= 0):
             raise ValueError(f"ratio must be zero or positive, got {ratio}")
+        sigma1, sigma2 = _positive("sigma1", sigma1), _positive("sigma2", sigma2)
         _set(
             self,
-            sigma1=_positive("sigma1", sigma1),
-            sigma2=_positive("sigma2", sigma2),
-            ratio=float(ratio),
+            sigma1=sigma1,
+            sigma2=sigma2,
+            ratio=ratio,
             size=_odd_size(size, max(sigma1, sigma2)),
         )
 
@@ -328,10 +338,11 @@ class PsfexPsf(Psf):
                 f"a polynomial of degree {degree} in x and y needs {nterms} planes, "
                 f"got {images.shape[0]}"
             )
-        if not _positive("sampling", sampling) >= _FINEST:
+        sampling = _positive("sampling", sampling)
+        if not sampling >= _FINEST:
             raise ValueError(f"sampling must be {_FINEST} pixels or more, got {sampling}")
         _check_size(2 * int(max(images.shape[1:]) // 2 * sampling) + 1)
-        offset, origin = _pair(offset), _pair(origin)
+        offset, origin = _pair("offset", offset), _pair("origin", origin)
         if average_position is None:
             average_position = offset[0] + origin[0], offset[1] + origin[1]
         _set(
@@ -339,10 +350,10 @@ class PsfexPsf(Psf):
             planes=images,
             degree=int(degree),
             offset=offset,
-            scale=tuple(_positive("scale", value) for value in _pair(scale)),
-            sampling=float(sampling),
+            scale=tuple(_positive("scale", value) for value in _pair("scale", scale)),
+            sampling=sampling,
             origin=origin,
-            average_position=_pair(average_position),
+            average_position=_pair("average_position", average_position),
         )
 
     def draw(self, x: float, y: float, dx: float, dy: float) -> Image:
@@ -482,7 +493,7 @@ def _set(frozen: Any, **values: Any) -> None:
 
 def _read_only(array: ArrayLike, what: str, ndim: int) -> Image:
     """Return a private float64 copy, checked."""
-    array = np.array(array, dtype=np.float64)
+    array = np.array(in_unit(array, _ONE, what))
     if array.ndim != ndim or not array.size:
         raise ValueError(f"{what} must have {ndim} dimensions, none empty; got shape {array.shape}")
     if not np.all(np.isfinite(array)):
@@ -494,22 +505,24 @@ def _read_only(array: ArrayLike, what: str, ndim: int) -> Image:
     return array
 
 
-def _pair(values: Iterable[float]) -> tuple[float, float]:
-    x, y = (float(value) for value in values)
+def _pair(name: str, values: Iterable[float]) -> tuple[float, float]:
+    x, y = (number_in(value, u.pix, name) for value in values)
     if not (math.isfinite(x) and math.isfinite(y)):
         raise ValueError(f"expected two finite numbers (x, y), got ({x}, {y})")
     return x, y
 
 
-def _positive(name: str, value: float) -> float:
+def _positive(name: str, value: float, unit: u.UnitBase = u.pix) -> float:
+    value = number_in(value, unit, name)
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be positive and finite, got {value}")
-    return float(value)
+    return value
 
 
 def _odd_size(size: int | None, sigma: float) -> int:
     if size is None:
         size = 2 * math.ceil(5 * sigma) + 1
+    size = plain(size, u.pix, "size")
     if size != int(size) or size < 1 or size % 2 == 0:
         raise ValueError(f"size must be an odd number of pixels, got {size}")
     _check_size(int(size))

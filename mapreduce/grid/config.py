@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast, get_args
 
+import astropy.units as u
 import numpy as np
 from dask.delayed import Delayed
 
 from ..exposure.box import Box, size_pair
 from ..exposure.exposure import Exposure
 from ..exposure.psf import Psf
+from ..units import number_in
 from .grid import Grid
 from .layout import around, even, regular
 from .lsst import LsstRules, config_of
@@ -73,9 +75,10 @@ class GridConfig:
         if self.adjust not in _ADJUST:
             raise ValueError(f"adjust is {self.adjust!r}; choose from {', '.join(_ADJUST)}")
         sizes = {"cell_size": self.cell_size, "step": self.step, "border": self.border}
+        unit = u.dimensionless_unscaled if self.scale_by_fwhm else u.pix
         for name, size in sizes.items():
             if size is not None:
-                size = size_pair(name, size, whole=False, zero=name == "border")
+                size = size_pair(name, size, whole=False, zero=name == "border", unit=unit)
                 object.__setattr__(self, name, size)
         if self.centroids is not None:
             object.__setattr__(self, "centroids", tuple(map(_point, self.centroids)))
@@ -166,9 +169,10 @@ class GridConfig:
             return 1.0
         if fwhm is None:
             fwhm = _known_psf(over).fwhm()
+        fwhm = number_in(fwhm, u.pix, "fwhm")
         if not (math.isfinite(fwhm) and fwhm > 0):
             raise ValueError(f"the PSF FWHM must be a finite number above zero, got {fwhm}")
-        return float(fwhm)
+        return fwhm
 
     def _pixels(self, name: str, scale: float) -> tuple[int, int]:
         """Return a size in whole pixels."""
@@ -209,7 +213,9 @@ def _known_psf(over: Exposure | Box) -> Psf:
 
 def _point(value: Any) -> tuple[float, float]:
     try:
-        x, y = map(float, value)
+        x, y = (number_in(number, u.pix, "a centroid") for number in value)
+    except u.UnitConversionError:
+        raise
     except (TypeError, ValueError):
         raise TypeError(f"a centroid is an (x, y) pair of numbers, got {value!r}") from None
     return x, y

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import astropy.units as u
+
 from ..exposure.box import Box, size_pair
 
 __all__ = ["LsstRules", "config_of"]
@@ -50,10 +52,11 @@ def config_of(fields: Mapping[str, Any]) -> dict[str, Any]:
             f"adjustGridOption is {value['adjustGridOption']!r}; choose from {', '.join(_ADJUST)}"
         )
     border = value["borderSizeX"], value["borderSizeY"]
+    unit = u.dimensionless_unscaled if value["scaleByFwhm"] else u.pix
     return {
         "cell_size": (value["cellSizeX"], value["cellSizeY"]),
         "step": (value["gridStepX"], value["gridStepY"]),
-        "border": size_pair("border", border, whole=False),
+        "border": size_pair("border", border, whole=False, unit=unit),
         "adjust": value["adjustGridOption"],
         "scale_by_fwhm": value["scaleByFwhm"],
         "even_sized": value["forceEvenSized"],

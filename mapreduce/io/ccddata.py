@@ -21,6 +21,7 @@ from ..exposure.exposure import Exposure
 from ..exposure.mask import MaskPlanes
 from ..exposure.psf import KernelPsf
 from ..exposure.wcs import shift_wcs
+from ..units import known_unit
 from .header import as_header, bare, mask_cards, mask_planes_of, origin_cards, origin_of
 from .values import flag_bad, variance_of_error, variance_of_weight
 
@@ -28,8 +29,6 @@ __all__ = ["from_ccddata", "to_ccddata"]
 
 _NOT_BAD = ("DETECTED", "DETECTED_NEGATIVE")
 _BAD_BITS = "BADBITS"
-# How files write units that FITS spells otherwise.
-_SPELLINGS = {"ADU": "adu", "ELECTRONS": "electron", "ELECTRON": "electron", "COUNTS": "count"}
 _VARIANCES = {StdDevUncertainty: variance_of_error, InverseVariance: variance_of_weight}
 
 
@@ -150,7 +149,7 @@ def _unit(unit: str | u.UnitBase | None) -> u.UnitBase:
     if unit is None:
         raise ValueError('the header has no BUNIT; give the unit of the image, such as unit="adu"')
     if isinstance(unit, str):
-        unit = _SPELLINGS.get(unit.strip().upper(), unit)
+        unit = known_unit(unit) or unit
     try:
         return u.Unit(unit)
     except (ValueError, TypeError) as error:

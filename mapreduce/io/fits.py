@@ -18,6 +18,7 @@ from ..exposure.exposure import Exposure
 from ..exposure.mask import MaskPlanes
 from ..exposure.plane import Derived, PlaneSource
 from ..exposure.psf import KernelPsf
+from ..units import known_unit
 from .cards import is_number
 from .fits_plane import FitsPlane
 from .hdu import Hdu, listed, scan
@@ -217,11 +218,11 @@ def _in_unit(
     texts = meta.get("BUNIT"), header.get("BUNIT")
     if not all(isinstance(text, str) and text.strip() for text in texts):
         return plane
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", u.UnitsWarning)
-        image, noise = (u.Unit(text, parse_strict="silent") for text in texts)
+    image, noise = map(known_unit, texts)
+    if image is None or noise is None:
+        return plane
     wanted = image ** {"variance": 2, "error": 1, "weight": -2}[kind]
-    if any(isinstance(unit, u.UnrecognizedUnit) for unit in (image, noise)) or noise == wanted:
+    if noise == wanted:
         return plane
     try:
         return scaled(plane, noise.to(wanted))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import astropy.units as u
 import numpy as np
 from astropy.stats import sigma_clip
 
 from ..exposure.box import Box
 from ..exposure.exposure import Exposure
+from ..units import number_in
 from .mapper import masked_pixels
 
 __all__ = ["subtract_background"]
@@ -84,6 +86,7 @@ def subtract_background(
     """
     if estimator not in _ESTIMATORS:
         raise ValueError(f"estimator must be one of {', '.join(_ESTIMATORS)}, got {estimator!r}")
+    sigma = number_in(sigma, u.dimensionless_unscaled, "sigma")
     if mask is None:
         mask = [name for name in _NOT_SKY if name in expanded.mask_planes]
     sky = sigma_clip(_good_pixels(expanded, mask), sigma=sigma, maxiters=maxiters, masked=False)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import astropy.units as u
 import numpy as np
 from scipy import ndimage
 
-from ..exposure.box import Box
+from ..exposure.box import Box, whole_pixels
 from ..exposure.exposure import Exposure
+from ..units import number_in
 from .mapper import array_mapper, require_border
 
 __all__ = ["gaussian_filter", "median_filter"]
@@ -55,6 +57,7 @@ def median_filter(
     >>> median_filter(spike, spike, spike.bbox, size=3).image
     array([[1., 1., 3., 3., 3., 3., 3.]])
     """
+    size = whole_pixels("size", size)
     if size != int(size) or size < 1 or size % 2 == 0:
         raise ValueError(f"size must be an odd number of pixels, got {size}")
     require_border(sub, expanded, full_bbox, int(size) // 2)
@@ -102,6 +105,7 @@ def gaussian_filter(
     >>> gaussian_filter(flat, flat, flat.bbox, sigma=1.0).image
     array([[3., 3., 3., 3.]])
     """
+    sigma = number_in(sigma, u.pix, "sigma")
     if not 0 < sigma < np.inf:
         raise ValueError(f"sigma must be a positive number of pixels, got {sigma}")
     require_border(sub, expanded, full_bbox, int(_TRUNCATE * sigma + 0.5))

@@ -14,6 +14,7 @@ from dask.base import is_dask_collection, tokenize
 from dask.delayed import Delayed
 from dask.utils import funcname
 
+from ..exposure.box import whole_pixels
 from ..exposure.exposure import Exposure
 from ..exposure.mask import MaskPlanes
 from ..exposure.psf import Psf
@@ -176,7 +177,8 @@ def map_reduce(
     kwargs = _checked_kwargs(mapper_kwargs, aligned)
     check_arguments(mapper, [*kwargs, *(aligned or {}), *named])
     cells = _built(grid, exposure)
-    plan = make_plan(cells, tile, _checked_count("reach", reach))
+    reach = _checked_count("reach", whole_pixels("reach", reach))
+    plan = make_plan(cells, tile, reach)
 
     if isinstance(reducer, PixelReducer):
         exposure = exposure.with_mask_planes(*reducer.bad)
