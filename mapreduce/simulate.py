@@ -18,11 +18,11 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from scipy import fft
 
-from .exposure.box import Box, size_pair
+from .exposure.box import Box, size_pair, whole_pixels
 from .exposure.exposure import Exposure
 from .exposure.mask import MaskPlanes
 from .exposure.psf import GaussianPsf, Psf
-from .units import Units, number_in
+from .units import Units, in_unit, number_in
 
 __all__ = [
     "PROFILES",
@@ -192,7 +192,8 @@ def simulate_exposure(
     >>> round(float(chi2[good].mean()), 1)
     1.0
     """
-    box = Box(*origin, *size_pair("size", size))
+    x0, y0 = whole_pixels("origin", origin)
+    box = Box(x0, y0, *size_pair("size", size))
     given = {"density": density, "star_fraction": star_fraction, "background": background}
     given |= {"gradient": gradient, "gain": gain, "read_noise": read_noise}
     given |= {"saturation": saturation, "cosmic_rays": cosmic_rays, "bad_columns": bad_columns}
@@ -200,7 +201,7 @@ def simulate_exposure(
     plain = {n: number_in(v, _UNITS.get(n, u.dimensionless_unscaled), n) for n, v in given.items()}
     density, star_fraction, background, gradient, gain, read_noise, *rest = plain.values()
     saturation, cosmic_rays, bad_columns, pixel_scale, rotation, exposure_time = rest
-    ra, dec = (number_in(angle, u.deg, "sky") for angle in sky)
+    ra, dec = in_unit(sky, u.deg, "sky").tolist()
     positive = {"gain": gain, "saturation": saturation, "pixel_scale": pixel_scale}
     rates = {"density": density, "cosmic_rays": cosmic_rays, "bad_columns": bad_columns}
     levels = {"background": background, "read_noise": read_noise, "exposure_time": exposure_time}

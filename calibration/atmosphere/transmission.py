@@ -99,6 +99,7 @@ class TransmissionCurve:
             LSST's curves have it.
         """
         at = in_unit(wavelengths, u.AA, "wavelengths")
+        outside = None if outside is None else number_in(outside, _ONE, "outside")
         return np.interp(at, self.wavelengths, self.throughput, left=outside, right=outside)
 
     def times(

@@ -149,7 +149,7 @@ class Detector(BaseDetector):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, unit in _PAIRS.items():
-            x, y = (number_in(value, unit, name) for value in getattr(self, name))
+            x, y = in_unit(getattr(self, name), unit, name).tolist()
             object.__setattr__(self, name, (x, y))
         object.__setattr__(self, "yaw", number_in(self.yaw, u.deg, "yaw"))
         numbers = (*self.refpos, *self.offset, self.yaw, *self.pixel_size)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.polynomial.polynomial import Polynomial, polyval
 from numpy.typing import ArrayLike
 
-from mapreduce.units import in_unit, number_in
+from mapreduce.units import in_unit, number_in, plain
 
 __all__ = ["Boresight", "RadialTransform"]
 
@@ -112,7 +112,8 @@ class RadialTransform:
     coeffs: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        coeffs = tuple(float(c) for c in self.coeffs)
+        coeffs = plain(self.coeffs, u.dimensionless_unscaled, "coeffs")
+        coeffs = tuple(float(c) for c in coeffs)
         scale = number_in(self.plate_scale, u.rad / u.mm, "plate_scale")
         object.__setattr__(self, "plate_scale", scale)
         object.__setattr__(self, "coeffs", coeffs)

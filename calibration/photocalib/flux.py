@@ -105,10 +105,13 @@ def _instrumental(
     inst_flux: ArrayLike, inst_flux_err: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return fluxes and errors as plain numbers, in one unit if they say any."""
+    stated = stated_unit(inst_flux, "inst_flux")
+    if stated is not None and stated.is_equivalent(u.nJy):
+        raise u.UnitConversionError(f"inst_flux is in {stated}: it is calibrated already")
     values, units = in_unit(inst_flux, INSTRUMENTAL, "inst_flux"), INSTRUMENTAL
     if inst_flux_err is None:
         return values, None
-    if (stated := stated_unit(inst_flux)) is not None:
+    if stated is not None:
         units = tuple(unit for unit in INSTRUMENTAL if stated.is_equivalent(unit))
     return values, in_unit(inst_flux_err, units, "inst_flux_err")
 

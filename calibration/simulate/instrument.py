@@ -15,6 +15,7 @@ import astropy.units as u
 import numpy as np
 
 from mapreduce import Box
+from mapreduce.exposure.box import whole_pixels
 from mapreduce.units import number_in
 
 from ..atmosphere.table import AtmosphereTable
@@ -87,6 +88,7 @@ def simulate_camera(
     >>> camera, round(camera.pixel_scale, 2), camera[3].yaw
     (Camera('SimCam', 4 detectors, ids from 0 to 3), 0.2, 180.0)
     """
+    width, height = whole_pixels("width", width), whole_pixels("height", height)
     pixel_size = number_in(pixel_size, u.mm, "pixel_size")
     gap = number_in(gap, u.mm, "gap")
     plate_scale = number_in(plate_scale, u.arcsec / u.mm, "plate_scale")

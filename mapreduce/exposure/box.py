@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, overload
 import astropy.units as u
 import numpy as np
 
-from ..units import has_unit, in_unit, number_in, plain
+from ..units import has_unit, in_unit, plain
 
 __all__ = ["Box", "size_pair", "whole_pixels"]
 
@@ -236,9 +236,7 @@ def size_pair(
     ((512, 512), (512, 256))
     """
     if has_unit(size):
-        size = in_unit(size, unit, name).tolist()
-        if whole:
-            size = [_whole(n) for n in size] if isinstance(size, list) else _whole(size)
+        size = whole_pixels(name, size) if whole else in_unit(size, unit, name).tolist()
     kind, noun = (Integral, "whole number") if whole else (Real, "number")
     pair: Any = (size, size) if isinstance(size, Real) else size
     if (
@@ -255,16 +253,17 @@ def size_pair(
 
 
 def whole_pixels(name: str, value: Any) -> Any:
-    """Return a Quantity of whole pixels as an int, and what says no unit as it is.
+    """Return Quantities of whole pixels as ints, and what says no unit as it is.
+
+    Of what is no whole number, it returns the number, which whoever wants one refuses.
 
     Examples
     --------
-    >>> whole_pixels("dx", 5 * u.pix), whole_pixels("dx", 5)
-    (5, 5)
+    >>> whole_pixels("dx", 5 * u.pix), whole_pixels("origin", [3, 4] * u.pix), whole_pixels("dx", 5)
+    (5, [3, 4], 5)
     """
-    return _whole(number_in(value, u.pix, name)) if has_unit(value) else value
-
-
-def _whole(number: float) -> float:
-    """Return a whole number as an int; others, which whoever wants one refuses, as they are."""
-    return int(number) if number.is_integer() else number
+    if not has_unit(value):
+        return value
+    numbers = in_unit(value, u.pix, name)
+    whole = numbers.astype(np.int64) if (numbers == np.rint(numbers)).all() else numbers
+    return whole.tolist()

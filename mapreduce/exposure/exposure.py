@@ -21,7 +21,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from ..html import facts_table, thumbnail
-from .box import Box, size_pair
+from .box import Box, size_pair, whole_pixels
 from .formats import converter, write
 from .mask import MaskPlanes, as_int32, without_bits
 from .plane import Array, Derived, Plane, cut, lazy, plane_token
@@ -119,7 +119,7 @@ class Exposure(DaskMethodsMixin):
         image, bad = _unmasked(image)
         image = _checked("image", image)
         try:
-            x0, y0 = origin
+            x0, y0 = whole_pixels("origin", origin)
             self._bbox = Box(x0, y0, image.shape[1], image.shape[0])
         except (TypeError, ValueError):
             raise TypeError(f"origin must be two integers (x, y), got {origin!r}") from None

@@ -19,7 +19,7 @@ import astropy.units as u
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..units import in_unit, number_in, plain
+from ..units import has_unit, in_unit, number_in, plain
 
 __all__ = [
     "DoubleGaussianPsf",
@@ -506,7 +506,8 @@ def _read_only(array: ArrayLike, what: str, ndim: int) -> Image:
 
 
 def _pair(name: str, values: Iterable[float]) -> tuple[float, float]:
-    x, y = (number_in(value, u.pix, name) for value in values)
+    values = values if has_unit(values) else tuple(values)  # which may be any iterable
+    x, y = in_unit(values, u.pix, name).tolist()
     if not (math.isfinite(x) and math.isfinite(y)):
         raise ValueError(f"expected two finite numbers (x, y), got ({x}, {y})")
     return x, y

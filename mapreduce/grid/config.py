@@ -15,7 +15,7 @@ from dask.delayed import Delayed
 from ..exposure.box import Box, size_pair
 from ..exposure.exposure import Exposure
 from ..exposure.psf import Psf
-from ..units import number_in
+from ..units import number_in, plain
 from .grid import Grid
 from .layout import around, even, regular
 from .lsst import LsstRules, config_of
@@ -81,7 +81,8 @@ class GridConfig:
                 size = size_pair(name, size, whole=False, zero=name == "border", unit=unit)
                 object.__setattr__(self, name, size)
         if self.centroids is not None:
-            object.__setattr__(self, "centroids", tuple(map(_point, self.centroids)))
+            centroids = plain(self.centroids, u.pix, "centroids")
+            object.__setattr__(self, "centroids", tuple(map(_point, centroids)))
         self._check()
 
     @classmethod
@@ -213,9 +214,7 @@ def _known_psf(over: Exposure | Box) -> Psf:
 
 def _point(value: Any) -> tuple[float, float]:
     try:
-        x, y = (number_in(number, u.pix, "a centroid") for number in value)
-    except u.UnitConversionError:
-        raise
+        x, y = map(float, value)
     except (TypeError, ValueError):
         raise TypeError(f"a centroid is an (x, y) pair of numbers, got {value!r}") from None
     return x, y

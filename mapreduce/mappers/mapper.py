@@ -26,10 +26,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate
 
+import astropy.units as u
 import numpy as np
 
 from ..exposure.box import Box
 from ..exposure.exposure import Exposure
+from ..units import number_in
 
 __all__ = [
     "ArrayMapper",
@@ -173,6 +175,8 @@ class ArrayMapper:
             raise TypeError(f"array_mapper takes a function of an array, got {self.function!r}")
         if self.plane not in ("image", "variance", "mask"):
             raise ValueError(f"plane must be image, variance or mask, got {self.plane!r}")
+        if self.fill is not None:
+            number_in(self.fill, u.dimensionless_unscaled, "fill")
 
     def __call__(
         self, sub: Exposure, expanded: Exposure, full_bbox: Box, **keywords: Any
