@@ -46,7 +46,7 @@ INSTRUMENTAL = (*_COUNTED, *(unit / u.s for unit in _COUNTED))
 CALIBRATION = (u.nJy, *(u.nJy / unit for unit in INSTRUMENTAL))
 """Units of a calibration, which is nJy per unit of instrumental flux, whatever that is."""
 
-# Names that astropy does not know, in small letters, as files and people have them.
+# Names that astropy does not know, or takes for a product, in small letters, as files have them.
 _SPELLINGS: dict[str, u.UnitBase] = {
     **dict.fromkeys(("adu", "adus"), u.adu),
     **dict.fromkeys(("counts", "cts"), u.ct),
@@ -79,11 +79,12 @@ def known_unit(text: str) -> u.UnitBase | None:
     (Unit("nJy"), True, Unit("ct"), None)
     """
     text = text.strip().strip("'\"")
+    if (known := _SPELLINGS.get(text.lower())) is not None:
+        return known
     with warnings.catch_warnings():  # of units that are spelled in an unusual way
         warnings.simplefilter("ignore", u.UnitsWarning)
         unit = u.Unit(text, parse_strict="silent")
-    known = not isinstance(unit, u.UnrecognizedUnit)
-    return unit if known else _SPELLINGS.get(text.lower())
+    return None if isinstance(unit, u.UnrecognizedUnit) else unit
 
 
 def stated_unit(values: Any, name: str = "the value") -> u.UnitBase | None:
@@ -98,9 +99,9 @@ def stated_unit(values: Any, name: str = "the value") -> u.UnitBase | None:
     if unit is None or isinstance(unit, u.StructuredUnit):
         return None
     text = str(unit)
-    known = _SPELLINGS.get(text.lower())  # also a unit of this name that someone defined
-    if known is None:
-        known = known_unit(text) if isinstance(unit, u.UnrecognizedUnit | str) else unit
+    # A unit that someone defined is known here by its name, or as it is.
+    known = known_unit(text) if isinstance(unit, u.UnrecognizedUnit | str) else unit
+    known = _SPELLINGS.get(text.lower(), known)
     if known is None:
         raise u.UnitConversionError(
             f"{name} is in {text!r}, a unit that is not known; set its .unit to one that astropy "

@@ -248,7 +248,8 @@ class TransmissionCurve:
         airmass = table.meta.get("airmass", table.meta.get("AIRMASS"))
         if "airmass" in table.colnames and len(table):
             airmass = in_unit(table["airmass"], _ONE, "airmass")[0]
-        return cls(table["wavelength"], table["throughput"], airmass)
+        wavelengths = in_unit(table["wavelength"], u.AA, "wavelength")
+        return cls(wavelengths, table["throughput"], airmass)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TransmissionCurve):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mapreduce import Box, Exposure, GridConfig, Patch, PixelReducer, map_reduce
+from mapreduce.exposure.box import size_pair
 from mapreduce.units import INSTRUMENTAL, conversion, in_unit, known_unit, stated_unit
 
 from ..fields.chebyshev import ChebyshevField
@@ -164,6 +165,7 @@ def calibrated(
     kind = np.dtype(exposure.planes["image"].dtype)
     if kind.kind != "f":
         exposure = exposure.astype(np.result_type(kind, np.float32))
+    tile = None if tile is None else size_pair("tile", tile)
     if tile is None:  # not whole rows: the engine would copy what a cell is cut from
         width = -(-exposure.bbox.width // 2)
         tile = width, -(-_TILE // width)

@@ -88,6 +88,8 @@ def _needed(
         numbers |= {("flux", name): name for name in (flux.value, flux.error) if name}
     for key, column in numbers.items():
         made[key] = with_nan(values[bound.sources[column]].reshape(count))
+        if key in ("x", "y") and (factor := bound.factors[column]) != 1:
+            made[key] = made[key] * factor
     return made
 
 

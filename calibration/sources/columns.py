@@ -66,6 +66,8 @@ class Bound(NamedTuple):
     ----------
     sources : dict of str to str
         The table's column of each that is needed.
+    factors : dict of str to float
+        What each has to be multiplied with, for pixels.
     kept : dict of str to Field
         Those that go into the result as they are.
     left_out : dict of str to str
@@ -73,6 +75,7 @@ class Bound(NamedTuple):
     """
 
     sources: dict[str, str]
+    factors: dict[str, float]
     kept: dict[str, Field]
     left_out: dict[str, str]
 
@@ -163,6 +166,7 @@ class SourceColumns:
         findings = bind(self.schema, source.columns)
         errors = list(findings.errors)
         sources = {name: binding.sources[0] for name, binding in findings.bindings.items()}
+        factors = {name: binding.factor for name, binding in findings.bindings.items()}
         for flux in self.fluxes:
             names = filter(None, (flux.value, flux.error))
             units = {name: source.columns[sources[name]].unit for name in names if name in sources}
@@ -175,7 +179,7 @@ class SourceColumns:
             )
         if errors:
             raise ValueError(f"{source.where}: {'; '.join(errors)}")
-        return Bound(sources, kept, left_out)
+        return Bound(sources, factors, kept, left_out)
 
     def _kept(
         self, columns: Mapping[str, Field], errors: list[str]

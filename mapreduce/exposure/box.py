@@ -71,9 +71,11 @@ class Box(_Edges):
     @classmethod
     def from_edges(cls, x0: int, y0: int, x1: int, y1: int) -> Box:
         """Box from its first and one-past-last columns and rows; empty where they cross."""
-        if type(x1) is not int and has_unit([x0, y0, x1, y1]):  # most are ints
+        plain = type(x0) is type(y0) is type(x1) is type(y1) is int  # as most are, and quickly seen
+        if not plain and has_unit([x0, y0, x1, y1]):
             named = {"x0": x0, "y0": y0, "x1": x1, "y1": y1}
-            return cls.from_edges(*(whole_pixels(name, value) for name, value in named.items()))
+            edges = [index(whole_pixels(name, value)) for name, value in named.items()]
+            return cls.from_edges(*edges)
         return tuple.__new__(cls, (x0, y0, max(x1 - x0, 0), max(y1 - y0, 0)))
 
     @classmethod

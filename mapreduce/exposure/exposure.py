@@ -118,8 +118,9 @@ class Exposure(DaskMethodsMixin):
     ) -> None:
         image, bad = _unmasked(image)
         image = _checked("image", image)
+        origin = whole_pixels("origin", origin)
         try:
-            x0, y0 = whole_pixels("origin", origin)
+            x0, y0 = origin
             self._bbox = Box(x0, y0, image.shape[1], image.shape[0])
         except (TypeError, ValueError):
             raise TypeError(f"origin must be two integers (x, y), got {origin!r}") from None

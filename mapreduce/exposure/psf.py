@@ -245,7 +245,7 @@ class KernelPsf(Psf):
     array: Image
 
     def __init__(self, array: ArrayLike) -> None:
-        array = _read_only(array, "a PSF image", ndim=2)
+        array = _read_only(in_unit(array, _ONE, "array"), "a PSF image", ndim=2)
         if not (array.shape[0] % 2 and array.shape[1] % 2):
             raise ValueError(
                 f"a PSF image must be odd in both sizes, to have a middle pixel; "
