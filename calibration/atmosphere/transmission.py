@@ -31,6 +31,7 @@ _COLUMNS = {
     "airmass": ("", "airmass that the curve is of"),
 }
 _STEP = 5.0  # Angstrom, of integrals
+_ENDS = 1 - 1e-12, 1 + 1e-12  # of a range, which converted wavelengths miss by rounding
 _ONE = u.dimensionless_unscaled
 
 
@@ -99,8 +100,12 @@ class TransmissionCurve:
             LSST's curves have it.
         """
         at = in_unit(wavelengths, u.AA, "wavelengths")
-        outside = None if outside is None else number_in(outside, _ONE, "outside")
-        return np.interp(at, self.wavelengths, self.throughput, left=outside, right=outside)
+        sampled = np.interp(at, self.wavelengths, self.throughput)
+        if outside is None:
+            return sampled
+        first, last = self.wavelengths[[0, -1]] * _ENDS
+        beyond = (at < first) | (at > last)
+        return np.where(beyond, number_in(outside, _ONE, "outside"), sampled)[()]
 
     def times(
         self, other: TransmissionCurve, wavelengths: ArrayLike | None = None

@@ -464,6 +464,8 @@ def make_curve(airmass=1.2):
 def test_a_curve_is_linear_and_keeps_its_ends():
     sampled = make_curve().sample([[3000, 4000, 4250], [6000, 7000, 1e5]])
     np.testing.assert_allclose(sampled, [[0.5, 0.5, 0.55], [0.65, 0.6, 0.6]])
+    empty = make_curve().sample([300, 400, 800] * u.nm, outside=0)
+    np.testing.assert_allclose(empty, [0, 0.5, 0])
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,30 @@ def test_the_header_says_the_unit(kind):
         make_photo_calib().calibrate(lazy)
 
 
+@pytest.mark.parametrize("unit", ["", "adu", "ADU", "electron/s", "counts", "e-", "DN"])
+def test_images_in_instrumental_flux_are_calibrated(unit):
+    exposure = make_exposure().replace(meta={"BUNIT": unit})
+    assert make_photo_calib().calibrate(exposure).meta["BUNIT"] == "nJy"
+
+
+@pytest.mark.parametrize(
+    ("unit", "message"),
+    [
+        ("nanoJansky", "in nanoJansky already"),
+        ("10**-9 Jy", "already"),
+        ("njy", "already"),
+        ("Jy", "already"),
+        ("MJy/sr", "no instrumental flux; .*BUNIT"),
+        ("mag", "no instrumental flux"),
+        ("furlong", 'not known; .* exposure.meta\\["BUNIT"\\] = "adu"'),
+    ],
+)
+def test_images_in_any_other_unit_are_refused(unit, message):
+    exposure = make_exposure().replace(meta={"BUNIT": unit})
+    with pytest.raises(ValueError, match=message):
+        make_photo_calib().calibrate(exposure)
+
+
 def test_exposures_beyond_the_calibration_are_refused():
     photo_calib = make_photo_calib()
     photo_calib.calibrate(Exposure(np.ones(BOX.shape), origin=(BOX.x0, BOX.y0)))

@@ -229,3 +229,39 @@ def test_wrong_tables_are_named():
     table["mean"].mask[1] = True
     with pytest.raises(ValueError, match="column mean of the table has masked values"):
         VisitPhotoCalib.from_table(table)
+
+
+def test_off_the_detector_there_is_no_calibration():
+    field = ChebyshevField(Box(0, 0, 100, 50), [[2.0, 0.5]])
+    single = PhotoCalib(field, err=0.02)
+    visit = VisitPhotoCalib.from_photo_calibs(42, {7: single})
+    at = {"x": [50.0, 104.4, 104.6, -5.6, 50.0, np.nan], "y": [20.0, 20.0, 20.0, 20.0, 1e4, 20.0]}
+    for calib, own in ((single, {}), (visit, {"detector": 7})):
+        inside = np.isfinite(calib.calibration(**own, **at))
+        assert inside.tolist() == [True, True, False, False, False, False]
+        for method in (calib.to_nanojansky, calib.to_magnitude):
+            for values in method(100.0, 3.0, **own, **at):
+                np.testing.assert_array_equal(np.isfinite(values) | ~inside, True)
+            assert np.isnan(method(100.0, **own, **at)[~inside]).all()
+        strict = np.isfinite(calib.calibration(**own, **at, margin=0))
+        assert strict.tolist() == [True, *[False] * 5]
+        everywhere = calib.calibration(**own, **at, margin=np.inf)
+        np.testing.assert_allclose(everywhere, field(**at), rtol=1e-14)
+        for margin in (-1, np.nan):
+            with pytest.raises(ValueError, match="margin is a number of pixels, at least 0"):
+                calib.calibration(**own, **at, margin=margin)
+
+
+def test_fluxes_and_errors_are_in_one_unit():
+    single = PhotoCalib(ChebyshevField(Box(0, 0, 100, 50), [[2.0]]))
+    at = {"x": 50, "y": 20}
+    assert single.to_nanojansky(3 * u.electron, 40 * u.electron, **at)[1] == 80
+    assert single.to_nanojansky(3 * u.ct / u.s, **at) == 6
+    with pytest.raises(
+        u.UnitConversionError, match="inst_flux_err is in adu, which is no electron"
+    ):
+        single.to_nanojansky(3 * u.electron, 40 * u.adu, **at)
+    with pytest.raises(
+        u.UnitConversionError, match="inst_flux is in uJy: it is calibrated already"
+    ):
+        single.to_magnitude(3 * u.uJy, **at)

@@ -832,3 +832,30 @@ def test_dask_data_frames(tmp_path):
     frames.to_delayed = lambda: [delayed(frame[:3]), delayed(frame[3:])]
     report = calibrate_sources(frames, make_visit()).write(tmp_path / "out")
     assert (report.tally.rows, report.tally.unnamed, report.failed) == (6, 1, {})
+
+
+@pytest.mark.parametrize(
+    ("units", "message"),
+    [
+        ({"instFlux": "uJy"}, "instFlux is in uJy: it is calibrated already"),
+        ({"instFluxErr": "nJy"}, "instFluxErr is in nJy: it is calibrated already"),
+        ({"instFlux": "mag"}, "instFlux is in mag, which is none of instrumental fluxes"),
+        ({"instFlux": "furlong"}, "instFlux is in furlong, which is not known; set its unit"),
+        ({"instFlux": "adu", "instFluxErr": "electron"}, "are in adu and electron, two units"),
+        ({"x": "mm"}, "column x is in mm; it should hold numbers in pix"),
+        ({"y": "furlong"}, "column y is in furlong, which is not known; set it to pix"),
+        ({"instFlux": "ADU", "instFluxErr": "adu", "x": "pixels"}, ""),
+    ],
+)
+def test_units_of_sources(units, message):
+    box = (0, 0, 100, 100)
+    photo_calib = VisitPhotoCalib(42, [7], [box], [[[2.0]]], [2.0], [0.0])
+    table = Table({"visit": [42], "detector": [7], "x": [5.0], "y": [6.0]})
+    table["instFlux"], table["instFluxErr"] = [50.0], [5.0]
+    for name, unit in units.items():
+        table[name].unit = unit
+    if message:
+        with pytest.raises(ValueError, match=message):
+            calibrate_sources(table, {42: photo_calib})
+    else:
+        assert one(table, {42: photo_calib})["flux"].tolist() == [100]
