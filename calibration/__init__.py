@@ -2,6 +2,8 @@
 
 The catalogs of one FGCM run become, visit by visit, spatially varying calibrations of every
 detector's fluxes, transmission curves of the atmosphere, and shards of the standard stars.
+
+Numbers are in the unit that each function names; a Quantity or a Column is converted, or refused.
 """
 
 from mapreduce.version import __version__

@@ -4,6 +4,8 @@ An exposure is cut into overlapping cells on a grid, a function runs on every ce
 a reducer puts the results together::
 
     Exposure --grid--> cells --mapper--> results --reducer--> Exposure | catalog | anything
+
+Numbers are in the unit that each function names; a Quantity or a Column is converted, or refused.
 """
 
 from .exposure.box import Box
