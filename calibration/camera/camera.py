@@ -26,7 +26,7 @@ from mapreduce.units import in_unit, number_in
 
 from ..fields.chebyshev import ChebyshevField
 from ..fields.series import unit
-from ..texts import plural
+from ..texts import plural, said_by
 from .detector import BaseDetector
 from .focal_plane import Boresight, Pair
 from .geometry import read_table, read_wcs, to_table
@@ -91,11 +91,21 @@ class Camera(Mapping[int, BaseDetector]):
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Camera:
-        """Read the geometry of a camera from an ECSV file; see `from_table`."""
+        """Read the geometry of a camera from an ECSV file; see `from_table`.
+
+        Raises
+        ------
+        OSError
+            If the file is missing, or can't be read.
+        ValueError
+            If it is no ECSV, or as `from_table`.
+        """
         try:
             return cls.from_table(Table.read(path, format="ascii.ecsv"))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        except OSError:
+            raise
+        except Exception as error:  # of what all astropy's reader of ECSV fails with
+            raise ValueError(f"{path}: {said_by(error)}") from error
 
     @classmethod
     def from_table(cls, table: Table) -> Camera:

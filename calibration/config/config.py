@@ -207,10 +207,10 @@ class ProductsConfig:
         path = Path(path)
         if path.suffix not in _READERS:
             raise ValueError(f"{path}: a configuration ends in {', '.join(_READERS)}")
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
         try:
-            values = _READERS[path.suffix](text)
-        except (yaml.YAMLError, tomllib.TOMLDecodeError) as error:
+            values = _READERS[path.suffix](data.decode("utf-8"))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # YAML knows dates, too
             raise ValueError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from error
         if not isinstance(values, Mapping | None):
             raise ValueError(f"{path} holds {values!r:.60}; a configuration is fields and values")

@@ -88,8 +88,12 @@ def number(
         value = number_in(value, unit, name)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} is a number, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is a finite number, got {value!r}")
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        finite = False
+    if not finite:
+        raise ValueError(f"{name} is a finite number, got {value!r:.40}")
     if value < least or (above and value == least):
         raise ValueError(f"{name} is {'above' if above else 'at least'} {least:g}, got {value!r}")
     return float(value)

@@ -290,16 +290,17 @@ def _atmosphere_file(run: FgcmRun, config: ProductsConfig) -> InputFile:
     A file that the configuration names is looked for where the user is, a name beside the run.
     """
     name = config.atmosphere_table or run.lookup.get("tablename")
+    where = "the look-up table" if run.lookup_table is None else run.lookup_table.where
     if not name:
-        raise ValueError("the look-up table names no atmosphere table; set atmosphere_table")
+        raise ValueError(f"{where} names no atmosphere table; set atmosphere_table")
     if config.atmosphere_table and os.path.isfile(name):
         return InputFile.found(name)
     beside = run.lookup_table and run.lookup_table.path
     try:
         return InputFile.found(find_atmosphere(name, [os.path.dirname(beside)] if beside else []))
     except FileNotFoundError as error:
-        error.add_note(_WITHOUT)
-        raise
+        by = "" if config.atmosphere_table else f"; {where} names it"
+        raise FileNotFoundError(f"{error}{by}; {_WITHOUT}") from None
 
 
 # What the tasks do

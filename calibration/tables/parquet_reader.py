@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..texts import said_by
 from .arrow import arrow_field, arrow_values, described, only_length, pyarrow, taken
 from .fields import Field
 from .reader import Rows, file_fingerprint, numbered
@@ -55,22 +57,27 @@ class ParquetTable:
         self.columns: dict[str, Field] = {}
         self.where = Path(self.path).name
         footer = _footer(self.path, self.stamp)
-        schema = footer.schema.to_arrow_schema()
         metadata = dict(footer.metadata or {})
-        self.checksum = metadata.pop(CHECKSUM.encode(), b"").decode()
         self.metadata = {key: text for key, text in metadata.items() if key not in _ARROW}
-        try:
-            self.meta, texts = described(self.metadata)
-        except ValueError as error:
-            raise OSError(f"{self.path} is damaged: {error}") from error
+        with _damage_named(self.path):
+            try:
+                self.checksum = self.metadata.pop(CHECKSUM.encode(), b"").decode()
+                self.meta, texts = described(self.metadata)
+                self._describe(footer, texts)
+            except ValueError as error:
+                raise OSError(f"{self.path} is damaged: {error}") from error
+        groups = range(footer.num_row_groups)
+        self._starts = np.cumsum([0, *(footer.row_group(i).num_rows for i in groups)])
+
+    def _describe(self, footer: Any, texts: Mapping[str, Any]) -> None:
+        """Find out what the columns hold."""
+        schema = footer.schema.to_arrow_schema()
         counts = Counter(schema.names)
         for field, leaf in zip(schema, _first_leaves(schema), strict=True):
             found = self._field(footer, field, leaf, texts.get(field.name, {}))
             if counts[field.name] > 1:
                 found = replace(found, fault=f"is there {counts[field.name]} times")
             self.columns[field.name] = found
-        groups = range(footer.num_row_groups)
-        self._starts = np.cumsum([0, *(footer.row_group(i).num_rows for i in groups)])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -87,8 +94,10 @@ class ParquetTable:
         lengths = np.diff(self._starts)[needed]
         shift = self._starts[needed] - np.cumsum([0, *lengths[:-1]])[: len(needed)]
         index = numbers - shift[np.searchsorted(needed, groups)]
-        with self._open() as file:
+        with _damage_named(self.path), self._open() as file:
             table = file.read_row_groups(needed.tolist(), columns=[*names])
+            if len(table) != lengths.sum():
+                raise OSError(f"{self.path} is damaged: it has not the rows that it says")
         if len(index) < len(table):
             span = (int(index[0]), int(index[-1]) + 1) if len(index) else (0, 0)
             whole = span[1] - span[0] == len(index)
@@ -98,7 +107,7 @@ class ParquetTable:
 
     def blocks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield columns of all rows, some at a time; pages that have checksums are checked."""
-        with self._open(page_checksum_verification=True) as file:
+        with _damage_named(self.path), self._open(page_checksum_verification=True) as file:
             for batch in file.iter_batches(_BATCH, columns=[*names]):
                 yield {name: self._array(name, batch[name]) for name in names}
 
@@ -149,11 +158,22 @@ def _stamp(path: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=32)
 def _cached_footer(path: str, stamp: tuple[int, int]) -> Any:
+    with _damage_named(path, "is not a Parquet file, or damaged"):
+        return pyarrow().parquet.read_metadata(path)
+
+
+@contextmanager
+def _damage_named(path: str, what: str = "is damaged, or not read") -> Iterator[None]:
+    """Let errors of pyarrow, which knows no names, say which file it is that cannot be read."""
     pa = pyarrow()
     try:
-        return pa.parquet.read_metadata(path)
-    except pa.ArrowException as error:
-        raise OSError(f"{path} is not a Parquet file, or damaged: {error}") from error
+        yield
+    except MemoryError:
+        raise
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and (error.errno or path in str(error)):
+            raise
+        raise OSError(f"{path} {what}: {said_by(error)}") from error
 
 
 def _footer(path: str, stamp: tuple[int, int]) -> Any:

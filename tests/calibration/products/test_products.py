@@ -511,9 +511,8 @@ def test_visits_with_the_same_fault_are_one_line(tmp_path):
 
 
 def test_a_missing_atmosphere_table():
-    with pytest.raises(FileNotFoundError, match="no atmosphere table 'nope'; looked") as caught:
+    with pytest.raises(FileNotFoundError, match="no atmosphere table 'nope'; looked .*; set atmosph"):
         make_products(atmosphere_table="nope")
-    assert "set atmosphere_table to its path" in caught.value.__notes__[0]
     without = make_products(atmosphere_table="nope", atmosphere_output=False)
     assert len(without.photo_calibs[VISIT].compute()) == 8
 
