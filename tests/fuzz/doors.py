@@ -1,4 +1,7 @@
-"""What is fuzzed: doors by which files come in, how their seeds are made, and how each is used."""
+"""What is fuzzed: doors by which exposures come in, how seeds are made, and how each is used.
+
+Those of tables are in `tests.fuzz.tables`.
+"""
 
 from __future__ import annotations
 

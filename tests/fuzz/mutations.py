@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from random import Random
 
@@ -162,11 +163,62 @@ def _places(tree):
             yield from _places(value)
 
 
+def flipped_at_the_end(data: bytes, random: Random) -> bytes:
+    """Change bytes of what a Parquet file says of itself."""
+    start = max(0, len(data) - random.choice((8, 200, 2000)))
+    changed = bytearray(data)
+    for _ in range(random.choice((1, 1, 2, 8)) if data else 0):
+        changed[random.randrange(start, len(data))] = random.randrange(256)
+    return bytes(changed)
+
+
+def word(data: bytes, random: Random) -> bytes:
+    """Put another word in the place of one in a text."""
+    words = [*re.finditer(rb"[\w.+-]+", data)]
+    place = random.choice(words)
+    other = random.choice((*WORDS, random.choice(words)[0].decode(), random.choice(VALUES)))
+    return data[: place.start()] + other.encode("latin-1") + data[place.end() :]
+
+
+def line(data: bytes, random: Random) -> bytes:
+    """Take a line out, or put it in once more, or without what it starts with."""
+    lines = data.split(b"\n")
+    at, to = random.randrange(len(lines)), random.randrange(len(lines) + 1)
+    here = lines[at]
+    return b"\n".join(
+        random.choice(
+            (
+                lines[:at] + lines[at + 1 :],
+                lines[:to] + [here] + lines[to:],
+                [*lines[:at], here[random.randrange(len(here) + 1) :], *lines[at + 1 :]],
+            )
+        )
+    )
+
+
+WORDS = "null ~ nan .inf -1 0 1e400 [] {} {a:1} [1,2] true 2026-01-01 !!python/object:os.system &a"
+WORDS = (
+    *WORDS.split(),
+    "*a",
+    "<<",
+    "'",
+    '"',
+    "\t",
+    "\u0000",
+    "a: b: c",
+    "9" * 400,
+    "float99",
+    "\n",
+)
+
 BYTES: dict[str, Callable[[bytes, Random], bytes]] = {
     "bytes flipped": flipped,
     "bytes of data": flipped_late,
     "truncated": truncated,
 }
+FOOTER: dict[str, Callable[[bytes, Random], bytes]] = {"bytes of footer": flipped_at_the_end}
+TEXT: dict[str, Callable[[bytes, Random], bytes]] = {"word of text": word, "line of text": line}
+EVERY = TEXT | FOOTER | BYTES
 FITS: dict[str, Callable[[bytes, Random], bytes]] = {
     "value of cards": card_value,
     "card put": card_put,
@@ -190,6 +242,10 @@ def mutated(files: Files, random: Random) -> tuple[str, Files]:
         kind = random.choice(("value in JSON",) * 6 + ("file gone", "file empty", *BYTES))
     elif ".zarr/" in name:
         kind = random.choice(("chunk gone", "chunk renamed", "chunk of another", *BYTES))
+    elif name.endswith(".parquet"):
+        kind = random.choice((*FOOTER, *FOOTER, *BYTES))
+    elif name.endswith((".ecsv", ".yaml", ".toml")):
+        kind = random.choice((*TEXT, *TEXT, *BYTES))
     else:
         kind = random.choice((*FITS, *HEADERS))
     return kind, _damaged(files, name, kind, random)
@@ -212,7 +268,7 @@ def _damaged(files: Files, name: str, kind: str, random: Random) -> Files:
         return files | {name: gzip.compress(FITS[kind](gzip.decompress(data), random), 1, mtime=0)}
     if name.endswith(".gz"):
         return files | {name: random.choice([*BYTES.values()])(data, random)}
-    return files | {name: {**FITS, **BYTES}[kind](data, random)}
+    return files | {name: {**FITS, **EVERY}[kind](data, random)}
 
 
 LOST = ("chunk gone", "chunk renamed")

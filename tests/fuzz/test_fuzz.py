@@ -6,10 +6,14 @@ import os
 import subprocess
 import sys
 import warnings
+from functools import cache
+from random import Random
 
 import pytest
 
 from tests.fuzz import doors, run, worker
+from tests.fuzz.mutations import mutated
+from tests.fuzz.tables import TABLES
 
 CASES, SEED = 200, 20
 
@@ -21,10 +25,31 @@ def test_damaged_files():
     assert [result for result in results if result.bad] == []
 
 
+@cache
+def watch():
+    return worker.Watch()
+
+
+@pytest.mark.parametrize("door", TABLES, ids=lambda door: door.name)
+def test_damaged_tables(tmp_path, door):
+    """A few of them, in this process."""
+    seed = tmp_path / "seed"
+    seed.mkdir()
+    door.make(seed)
+    files = {path.name: path.read_bytes() for path in seed.iterdir()}
+    expected = door.use(seed)
+    verdicts = []
+    for number in range(2 if "run" in door.name else 8):
+        kind, changed = mutated(files, Random(f"{door.name} {number}"))
+        folder = tmp_path / f"case{number}"
+        worker.lay_out(changed, folder)
+        verdicts.append((number, kind, *worker.verdict(door, kind, folder, expected, watch())))
+    assert [verdict for verdict in verdicts if verdict[2].isupper()] == []
+
+
 def trial(use, tmp_path, kind="truncated", sparse=False):
     """Return the verdict on a reader."""
-    watch = worker.Watch()
-    return worker.verdict(doors.Door("it", None, use, sparse), kind, tmp_path, "good", watch)[0]
+    return worker.verdict(doors.Door("it", None, use, sparse), kind, tmp_path, "good", watch())[0]
 
 
 def fail(error):

@@ -23,8 +23,12 @@ from types import FrameType
 from typing import Any
 from unittest.mock import patch
 
-from .doors import DOORS, Door, Inconsistent
+from .doors import DOORS as EXPOSURES
+from .doors import Door, Inconsistent
 from .mutations import LOST, Files, mutated
+from .tables import TABLES
+
+DOORS = (*EXPOSURES, *TABLES)
 
 MEMORY = 2**30  # bytes more than after the imports
 LARGEST = 2**26  # bytes of a file
@@ -54,7 +58,10 @@ class Watch:
             paths = [path] if writes else []
         elif event in ("os.rename", "os.link", "os.symlink"):
             paths = [*args[:2]]
-        elif event in ("os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod"):
+        elif event in ("os.mkdir", "os.remove", "os.rmdir"):
+            inside = f"/proc/self/fd/{args[-1]}" if args[-1] >= 0 else ""  # a folder that is open
+            paths = [os.path.join(inside, os.fsdecode(args[0]))]
+        elif event in ("os.truncate", "os.chmod"):
             paths = [args[0]]
         elif event in ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn"):
             self.outside.append(f"{event} {args[0]}")
@@ -124,7 +131,7 @@ def _compared(
 ) -> tuple[str, str]:
     if found == expected:
         return "read right", ""
-    if any(str(folder) in text for text in warned):
+    if any(_is_named(text, folder) for text in warned):
         return "read, warned", ""
     return ("WRONG", "what is lost reads as data") if lost else ("read, consistent", "")
 
@@ -133,14 +140,18 @@ def _error(error: BaseException, folder: Path) -> tuple[str, str]:
     text = f"{_last(error)}: {error}"
     if "MemoryError" in text:
         return "MEMORY", text
-    # As another of the files may be at fault, the folder is what has to be in the text.
-    named = str(folder) in str(error) and isinstance(error, Exception)
+    named = _is_named(str(error), folder) and isinstance(error, Exception)
     return "named error" if named else "UNNAMED", text
+
+
+def _is_named(text: str, folder: Path) -> bool:
+    """Whether a text names a file of a folder, or the folder: another file may be at fault."""
+    return str(folder) in text or any(path.name in text for path in folder.iterdir())
 
 
 def _last(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "/mapreduce/" in frame.filename]
+    ours = [f for f in frames if "/mapreduce/" in f.filename or "/calibration/" in f.filename]
     places = [f"{Path(f.filename).name}:{f.lineno}" for f in (ours[-1:] + frames[-1:])]
     return f"{type(error).__name__} at {' '.join(places)}"
 
