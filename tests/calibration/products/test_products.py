@@ -511,7 +511,9 @@ def test_visits_with_the_same_fault_are_one_line(tmp_path):
 
 
 def test_a_missing_atmosphere_table():
-    with pytest.raises(FileNotFoundError, match="no atmosphere table 'nope'; looked .*; set atmosph"):
+    with pytest.raises(
+        FileNotFoundError, match="no atmosphere table 'nope'; looked .*; set atmosph"
+    ):
         make_products(atmosphere_table="nope")
     without = make_products(atmosphere_table="nope", atmosphere_output=False)
     assert len(without.photo_calibs[VISIT].compute()) == 8

@@ -859,3 +859,23 @@ def test_units_of_sources(units, message):
             calibrate_sources(table, {42: photo_calib})
     else:
         assert one(table, {42: photo_calib})["flux"].tolist() == [100]
+
+
+def test_ids_beyond_those_with_a_sign(tmp_path):
+    """As a needed column and as one that is kept, from FITS and Parquet and to both."""
+    table = make_table(4)
+    table["id"] = np.array([2**63, 2**64 - 2, 0, 7], "u8")
+    table["detector"] = table["detector"].astype("u8")
+    table.write(tmp_path / "a.fits")
+    pq.write_table(
+        pa.table({n: np.asarray(table[n]) for n in table.colnames}), tmp_path / "b.parquet"
+    )
+    for path in (tmp_path / "a.fits", tmp_path / "b.parquet"):
+        for format_ in ("fits", "parquet"):
+            out = tmp_path / f"{path.stem}-{format_}"
+            report = calibrate_sources(path, make_visit()).write(out, format=format_)
+            assert report.tally.calibrated == 4
+            name = f"{path.stem}.{format_}"
+            for found in (read_table(out / name), Table.read(out / name)):
+                np.testing.assert_array_equal(found["id"], table["id"], strict=format_ != "fits")
+                np.testing.assert_array_equal(found["detector"], table["detector"])

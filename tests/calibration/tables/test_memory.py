@@ -15,7 +15,9 @@ from astropy.table import MaskedColumn, QTable, Table
 from astropy.time import Time
 from astropy.utils.masked import Masked
 
+from calibration.tables.catalog import MISSING, Catalog
 from calibration.tables.reader import MemoryTable
+from calibration.tables.schema import Column, Schema
 
 LARGE = 2**63 + 1
 VALUES = {
@@ -161,3 +163,21 @@ def test_a_part_is_a_table_of_its_own():
     part = table.part(slice(1, 3), "a part")
     assert (len(part), part.where, part.read(["x"])["x"].tolist()) == (2, "a part", [None, 3])
     assert part.fingerprint() != table.fingerprint()
+
+
+def test_needed_kept_and_absent_in_every_holder():
+    """A schema's column is NaN, `MISSING` or empty where a value is missing; others keep a mask."""
+    for holder, hold in HOLDERS.items():
+        for kind in ("i2", "u8", "f4", "U"):
+            wanted = {"i2": "i", "u8": "i", "f4": "f", "U": "U"}[kind]
+            values = [5 if v == LARGE else v for v in VALUES[kind]]
+            columns = (Column("x", wanted), Column("absent", wanted, required=False, absent="why"))
+            catalog, findings = Catalog.of(hold(kind, values), Schema("s", "a table", columns))
+            assert (findings.errors, catalog.columns) == ([], ("x",)), (holder, kind)
+            assert findings.warnings == ["there is no column absent: why"]
+            found = catalog.read()["x"]
+            assert not isinstance(found, np.ma.MaskedArray)
+            blank = {"i": MISSING, "f": np.nan, "U": ""}[wanted]
+            expected = np.array([blank if v is None else v for v in values])
+            np.testing.assert_array_equal(found, expected, err_msg=f"{holder} {kind}")
+            assert found.dtype.kind == ("i" if wanted == "i" else wanted)
