@@ -477,13 +477,13 @@ def test_positions_that_are_none_are_left_out_with_a_warning():
 
 
 def test_a_large_offset_is_named():
-    janskys = {name: TABLE[name] / 3631 for name in ("g_flux", "g_fluxErr")}
+    other = {name: TABLE[name] * 3631 for name in ("g_flux", "g_fluxErr")}
     with pytest.warns(
-        ReferenceWarning, match=r"offsets of g \+8.9\d mag are larger than 3"
+        ReferenceWarning, match=r"offsets of g -8.\d\d mag are larger than 3"
     ) as caught:
-        found = compute(table=TABLE | janskys)
+        found = compute(table=TABLE | other)
     assert found.warnings == (str(caught[0].message),)
-    assert found["g"] == pytest.approx(OFFSETS["g"] + 2.5 * np.log10(3631), abs=0.01)
+    assert found["g"] == pytest.approx(OFFSETS["g"] - 2.5 * np.log10(3631), abs=0.01)
 
 
 def test_a_run_without_stars_or_reference_says_so():
