@@ -386,7 +386,7 @@ class VisitPhotoCalib(Mapping[int, PhotoCalib]):
         visits = np.unique(table["visit"])
         if len(visits) != 1:
             raise ValueError(f"the table must be of one visit, and has rows of {visits.tolist()}")
-        x0, y0, x1, y1 = (np.asarray(table[edge]) for edge in _EDGES)
+        x0, y0, x1, y1 = (np.asarray(plain(table[n], u.pix, f"column {n}")) for n in _EDGES)
         boxes = np.column_stack([x0, y0, x1 - x0 + 1, y1 - y0 + 1])
         values = (_unmasked(table, name) for name in ("coefficients", "mean", "err"))
         return cls(int(visits[0]), np.asarray(table["detector"]), boxes, *values)
