@@ -15,6 +15,7 @@ from typing import Any
 
 import astropy.units as u
 import numpy as np
+from astropy.table import Column
 from astropy.utils.masked import Masked
 from numpy.typing import NDArray
 
@@ -22,6 +23,7 @@ __all__ = [
     "CALIBRATION",
     "DOBSON",
     "INSTRUMENTAL",
+    "TURN",
     "conversion",
     "has_unit",
     "in_unit",
@@ -35,6 +37,9 @@ Units = tuple[u.UnitBase, ...]
 
 DOBSON = u.def_unit("DU", 2.6867e20 / u.m**2)
 """Of a column of ozone."""
+
+TURN = 7.0
+"""Angles beyond, of those that are said to be in rad, are in another unit."""
 
 _NAMED = 3  # units, in an error
 
@@ -156,7 +161,11 @@ def in_unit(values: Any, unit: u.UnitBase | Units, name: str = "the value") -> N
         return np.array([in_unit(value, unit, name) for value in values])
     stated = stated_unit(values, name)
     numbers = _numbers(values, name)
-    return numbers if stated is None else np.asarray(conversion(stated, unit, name)(numbers))
+    if stated is None:
+        return numbers
+    if stated == u.rad and isinstance(values, Column):
+        _check_radians(numbers, name)
+    return np.asarray(conversion(stated, unit, name)(numbers))
 
 
 def number_in(value: Any, unit: u.UnitBase | Units, name: str) -> float:
@@ -203,6 +212,15 @@ def conversion(
     named = ", ".join(map(str, units[:_NAMED])) + " or the like" * (len(units) > _NAMED)
     rule = f"no {named}; give {units[0]} or plain numbers" if named else "not without a unit"
     raise u.UnitConversionError(f"{name} is in {str(stated) or 'no unit'}, which is {rule}")
+
+
+def _check_radians(numbers: NDArray[np.float64], name: str) -> None:
+    """Refuse a column in rad whose numbers are beyond a turn: they are in degrees."""
+    if (most := np.nanmax(np.abs(numbers), initial=0)) > TURN:
+        raise u.UnitConversionError(
+            f"{name} is a Column that says rad, and has {most:g}; NumPy's functions, such as "
+            "np.degrees, keep a Column's unit: pass the column as it was, or plain numbers"
+        )
 
 
 def _numbers(values: Any, name: str) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import KDTree
 
-from mapreduce.units import known_unit, number_in
+from mapreduce.units import TURN, known_unit, number_in
 
 from ..photocalib.flux import AB_MAGNITUDE, MAG, NO_MAGNITUDE
 from ..sky.matching import chord, unit_vectors
@@ -42,7 +42,6 @@ _FLUX_HINT = (
     "configuration)"
 )
 _ANGLE_HINT = 'say it with angle="deg" or angle="rad"'
-_TURN = 7.0  # rad: positions beyond are in another unit
 
 
 class MissingBandError(ValueError):
@@ -202,7 +201,7 @@ class ReferenceCatalog:
             typical = np.median(found) if len(found) else np.nan
             if name in fluxes and typical < _FAINT:
                 unit, hint = "nJy", _FLUX_HINT
-            elif bindings[name].factor != 1 and np.max(found, initial=0) > np.degrees(_TURN):
+            elif bindings[name].factor != 1 and np.max(found, initial=0) > np.degrees(TURN):
                 unit, hint = "rad", _ANGLE_HINT
             else:
                 continue

@@ -58,6 +58,11 @@ def test_what_is_converted(values, unit, expected):
         (3 * u.dimensionless_unscaled, u.deg, "it is in no unit, which is no deg"),
         (3 * u.pix, u.dimensionless_unscaled, "it is in pix, which is not without a unit"),
         ([1 * u.deg, 2 * u.m], u.deg, "it is in m"),
+        (
+            np.degrees(Column([1.0], unit="rad")),
+            u.deg,
+            "it is a Column that says rad, and has 57.29",
+        ),
         (Column([1.0], unit="furlong"), u.m, "it is in 'furlong', a unit that is not known"),
         (3 * u.nJy, INSTRUMENTAL, "it is in nJy, which is no adu, ct, electron or the like"),
         (20 * u.STmag, u.ABmag, r"it is in mag\(ST\), which is no mag\(AB\)"),

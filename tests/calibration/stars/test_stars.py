@@ -51,7 +51,7 @@ def star_table(count=300, seed=1):
 
 def in_order(table):
     """Return the stars ordered by position."""
-    tracts = SKY.tract(np.rad2deg(table["coord_ra"]), np.rad2deg(table["coord_dec"]))
+    tracts = SKY.tract(table["coord_ra"], table["coord_dec"])
     return table[np.argsort(tracts, kind="stable")]
 
 
@@ -81,10 +81,12 @@ def stored(folder, kind, table):
 
 def select(table, tract, sky_map=SKY, offsets=None):
     """Return the columns of a tract's stars, of the whole table in memory."""
-    ra, dec = np.rad2deg(table["coord_ra"]), np.rad2deg(table["coord_dec"])
-    rows = table[sky_map.tract(ra, dec) == tract]
+    rows = table[sky_map.tract(table["coord_ra"], table["coord_dec"]) == tract]
     columns = {"fgcm_id": rows["id"], "isolated_star_id": rows["isolated_star_id"]}
-    columns |= {"ra": np.rad2deg(rows["coord_ra"]), "dec": np.rad2deg(rows["coord_dec"])}
+    columns |= {
+        "ra": np.rad2deg(np.asarray(rows["coord_ra"])),
+        "dec": np.rad2deg(np.asarray(rows["coord_dec"])),
+    }
     for i, band in enumerate(BANDS):
         seen = np.asarray(rows["ngood"][:, i]) > 0
         magnitude = np.asarray(rows["mag_std_noabs"][:, i], float) + (offsets or {}).get(band, 0)
@@ -109,7 +111,9 @@ def test_each_tract_has_its_stars(tmp_path, kind, order):
     table = order(star_table())
     stars = stars_of(stored(tmp_path, kind, table))
     tracts, counts = np.unique(
-        SKY.tract(np.rad2deg(table["coord_ra"]), np.rad2deg(table["coord_dec"])),
+        SKY.tract(
+            np.rad2deg(np.asarray(table["coord_ra"])), np.rad2deg(np.asarray(table["coord_dec"]))
+        ),
         return_counts=True,
     )
     assert list(stars) == tracts.tolist()
