@@ -47,7 +47,8 @@ def read_table(table: Table) -> list[Detector]:
     transform = _transform(table.meta, wrong)
     if transform is None or wrong:
         raise ValueError("; ".join(wrong))
-    columns |= {name: [str(text) for text in table[name]] for name in _TEXT}
+    for name in _TEXT:
+        columns[name] = ["" if text is np.ma.masked else str(text) for text in table[name]]
     rows = zip(*(columns[name] for name in _COLUMNS), strict=True)
     detectors = []
     for number, name, kind, nx, ny, rx, ry, ox, oy, yaw, px, py in rows:

@@ -389,6 +389,16 @@ def test_masked_geometry_is_an_error():
         Camera.from_table(table)
 
 
+def test_a_name_that_is_missing_is_empty(simcam):
+    table = Table(simcam.to_table(), masked=True)
+    for name in ("name", "type"):
+        table[name].mask[1] = True
+    camera = Camera.from_table(table)
+    first, second = [*camera.values()][:2]
+    assert (second.name, second.type) == ("", "")
+    assert first.name == [*simcam.values()][0].name
+
+
 def test_missing_metadata(tmp_path):
     table = change(yaw=None)
     table.meta = {"transforms": "radial"}
