@@ -18,6 +18,7 @@ from ..texts import listed, plural
 from .opened import OpenedRun, names_in
 from .problems import Problems
 from .visit_index import VisitIndex
+from .zeropoint_fields import check_fields
 
 __all__ = ["check_keys", "check_layout"]
 
@@ -42,6 +43,8 @@ def check_layout(run: OpenedRun, problems: Problems) -> np.ndarray | None:
     for catalog in (c for c in with_positions if c is not None):
         for text in check_limits(catalog):
             problems.fault(text, catalog.schema.name)
+    if run.zeropoints is not None:
+        check_fields(run.zeropoints, run.camera, problems)
     by_visit = (run.visits, run.zeropoints, run.atmosphere_parameters)
     for catalog in (c for c in by_visit if c is not None):
         path = catalog.path or ""

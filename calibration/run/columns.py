@@ -55,9 +55,12 @@ ZEROPOINTS = Schema(
         Column("fgcmFlag", "i"),
         Column("fgcmZpt", unit="mag"),
         Column("fgcmZptVar", unit="mag2"),
-        Column("fgcmfZptChebXyMax", length=2, unit="pix", aliases=("fgcmfZptXyMax",)),
-        Column("fgcmfZptCheb", length="square"),
-        Column("fgcmfZptSstarCheb", length="square"),
+        # All of them, or none: see calibration.run.zeropoint_fields.
+        Column(
+            "fgcmfZptChebXyMax", length=2, unit="pix", required=False, aliases=("fgcmfZptXyMax",)
+        ),
+        Column("fgcmfZptCheb", length="square", required=False),
+        Column("fgcmfZptSstarCheb", length="square", required=False),
         Column(
             "fgcmDeltaChrom",
             unit="mag",

@@ -21,6 +21,7 @@ from .find import CATALOGS, find_catalogs, missing_files
 from .opened import OpenedRun, names_in
 from .problems import Problems
 from .scan import scan_run
+from .zeropoint_fields import Fields
 
 __all__ = ["FgcmRun"]
 
@@ -300,7 +301,9 @@ class FgcmRun:
         Returns
         -------
         dict of str to (n, ...) array
-            By canonical name; in the file's order within a visit.
+            By canonical name; in the file's order within a visit. Where a stand-alone fit has no
+            fields, those of its zeropoints, which are constant, over the camera's boxes;
+            ``fgcmfZptChebXyMax`` is the last pixel, also where the fit has the size.
 
         Raises
         ------
@@ -311,7 +314,13 @@ class FgcmRun:
         ValueError
             If a detector has two rows, is not known, or the physical filter is not known.
         """
-        return self._rows("zeropoints", np.atleast_1d(visits), columns)
+        catalog, visits = self._catalog("zeropoints"), np.atleast_1d(visits)
+        if columns is None:
+            return self._fields.completed(self._rows("zeropoints", visits, None))
+        wanted = list(columns)
+        needed = self._fields.needs(wanted, catalog.columns)
+        rows = self._fields.completed(self._rows("zeropoints", visits, needed))
+        return {name: rows[name] for name in wanted}
 
     def atmosphere_rows(
         self, visits: int | _Visits, columns: Iterable[str] | None = None
@@ -344,6 +353,10 @@ class FgcmRun:
         return row
 
     # What that takes
+
+    @cached_property
+    def _fields(self) -> Fields:
+        return Fields.of(self._catalog("zeropoints"), self.camera)
 
     def _catalog(self, name: str) -> Catalog:
         catalog = getattr(self, name)

@@ -14,6 +14,7 @@ from ..search import find
 from ..tables.catalog import MISSING, Catalog
 from ..texts import listed
 from .opened import OpenedRun
+from .zeropoint_fields import Fields
 
 __all__ = ["scan_run"]
 
@@ -82,7 +83,8 @@ def _scan_zeropoints(
     rows = of_visits.read(["visit", "physicalFilter"])
     known, first = np.unique(rows["visit"], return_index=True)
     filters = rows["physicalFilter"][first]
-    for block in zeropoints.blocks():
+    fields = Fields.of(zeropoints, camera)
+    for block in map(fields.completed, zeropoints.blocks()):
         visits = block["visit"]
         flag, variance, zpt = (block[name] for name in ("fgcmFlag", "fgcmZptVar", "fgcmZpt"))
         used = has_zeropoint(flag, variance, zpt, block["fgcmfZptCheb"][:, 0])
@@ -107,6 +109,8 @@ class _Boxes:
         self._wrong: dict[int, Any] = {}
 
     def add(self, rows: dict[str, np.ndarray], used: np.ndarray) -> None:
+        if not self._sizes:
+            return
         last = np.column_stack([rows["detector"], rows["fgcmfZptChebXyMax"]])[used]
         for detector, x, y in np.unique(last, axis=0).tolist():
             box = self._sizes.get(int(detector))

@@ -120,7 +120,23 @@ def upper(table):
     return table
 
 
-def write_alone(folder, tables):
+def fgcm_zeropoints(table, fields):
+    """Return zeropoints as fgcm writes them: with fields only if ``outputFgcmcalZpts`` is set."""
+    kinds = {"VISIT": "i8", "CCDNUM": "i2", "FGCM_FLAG": "i2", "FGCM_TILINGS": "f8"}
+    kinds |= {"EXPTIME": "f4", "FGCM_FZPT_XYMAX": "f4", "FILTERNAME": "S6"}
+    out = upper(table)
+    out.rename_column("DETECTOR", "CCDNUM")
+    out["FGCM_FZPT_XYMAX"] += 1  # X_SIZE and Y_SIZE of its own offsets of the CCDs
+    if not fields:
+        out.remove_columns(["FGCM_FZPT_XYMAX", "FGCM_FZPT_CHEB", "FGCM_FZPT_SSTAR_CHEB"])
+    for name in out.colnames:
+        out[name] = np.asarray(out[name]).astype(kinds.get(name, "f8"))
+    out["BAND"] = np.array(["x"] * len(out), "S1")
+    out.meta.clear()
+    return out
+
+
+def write_alone(folder, tables, fields=True):
     """Write tables to a folder as a stand-alone fit does."""
     shutil.copy(RUN / "camera.ecsv", folder)
     small = {name: upper(table) for name, table in tables.items()}
@@ -129,7 +145,7 @@ def write_alone(folder, tables):
     for name in ("RA", "DEC"):
         stars[name] = np.rad2deg(stars[name])
     stars.meta = {f"BAND{i}": band for i, band in enumerate(stars.meta["BANDS"].split(","))}
-    small["zeropoints"].rename_column("DETECTOR", "CCDNUM")
+    small["zeropoints"] = fgcm_zeropoints(tables["zeropoints"], fields)
     files = {"zeropoints": "zpt", "atmosphere_parameters": "atm", "standard_stars": "stdstars"}
     for name, ending in files.items():
         small[name].write(folder / f"survey_cycle03_{ending}.fits")

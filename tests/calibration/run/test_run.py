@@ -775,13 +775,20 @@ def test_the_scan_of_stars_boxes_and_wavelengths():
     parts = tables()
     parts["standard_stars"]["id"][1] = parts["standard_stars"]["id"][0]
     parts["standard_stars"]["coord_dec"][2] = np.nan
-    parts["zeropoints"]["fgcmfZptChebXyMax"][9, 0] = 2048
     parts["lookup_table"]["atmLambda"][0, 3] = 0
     lines = "\n".join(FgcmRun.open(RUN, **parts).check())
     assert "1 stars have a id that another has, too" in lines
     assert "1 stars have a coord_dec that is NaN or infinite" in lines
-    assert "last pixel of detectors 1: (2048, 4095) and not (2047, 4095)" in lines
     assert "atmLambda does not increase" in lines
+
+
+def test_boxes_that_are_not_the_cameras():
+    parts = tables()
+    parts["zeropoints"]["fgcmfZptChebXyMax"][9, 0] = 2048
+    with pytest.warns(RunWarning, match=r"detector 1 is neither .* \(2048, 4095\), and not \(2047"):
+        run = FgcmRun.open(RUN, **parts)
+    lines = "\n".join(run.check())
+    assert "last pixel of detectors 1: (2048, 4095) and not (2047, 4095)" in lines
 
 
 # Provenance, cycles, tracts
