@@ -36,15 +36,22 @@ def plural(count: int, noun: str) -> str:
 
 
 def said_by(error: Exception) -> str:
-    """Return what an error says, on one line; its kind if it says nothing, or but a key.
+    """Return what an error says, on one line; its kind if it says nothing.
+
+    A key alone, which is what a mapping says that lacks it, becomes a sentence.
 
     Examples
     --------
-    >>> said_by(KeyError("there is no visit 3")), said_by(KeyError("i2")), said_by(MemoryError())
-    ('there is no visit 3', "KeyError: 'i2'", 'MemoryError')
+    >>> said_by(KeyError("no visit 3")), said_by(MemoryError())
+    ('no visit 3', 'MemoryError')
+    >>> said_by(KeyError("i2")), said_by(KeyError(7))
+    ("there is no 'i2' (KeyError)", 'there is no 7 (KeyError)')
     """
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    text = " ".join(text.split())
-    if not text or (isinstance(error, KeyError) and " " not in text):
-        return f"{type(error).__name__}: {error}".removesuffix(": ")
-    return text
+    kind = type(error).__name__
+    if isinstance(error, KeyError) and error.args:
+        (key, *_), text = error.args, str(error.args[0])
+        is_sentence = isinstance(key, str) and " " in text.strip()
+        text = text if is_sentence else f"there is no {key!r} ({kind})"
+    else:
+        text = str(error)
+    return " ".join(text.split()) or kind

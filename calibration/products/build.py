@@ -34,7 +34,7 @@ from ..sky.skymap import sky_map_of
 from ..stars.tracts import TractStars, tract_stars
 from ..tables.catalog import Catalog
 from ..tables.reader import InputFile
-from ..texts import listed
+from ..texts import listed, plural
 from .per_visit import PerVisit, node, task
 from .store import Store
 from .write import WriteReport, chosen_visits, write_offsets, write_stars, write_visits
@@ -255,13 +255,28 @@ def _check(run: FgcmRun, config: ProductsConfig, reference: Any) -> None:
                 f"reference calibration needs the band of every physical filter; "
                 f"physical_filter_map lacks {', '.join(unknown)}"
             )
-        bands = {name: config.band(name) for name in set(used.tolist())}
-        if strange := [f"{n} to {b}" for n, b in sorted(bands.items()) if b not in run.bands]:
-            raise ValueError(
-                f"physical_filter_map maps {', '.join(strange)}, of which there are no stars; "
-                f"the standard stars have {', '.join(run.bands)}"
-            )
+        check_bands(used, run.bands, config)
     check_jacobian(run, config)
+
+
+def check_bands(used: np.ndarray, bands: tuple[str, ...], config: ProductsConfig) -> None:
+    """Check that standard stars have the bands of the visits' physical filters.
+
+    Visits of others get no photoCalib, of which a warning tells; if there are no more, an error.
+    """
+    filters, counts = np.unique(used, return_counts=True)
+    lost = {str(f): n for f, n in zip(filters, counts.tolist(), strict=True)}
+    lost = {name: n for name, n in lost.items() if config.band(name) not in bands}
+    if not lost:
+        return
+    each = listed(f"{name} ({config.band(name)}, {plural(n, 'visit')})" for name, n in lost.items())
+    text = (
+        f"physical_filter_map names bands that no star has: {each}; the stars have "
+        f"{', '.join(bands)}"
+    )
+    if len(lost) == len(filters):
+        raise ValueError(f"{text}, so that no visit can be calibrated")
+    warnings.warn(f"{text}. These visits get no photoCalib", RunWarning, stacklevel=4)
 
 
 def check_jacobian(run: FgcmRun, config: ProductsConfig) -> None:
@@ -328,13 +343,22 @@ def make_photo_calib(
 ) -> tuple[VisitPhotoCalib, str]:
     """Make the calibrations of a visit's detectors."""
     run, config = setup.run, setup.config
-    row = run.visit_row(visit)
+    row, zeropoints = run.visit_row(visit), run.zeropoint_rows(visit)
     assert run.detector_ids is not None  # as there is a camera
+    offset = 0.0
+    if config.reference_calibration:
+        band = config.band(row["physicalFilter"])
+        if band not in offsets:
+            raise ValueError(
+                f"visit {visit}: no star has the band {band!r} of its physical filter "
+                f"{row['physicalFilter']!r}; there are offsets of {', '.join(offsets)}"
+            )
+        offset = offsets[band]
     return calibrate_visit(
         visit,
-        run.zeropoint_rows(visit),
+        zeropoints,
         (run.detector_ids, row["scaling"]),
-        offset=offsets[config.band(row["physicalFilter"])] if config.reference_calibration else 0.0,
+        offset=offset,
         area=setup.area,
         apply_mean_chromatic_correction=config.apply_mean_chromatic_correction,
     )

@@ -26,6 +26,8 @@ from calibration.products.build import (
     check_jacobian,
     make_photo_calib,
 )
+from calibration.products.store import Store
+from calibration.products.write import WriteReport, write_visits
 from calibration.run.problems import RunWarning
 from calibration.run.run import FgcmRun
 from calibration.tables.catalog import Catalog
@@ -247,6 +249,30 @@ def test_filters_without_a_band_for_reference_calibration():
         make_products(reference_calibration=True, physical_filter_map=few)
     make_products(physical_filter_map=few)
     make_products(reference_calibration=True, zeropoint_output=False)
+
+
+def test_a_band_that_no_star_has_is_said_before_the_work(tmp_path):
+    bands = {"SIM-G": "g", "SIM-R": "r", "SIM-I": "i", "SIM-I2": "i2", "SIM-Z": "z"}
+    given = {"reference_calibration": True, "physical_filter_map": bands}
+    run = make_run(reference_catalog=RUN / "refcat.fits")
+    message = (
+        r"names bands that no star has: SIM-I2 \(i2, 2 visits\); the stars have g, r, i, z\. The"
+    )
+    with pytest.warns(RunWarning, match=message):
+        products = make_products(run, atmosphere_output=False, **given)
+    products = products.with_offsets(dict.fromkeys("griz", 0.0))
+    late = next(v for v in VISITS if run.visit_row(v)["physicalFilter"] == "SIM-I2")
+    report = WriteReport(tmp_path)
+    store = Store.open(tmp_path / "out", products.config, {"visits": "sha256:1"})
+    write_visits({"photo_calibs": products.photo_calibs}, [late], store, report)
+    (failed,) = report.failed
+    assert failed.remark.endswith(
+        f"visit {late}: no star has the band 'i2' of its physical filter 'SIM-I2'; there are "
+        "offsets of g, r, i, z"
+    )
+    nowhere = given | {"physical_filter_map": {name: band * 2 for name, band in bands.items()}}
+    with pytest.raises(ValueError, match=r"SIM-Z \(zz, 1 visit\).* no visit can be calibrated"):
+        make_products(run, **nowhere)
 
 
 def test_a_strange_filter_is_no_reason_to_refuse_the_others():

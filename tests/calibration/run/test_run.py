@@ -887,12 +887,3 @@ def test_a_star_without_a_position_is_one_star(row, value):
     ):
         counts = products.tract_stars.counts
     assert sum(counts.values()) == len(stars) - 1
-
-
-def test_a_filter_of_a_band_without_stars_is_told_before_the_work():
-    bands = {"SIM-G": "g", "SIM-R": "r", "SIM-I": "i", "SIM-I2": "i2", "SIM-Z": "z"}
-    config = ProductsConfig(reference_calibration=True, physical_filter_map=bands)
-    with pytest.raises(
-        ValueError, match="maps SIM-I2 to i2, of which there are no stars; .* g, r, i"
-    ):
-        build_products(FgcmRun.open(RUN), config)
