@@ -48,7 +48,7 @@ def check_layout(run: OpenedRun, problems: Problems) -> np.ndarray | None:
     by_visit = (run.visits, run.zeropoints, run.atmosphere_parameters)
     for catalog in (c for c in by_visit if c is not None):
         path = catalog.path or ""
-        if path.endswith(".gz") and (size := os.path.getsize(path)) > _LARGE:
+        if path.lower().endswith(".gz") and (size := os.path.getsize(path)) > _LARGE:
             problems.warnings.append(
                 f"{catalog.where} is compressed as a whole ({size / 2**20:.0f} MiB), so that every "
                 "read starts at its beginning; gunzip it once"

@@ -10,14 +10,17 @@ from pathlib import Path
 import yaml
 
 from ..tables.files import ENDINGS
+from ..tables.parts import table_files
+from ..texts import listed
 
-__all__ = ["CATALOGS", "OBSERVED", "find_catalogs", "missing_files"]
+__all__ = ["CATALOGS", "OBSERVED", "find_catalogs", "has_tables", "missing_files"]
 
 _TABLES = [suffix for suffixes in ENDINGS.values() for suffix in suffixes]
 _CYCLE = r"(?:_Cycle(?P<before>\d+)_)?"
+_AFTER = r"(?:(?:-|_?cycle)?(?P<after>\d{1,3}))?(_.*)?"
 # LSST's butler adds the instrument and the collection to the names of its dataset types; those of
-# the fit carry the cycle, before or (in older releases) behind. A stand-alone fit writes
-# BASE_cycleNN_zpt.fits, ..._atm.fits and ..._stdstars.fits.
+# the fit carry the cycle, before or (in older releases, Gen2 with a hyphen) behind. A stand-alone
+# fit writes BASE_cycleNN_zpt.fits, ..._atm.fits and ..._stdstars.fits.
 _STEMS = {
     "visits": (r"fgcmVisitCatalog(_.*)?",),
     "zeropoints": (rf"fgcm{_CYCLE}Zeropoints", "zpt"),
@@ -60,13 +63,15 @@ def find_catalogs(
         The fit cycle, where names have one; default the last of which there are zeropoints.
     """
     directory = Path(directory)
-    files = sorted(path for path in directory.iterdir() if path.is_file())
+    files = sorted(directory.iterdir())
     found = {name: _matching(files, name) for name in wanted}
-    if cycle is None:
-        cycle = max((n for n, _ in found.get("zeropoints", ()) if n is not None), default=None)
+    _check_mixture(directory, found, cycle)
+    numbered = {name: {n for n, _ in found.get(name, ()) if n is not None} for name in _OF_A_CYCLE}
+    cycles = numbered["zeropoints"] or set().union(*numbered.values())
+    cycle = max(cycles, default=None) if cycle is None else cycle
     chosen, doubts = {}, []
     for name, matches in found.items():
-        if name in _OF_A_CYCLE and any(n is not None for n, _ in matches):
+        if name in _OF_A_CYCLE and any(numbered.values()):
             matches = [match for match in matches if match[0] == cycle]
         if len(matches) > 1:
             names = ", ".join(path.name for _, path in matches)
@@ -93,18 +98,58 @@ def missing_files(directory: Path, names: Iterable[str]) -> dict[str, FileNotFou
 
 
 def _matching(files: Iterable[Path], name: str) -> list[tuple[int | None, Path]]:
-    """Return the files whose names fit a catalog, each with its fit cycle; LSST's names first."""
+    """Return the files and directories of parts whose names fit a catalog, with their fit cycles.
+
+    Those that a fit cycle writes by any name, which are not to be mixed; of others LSST's first.
+    """
     suffixes = [".ecsv"] if name == "camera" else _TABLES
     ending = "|".join(re.escape(suffix) for suffix in suffixes)
     patterns = _STEMS[name]
     if name in _OF_A_CYCLE:
-        patterns = (rf"{patterns[0]}(?P<after>\d*)(_.*)?", rf".+_cycle(?P<after>\d+)_{patterns[1]}")
+        patterns = (rf"{patterns[0]}{_AFTER}", rf".+_cycle(?P<after>\d+)_{patterns[1]}")
+    every: list[tuple[int | None, Path]] = []
     for pattern in patterns:
         compiled = re.compile(rf"(?:{pattern})(?:{ending})", re.IGNORECASE)
-        found = [(match, path) for path in files if (match := compiled.fullmatch(path.name))]
-        if found:
-            return [(_cycle(match), path) for match, path in found]
-    return []
+        matches = ((compiled.fullmatch(_whole_name(path)), path) for path in files)
+        found = [(_cycle(match), path) for match, path in matches if match and _is_one(path)]
+        if found and name not in _OF_A_CYCLE:
+            return found
+        every += found
+    return every
+
+
+def _whole_name(path: Path) -> str:
+    """Return a file's name; that of a directory of parts as if it were a file."""
+    known = path.name.lower().endswith(tuple(_TABLES))
+    return path.name if known or not path.is_dir() else f"{path.name}{_TABLES[0]}"
+
+
+def _is_one(path: Path) -> bool:
+    return path.is_file() or has_tables(path)
+
+
+def has_tables(path: Path) -> bool:
+    """Whether there are tables in a directory."""
+    try:
+        return bool(table_files(path))
+    except FileNotFoundError:
+        return False
+
+
+def _check_mixture(
+    directory: Path, found: Mapping[str, list[tuple[int | None, Path]]], cycle: int | None
+) -> None:
+    """Refuse files of fit cycles beside those that do not say theirs, unless a cycle was named."""
+    matches = [match for name in _OF_A_CYCLE for match in found.get(name, ())]
+    plain = [path.name for number, path in matches if number is None]
+    numbered = sorted({number for number, _ in matches if number is not None})
+    if cycle is None and plain and numbered:
+        example = next(path.name for number, path in matches if number == numbered[-1])
+        raise ValueError(
+            f"{directory} has {', '.join(plain)}, which say no fit cycle, beside files of "
+            f"{listed(numbered, noun='cycle')}, such as {example}; say which are meant: "
+            f"cycle={numbered[-1]}, or {', '.join(f'{n}=...' for n in _OF_A_CYCLE if n in found)}"
+        )
 
 
 def _cycle(match: re.Match[str]) -> int | None:

@@ -13,7 +13,7 @@ import numpy as np
 from ..photocalib.flux import MAG
 from ..tables.catalog import MISSING, Catalog
 from .columns import OBSERVATIONS, STAR_IDS
-from .find import OBSERVED, find_catalogs
+from .find import CATALOGS, OBSERVED, find_catalogs, has_tables
 from .problems import Problems
 
 __all__ = ["Observed", "StarObservations"]
@@ -113,7 +113,7 @@ class StarObservations:
         """Open those in a file, or in the directory of a run.
 
         By the names ``fgcmStarObservations`` and, in the same directory, ``fgcmStarIds``; FITS or
-        Parquet.
+        Parquet. A directory without catalogs of a run is one of parts.
 
         Raises
         ------
@@ -121,14 +121,17 @@ class StarObservations:
             If there are none.
         """
         path = Path(path)
-        folder = path if path.is_dir() else path.parent
-        found = find_catalogs(folder, OBSERVED) if folder.is_dir() else {}
-        if path.is_dir() and OBSERVED[0] not in found:
-            raise FileNotFoundError(
-                f"{path} has no star observations: there is no fgcmStarObservations.parquet or "
-                ".fits; say where they are"
-            )
-        return cls(found[OBSERVED[0]] if path.is_dir() else path, found.get(OBSERVED[1]))
+        if path.is_dir():
+            found = find_catalogs(path, OBSERVED)
+            if OBSERVED[0] in found:
+                return cls(found[OBSERVED[0]], found.get(OBSERVED[1]))
+            if find_catalogs(path, CATALOGS) or not has_tables(path):
+                raise FileNotFoundError(
+                    f"{path} has no star observations: there is no fgcmStarObservations.parquet or "
+                    ".fits; say where they are"
+                )
+        beside = find_catalogs(path.parent, OBSERVED[1:]) if path.parent.is_dir() else {}
+        return cls(path, beside.get(OBSERVED[1]))
 
     @property
     def where(self) -> str:

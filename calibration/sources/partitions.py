@@ -6,7 +6,6 @@ import glob
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -15,6 +14,7 @@ from dask.delayed import Delayed, delayed
 from ..tables.catalog import open_table
 from ..tables.files import ENDINGS
 from ..tables.memory import is_table
+from ..tables.parts import table_files
 from ..tables.reader import MemoryTable, TableReader
 from ..tables.schema import Schema
 
@@ -56,7 +56,8 @@ class FilePartition:
 
     def open(self, schema: Schema) -> TableReader:
         """Open the file; of several tables, that with most of the schema's columns."""
-        return open_table(self.path, schema)
+        # As a list of one, it has what hive partitions say in its path.
+        return open_table([self.path] if "=" in self.path else self.path, schema)
 
     def identity(self) -> tuple[object, ...]:
         """Return what tells it from others, and from what it was before a change."""
@@ -172,10 +173,7 @@ def _flat(sources: Any) -> Iterator[tuple[str | None, Any]]:
 
 def _files(path: str) -> Iterator[tuple[str, str]]:
     if os.path.isdir(path):
-        found = [str(p) for p in sorted(Path(path).rglob("*")) if _is_visible_table(p, path)]
-        if not found:
-            raise FileNotFoundError(f"there is no table in {path}: no {', '.join(_ENDINGS)}")
-        yield from ((path, file) for file in found)
+        yield from ((path, file) for file in table_files(path))
     elif os.path.isfile(path):
         yield os.path.dirname(path), path
     elif glob.has_magic(path):
@@ -188,12 +186,6 @@ def _files(path: str) -> Iterator[tuple[str, str]]:
         raise FileNotFoundError(f"there is no {path}")
 
 
-def _is_visible_table(path: Path, folder: str) -> bool:
-    parts = path.relative_to(folder).parts
-    hidden = any(part.startswith((".", "_")) for part in parts)
-    return not hidden and path.name.endswith(_ENDINGS) and path.is_file()
-
-
 def _common(folders: list[str]) -> str:
     return os.path.commonpath(folders) if folders else ""
 
@@ -201,15 +193,15 @@ def _common(folders: list[str]) -> str:
 def _stem(path: str, base: str) -> str:
     """Return the name of a file's result: where it lies, without what its name ends in."""
     name = os.path.relpath(path, base)
-    ending = max((e for e in _ENDINGS if name.endswith(e)), key=len, default="")
-    return name.removesuffix(ending)
+    ending = max((e for e in _ENDINGS if name.lower().endswith(e)), key=len, default="")
+    return name[: len(name) - len(ending)]
 
 
 def _of_file(path: str, name: str, schema: Schema, rows: int | None) -> Iterator[FilePartition]:
     if rows is None:
         yield FilePartition(name, path)
         return
-    count = len(open_table(path, schema))
+    count = len(FilePartition(name, path).open(schema))
     for number, start in enumerate(range(0, max(count, 1), rows)):
         yield FilePartition(f"{name}-{number:05d}", path, (start, min(start + rows, count)))
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from .fields import Field, filled, with_nan
 from .files import open_tables
+from .parts import PartsTable, table_files
 from .reader import MemoryTable, Rows, TableReader
 from .schema import Binding, Findings, Schema, bind
 
@@ -196,15 +197,31 @@ def open_table(data: Any, schema: Schema) -> TableReader:
     """Return the table that a path, Table, mapping or structured array holds.
 
     Of a FITS file with several tables, the one with most of the schema's columns; all of them
-    together, where the schema is of one row.
+    together, where the schema is of one row. A directory, or a list of paths, is the table of all
+    the files in it; see `calibration.tables.parts`.
     """
-    if not isinstance(data, str | os.PathLike):
+    if isinstance(data, list | tuple) and data and all(map(_is_path, data)):
+        return _open_parts(data, data[0], schema)
+    if not _is_path(data):
         return MemoryTable(data, f"the {schema.title}")
+    if os.path.isdir(data):
+        return _open_parts(data, data, schema)
     tables = open_tables(data)
     bound = [len(bind(schema, table.columns).bindings) for table in tables]
     if schema.joined and sum(count > 0 for count in bound) > 1:
         return JoinedTable(t for t, count in zip(tables, bound, strict=True) if count)
     return tables[bound.index(max(bound))]
+
+
+def _is_path(data: Any) -> bool:
+    return isinstance(data, str | os.PathLike)
+
+
+def _open_parts(data: Any, first: Any, schema: Schema) -> PartsTable:
+    """Return the table of parts; of several tables in each, as in the first."""
+    first = table_files(first)[0] if os.path.isdir(first) else first
+    bound = [len(bind(schema, table.columns).bindings) for table in open_tables(first)]
+    return PartsTable.of(data, bound.index(max(bound)))
 
 
 class JoinedTable:

@@ -33,6 +33,7 @@ __all__ = [
     "TableWriter",
     "check_format",
     "check_table",
+    "is_table",
     "open_tables",
     "read_table",
     "table_writer",
@@ -40,10 +41,10 @@ __all__ = [
 ]
 
 ENDINGS = {
-    "fits": (".fits", ".fits.gz", ".fit", ".fit.gz"),
-    "parquet": (".parquet", ".parq"),
+    "fits": (".fits", ".fits.gz", ".fits.fz", ".fit", ".fit.gz"),
+    "parquet": (".parquet", ".parq", ".pq"),
 }
-"""How names of files that are read end, by format."""
+"""How names of files that are read end, by format; in capitals, too."""
 
 SUFFIXES = (".fits", ".parquet")
 """What the names of files that are written may end in."""
@@ -68,9 +69,20 @@ def open_tables(path: str | os.PathLike[str]) -> list[TableReader]:
     ValueError
         If there is no table.
     """
-    if Path(path).name.endswith(ENDINGS["parquet"]):
+    if Path(path).name.lower().endswith(ENDINGS["parquet"]):
         return [ParquetTable(path)]
     return [*fits_tables(path)]
+
+
+def is_table(name: str) -> bool:
+    """Whether a file's name ends as those of tables do.
+
+    Examples
+    --------
+    >>> is_table("a.PARQUET"), is_table("a.fits.gz"), is_table("a.csv")
+    (True, True, False)
+    """
+    return any(name.lower().endswith(endings) for endings in ENDINGS.values())
 
 
 def check_format(suffix: str) -> None:
