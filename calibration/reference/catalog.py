@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import astropy.units as u
@@ -18,21 +18,21 @@ from scipy.spatial import KDTree
 from mapreduce.units import TURN, known_unit, number_in
 
 from ..photocalib.flux import AB_MAGNITUDE, MAG, NO_MAGNITUDE
-from ..sky.matching import chord, unit_vectors
+from ..sky.matching import chord, placed, unit_vectors
 from ..tables.catalog import Catalog
 from ..tables.fields import Field
 from ..tables.files import open_tables
+from ..tables.parts import PartsTable
 from ..tables.reader import MemoryTable, TableReader
 from ..tables.schema import Column, Schema, bind
 from ..texts import listed, plural
-from .hats import HatsTable
+from .shards import ShardedTable, open_shards
 
 __all__ = [
     "MissingBandError",
     "ReferenceCatalog",
     "ReferenceStars",
     "ReferenceWarning",
-    "placed",
 ]
 
 _UNITS = {"nJy": ("nJy", "nJy"), "AB": ("mag(AB)", "mag")}  # of values and errors
@@ -135,7 +135,8 @@ class ReferenceCatalog:
         Parameters
         ----------
         data : path, astropy Table, mapping of arrays, or Catalog
-            A path is that of a FITS or Parquet file, or of the directory of a HATS catalog.
+            A path is that of a FITS or Parquet file, or of a directory: of a HATS catalog, of the
+            shards of one of LSST's, or of parts. A list of paths is one catalog, too.
         flux, error : str
             Columns with fluxes or magnitudes, and with their errors; ``{band}`` stands for the
             band. Every band that has both can be used.
@@ -182,11 +183,21 @@ class ReferenceCatalog:
         ]
         schema = Schema("reference_catalog", "reference catalog", (*places, *values))
         own = dict.fromkeys((column.name for column in values), "mag" if kind == "AB" else unit)
-        said = {name: _said(found, own.get(name, angle)) for name, found in source.columns.items()}
+        said = {name: _said(found, own.get(name, angle)) for name, found in _fields(source).items()}
         findings = bind(schema, said)
         if findings.errors:
             raise ValueError("\n".join(f"{source.where}: {text}" for text in findings.errors))
         names = (places[0].name, places[1].name, flux, error)
+        if isinstance(source, ShardedTable):
+            ra_column, dec_column = (findings.bindings[name] for name in names[:2])
+            if source.misplaced(ra_column, dec_column):
+                source = source.anywhere()
+                warnings.warn(
+                    f"{source.where}: the names of the files are not of the places where their "
+                    "stars are, so that all are read",
+                    ReferenceWarning,
+                    stacklevel=2,
+                )
         made = cls(Catalog(schema, source, findings.bindings), bands, names, kind)
         made._check_silent({name for name, found in said.items() if not found.unit})
         return made
@@ -219,13 +230,19 @@ class ReferenceCatalog:
     @property
     def partitioned(self) -> bool:
         """Whether reading a part of the sky takes but a part of the files."""
-        return isinstance(self.catalog.reader, HatsTable)
+        return (
+            isinstance(self.catalog.reader, ShardedTable) and self.catalog.reader.caps is not None
+        )
 
     def __len__(self) -> int:
         return len(self.catalog)
 
     def __repr__(self) -> str:
-        stars, bands = plural(len(self), "star"), ", ".join(self.bands)
+        reader, bands = self.catalog.reader, ", ".join(self.bands)
+        if isinstance(reader, ShardedTable) and reader.rows is None:  # counting opens all
+            stars = plural(len(reader.parts), "file")
+        else:
+            stars = plural(len(self), "star")
         return f"<ReferenceCatalog: {self.where}, {stars}, bands {bands}>"
 
     def check(self, bands: Iterable[str]) -> None:
@@ -238,7 +255,8 @@ class ReferenceCatalog:
         ValueError
             If the catalog is empty.
         """
-        if not len(self):
+        reader = self.catalog.reader
+        if reader.is_empty if isinstance(reader, ShardedTable) else not len(reader):
             raise ValueError(f"{self.where} is empty: it has no star to compare with")
         if missing := [band for band in dict.fromkeys(bands) if band not in self.bands]:
             columns = listed(_named(name, band) for band in missing for name in self.names[2:])
@@ -253,8 +271,8 @@ class ReferenceCatalog:
     ) -> ReferenceStars:
         """Read the stars within a radius of one of several positions, all in deg.
 
-        They are in the catalog's order. It is read a few megabytes at a time; of a HATS catalog
-        the partitions that overlap.
+        They are in the catalog's order. It is read a few megabytes at a time; of a catalog of
+        shards those that overlap.
 
         Raises
         ------
@@ -263,8 +281,9 @@ class ReferenceCatalog:
         """
         radius = number_in(radius, u.deg, "radius")
         bands, catalog, centers = tuple(bands), self.catalog, unit_vectors(ra, dec)
-        if isinstance(catalog.reader, HatsTable):
-            catalog = dataclasses.replace(catalog, reader=catalog.reader.near(ra, dec, radius))
+        if isinstance(catalog.reader, ShardedTable):
+            reader = catalog.reader.near(centers.reshape(-1, 3), radius)
+            catalog = dataclasses.replace(catalog, reader=reader)
         columns = [*self.names[:2], *(_named(n, b) for b in bands for n in self.names[2:])]
         parts, lost = [self._stars(bands, {name: np.zeros(0) for name in columns})], 0
         for block in catalog.blocks(columns):
@@ -289,24 +308,13 @@ class ReferenceCatalog:
         )
 
     def fingerprint(self) -> str:
-        """Return a checksum of its file or its arrays; of a HATS catalog, of names and sizes."""
+        """Return a checksum of its file or its arrays; of many files, of names and sizes."""
         return self.catalog.fingerprint()
 
     def __dask_tokenize__(self) -> tuple[object, ...]:
         source = self.catalog.reader.__dask_tokenize__()
         bindings = tuple(self.catalog.bindings.items())
         return "ReferenceCatalog", source, bindings, self.bands, self.names, self.unit
-
-
-def placed(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    """Whether numbers are positions on the sky, in deg.
-
-    Examples
-    --------
-    >>> placed(np.array([0.0, np.nan, 0.0]), np.array([90.0, 0.0, -9999.0]))
-    array([ True, False, False])
-    """
-    return np.isfinite(ra) & (np.abs(dec) <= 90)
 
 
 def _near(vectors: np.ndarray, centers: np.ndarray, radius: float) -> np.ndarray:
@@ -343,12 +351,26 @@ def _joined(parts: list[ReferenceStars], notes: frozenset[str]) -> ReferenceStar
 def _sources(data: Any) -> list[TableReader]:
     """Return the table, or the tables one of which is meant."""
     if isinstance(data, Catalog):
-        return [data.reader]
-    if not isinstance(data, str | os.PathLike):
-        return [MemoryTable(data, "the reference catalog")]
-    if HatsTable.is_one(data) or Path(data).is_dir():
-        return [HatsTable.open(data)]
-    return open_tables(data)
+        reader = data.reader
+        return _sources(reader.path) if isinstance(reader, PartsTable) and reader.path else [reader]
+    if isinstance(data, list | tuple) or (_is_path(data) and os.path.isdir(data)):
+        return [open_shards(data)]
+    return open_tables(data) if _is_path(data) else [MemoryTable(data, "the reference catalog")]
+
+
+def _is_path(data: Any) -> bool:
+    return isinstance(data, str | os.PathLike)
+
+
+def _fields(source: TableReader) -> dict[str, Field]:
+    """Return what a table says of its columns; fluxes of LSST's first format are in Jy unsaid."""
+    is_old = "AFW_TYPE" in source.meta and not int(source.meta.get("REFCAT_FORMAT_VERSION", 0))
+    return {
+        name: dataclasses.replace(field, unit="Jy")
+        if is_old and not field.unit and re.search(r"_flux(Err|Sigma)?$", name)
+        else field
+        for name, field in source.columns.items()
+    }
 
 
 def _bands(source: TableReader, flux: str, error: str) -> tuple[str, ...]:
@@ -365,7 +387,7 @@ def _named(template: str, band: str) -> str:
 
 def _place_columns(source: TableReader, ra: str | None, dec: str | None) -> list[Column]:
     """Return the columns of right ascension and declination."""
-    properties = source.meta if isinstance(source, HatsTable) else {}
+    properties = source.meta if isinstance(source, ShardedTable) else {}
     columns = []
     for kind, name in (("ra", ra), ("dec", dec)):
         name = name or properties.get(f"hats_col_{kind}")

@@ -10,9 +10,8 @@ import numpy as np
 
 from ..config.config import ProductsConfig
 from ..sky.healpix import center, pixel_of
-from ..sky.matching import angle, unit_vectors
+from ..sky.matching import angle, placed, unit_vectors
 from ..tables.catalog import Catalog
-from .catalog import placed
 
 __all__ = ["PixelSample", "sample_pixels"]
 

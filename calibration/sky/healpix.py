@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mapreduce.optional import require
-from mapreduce.units import in_unit, number_in
+from mapreduce.units import in_unit
 
-__all__ = ["center", "corners", "hpgeom", "overlapping", "pixel_of"]
+__all__ = ["center", "corners", "hpgeom", "pixel_of"]
 
 
 def hpgeom() -> ModuleType:
@@ -69,16 +69,3 @@ def corners(pixels: ArrayLike, nside: int, step: int = 1) -> tuple[np.ndarray, n
     array([90.      , 41.810315, -0.      , 41.810315])
     """
     return hpgeom().boundaries(nside, pixels, step=step, nest=True)
-
-
-def overlapping(ra: float, dec: float, radius: float, nside: int) -> np.ndarray:
-    """Return the pixels that overlap a circle (deg) on the sky, ascending, and maybe some more.
-
-    Examples
-    --------
-    >>> overlapping(45.0, 0.5, 0.1, 64)
-    array([0])
-    """
-    named = {"ra": ra, "dec": dec, "radius": radius}
-    circle = (number_in(value, u.deg, name) for name, value in named.items())
-    return np.sort(hpgeom().query_circle(nside, *circle, inclusive=True, nest=True))

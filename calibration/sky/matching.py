@@ -13,7 +13,7 @@ from mapreduce.units import in_unit, number_in
 
 from .healpix import pixel_of
 
-__all__ = ["Matches", "angle", "chord", "match_sky", "match_vectors", "unit_vectors"]
+__all__ = ["Matches", "angle", "chord", "match_sky", "match_vectors", "placed", "unit_vectors"]
 
 _FINE = 2**14  # nside: positions of one such pixel, of 13 arcsec, may be in any order
 _NO_MATCHES = np.zeros(0, np.int64)
@@ -160,3 +160,16 @@ def _nearest_distances(
         other = pairs["j"] != nearest[crowded[pairs["i"]]]
         np.minimum.at(bound, pairs["j"][other], pairs["v"][other])
     return bound
+
+
+def placed(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Return whether numbers are positions on the sky, in deg.
+
+    Right ascensions are within a turn of 0: beyond are numbers that stand for none, such as -9999.
+
+    Examples
+    --------
+    >>> placed(np.array([0.0, np.nan, -9999.0, 0.0]), np.array([90.0, 0.0, 0.0, -9999.0]))
+    array([ True, False, False, False])
+    """
+    return (np.abs(ra) <= 400) & (np.abs(dec) <= 90)

@@ -14,6 +14,7 @@ from mapreduce.units import number_in
 
 from ..photocalib.flux import NO_MAGNITUDE
 from ..search import contains
+from ..sky.matching import placed
 from ..sky.skymap import SkyMap
 from ..tables.catalog import Catalog
 from ..tables.fields import Field, as_table, row_dtype
@@ -184,7 +185,7 @@ class StarReader:
     ) -> np.ndarray:
         """Return the stars of some tracts among some rows, sorted by tract."""
         rows = self._rows(slice(start, stop), shifts)
-        found = self.sky_map.tract(rows["ra"], rows["dec"], strict=False)
+        found = self._tracts_of(rows["ra"], rows["dec"])
         order = self._by_tract(found)
         return rows[order[np.isin(found[order], tracts)]]
 
@@ -197,7 +198,10 @@ class StarReader:
     def _tracts(self, start: int, stop: int) -> np.ndarray:
         columns = self.catalog.read(_COORDINATES, slice(start, stop))
         ra, dec = (np.rad2deg(columns[name]) for name in _COORDINATES)
-        return self.sky_map.tract(ra, dec, strict=False)
+        return self._tracts_of(ra, dec)
+
+    def _tracts_of(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+        return self.sky_map.tract(np.where(placed(ra, dec), ra, np.nan), dec, strict=False)
 
     def _rows(self, rows: slice | np.ndarray, shifts: Iterable[float]) -> np.ndarray:
         wanted = [name for name in _COLUMNS if name in self.catalog.columns]

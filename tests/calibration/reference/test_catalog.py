@@ -88,7 +88,10 @@ def test_of_a_hats_catalog_only_what_is_near_is_read(tmp_path):
     folder = write_hats(tmp_path / "cat", both, (4, 5))
     reference = ReferenceCatalog.open(folder)
     delayed = reference_offsets(make_run(STARS), CONFIG, reference)
-    near = {part.path for part in reference.catalog.reader.near(359.5, 20.0, 3.0).partitions}
+    near = {
+        part.path
+        for part in reference.catalog.reader.near(unit_vectors([359.5], [20.0]), 3.0).parts
+    }
     gone = [p for p in folder.glob("dataset/*/*/*.parquet") if str(p) not in near]
     assert gone
     for path in gone:
@@ -195,7 +198,7 @@ def test_a_hats_catalog_without_partitions_is_empty(tmp_path):
     with pytest.raises(ValueError, match="is an empty HATS catalog"):
         ReferenceCatalog.open(tmp_path)
     (tmp_path / "other").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"is not a HATS catalog: it has no hats\.prop"):
+    with pytest.raises(FileNotFoundError, match="there is no table in"):
         ReferenceCatalog.open(tmp_path / "other")
 
 
