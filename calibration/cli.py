@@ -43,7 +43,7 @@ _DRAWN = 8  # visits
 )  # fmt: skip
 @click.option(
     "--reference", type=click.Path(path_type=Path),
-    help="Reference catalog: FITS, Parquet or a HATS directory [default: that in RUN].",
+    help="Reference catalog: FITS, Parquet, or a directory of shards [default: that in RUN].",
 )  # fmt: skip
 @click.option("--visit", "visits", type=int, multiple=True, help="Only this one; repeat for more.")
 @scheduler_option

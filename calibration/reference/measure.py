@@ -58,8 +58,8 @@ def reference_offsets(run: FgcmRun, config: ProductsConfig, reference: Any = Non
     -------
     Delayed
         Of a `ReferenceOffsets`. At most 16 tasks compare a group of pixels each, and as many more
-        read a HATS catalog; another catalog is read once, by one task, a few megabytes at a time.
-        The result does not depend on how the pixels are grouped.
+        read a catalog of shards; another catalog is read once, by one task, a few megabytes at a
+        time. The result does not depend on how the pixels are grouped.
 
     Raises
     ------

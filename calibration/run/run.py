@@ -41,8 +41,9 @@ class FgcmRun:
     Parameters
     ----------
     visits, zeropoints, atmosphere_parameters, standard_stars, lookup_table, reference_catalog
-        Each a path (FITS or Parquet), an astropy Table, a mapping of arrays or a structured array,
-        by LSST's column names or the stand-alone package's; None for what there is not.
+        Each a path (FITS or Parquet, also a directory or a list of parts), an astropy Table, a
+        mapping of arrays or a structured array, by LSST's column names or the stand-alone
+        package's; None for what there is not.
     camera : Camera or path, optional
     tract : int, optional
         For the fit of a single tract. Default what the zeropoints' header says (card ``TRACT``).
@@ -165,14 +166,16 @@ class FgcmRun:
         ``fgcmAtmosphereParameters.fits``, ``fgcmStandardStars.fits``, ``fgcmLookUpTable.fits``;
         also with the fit cycle and what the butler adds), or those of a stand-alone fit
         (``BASE_cycleNN_zpt.fits``, ``_atm.fits``, ``_stdstars.fits``, and the exposures and look-up
-        table that its configuration names); FITS, gzipped or not, or Parquet. The geometry is
+        table that its configuration names); FITS, gzipped or not, or Parquet, also directories of
+        parts. Files of a cycle beside others that do not say theirs are refused. The geometry is
         ``camera.ecsv``, a reference catalog, if there is one, ``refcat.fits``.
 
         Parameters
         ----------
         directory : path
         cycle : int, optional
-            The fit cycle, where names have one; default the last there is.
+            The fit cycle, where names have one; default the last there is. With it, files that do
+            not say theirs are left where others do.
         needed : ProductsConfig, optional
             What will be made of the run: what that does not need may be missing. Default all.
         **parts

@@ -139,7 +139,7 @@ class PartsTable:
     def read(self, names: Sequence[str], rows: Rows = None) -> dict[str, np.ndarray]:
         """Return columns of rows, counted through the parts; those are read that have some."""
         numbers, order = numbered(rows, len(self))
-        edges = np.searchsorted(np.asarray(numbers, np.int64), self._starts).tolist()
+        edges = _edges(numbers, self._starts).tolist()
         blocks = [
             self._columns(part, names, _local(numbers[a:b], start))
             for part, start, a, b in zip(
@@ -282,6 +282,13 @@ def _alike(one: Field | None, other: Field) -> bool:
     if one is None or (one.shape, one.unit, one.fault) != (other.shape, other.unit, other.fault):
         return False
     return one.dtype == other.dtype or one.dtype.kind == other.dtype.kind == "U"
+
+
+def _edges(rows: range | np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return how many of the rows, which ascend, are before each start."""
+    if isinstance(rows, range):
+        return np.clip(starts - rows.start, 0, len(rows))
+    return np.searchsorted(rows, starts)
 
 
 def _local(rows: range | np.ndarray, start: int) -> slice | np.ndarray:

@@ -137,8 +137,9 @@ def many_visits(number):
     zeropoints |= {"fgcmFlag": np.ones(len(rows), int), "filtername": np.full(len(rows), "SIM-R")}
     for name in ("fgcmZpt", "fgcmZptVar", "fgcmDeltaChrom"):
         zeropoints[name] = np.ones(len(rows))
-    for name, length in (("ChebXyMax", 2), ("Cheb", 4), ("SstarCheb", 9)):
+    for name, length in (("Cheb", 4), ("SstarCheb", 9)):
         zeropoints[f"fgcmfZpt{name}"] = np.ones((len(rows), length))
+    zeropoints["fgcmfZptChebXyMax"] = np.tile([2047.0, 4095.0], (len(rows), 1))
     return {"visits": visits, "zeropoints": zeropoints, "atmosphere_parameters": atmosphere}
 
 
