@@ -108,10 +108,11 @@ def _of_series(column: Any) -> np.ndarray:
     if isinstance(column.dtype, np.dtype):
         return column.to_numpy()
     objects = column.to_numpy(object, na_value=None)
-    values, missing, fault = _of_objects(objects)
-    dtype = getattr(column.dtype, "numpy_dtype", values.dtype)
-    numbers = not fault and dtype.kind in "biuf"
-    return masked(values.astype(dtype), missing) if numbers else objects
+    dtype = getattr(column.dtype, "numpy_dtype", objects.dtype)
+    if dtype.kind not in "biuf":
+        return objects
+    values, missing, _ = _of_objects(objects)
+    return masked(values.astype(dtype), missing)
 
 
 def _found(column: Any) -> tuple[np.ndarray, Field]:
@@ -132,9 +133,7 @@ def _found(column: Any) -> tuple[np.ndarray, Field]:
 def _values(column: Any) -> tuple[np.ndarray, str]:
     """Return the array of a column, masked where values are missing; and why it can't be read."""
     column = column.value if isinstance(column, u.Quantity) else column
-    if hasattr(column, "shape") and not hasattr(
-        column, "__array__"
-    ):  # a time, or places on the sky
+    if hasattr(column, "shape") and not hasattr(column, "__array__"):  # times, places on the sky
         return np.empty(len(column), object), f"holds {type(column).__name__}"
     mask = np.asarray(np.ma.getmaskarray(column)) if hasattr(column, "mask") else None
     array = np.array(column.unmasked if hasattr(column, "unmasked") else np.ma.getdata(column))
@@ -202,13 +201,16 @@ def _of_arrays(array: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.n
     rows = [filled(_found(value)[0]) for value in array[~missing]]
     if len({values.shape for values, _ in rows}) > 1 or array.ndim > 1:
         return array, missing, _UNEQUAL
-    kinds = {values.dtype.kind for values, _ in rows}
-    if len(kinds) > 1 or "O" in kinds:
+    # A row of which nobody can tell what is missing goes with any other.
+    dtypes = {v.dtype for v, mask in rows if mask is None or not mask.all()} or {np.dtype(float)}
+    kinds = {dtype.kind for dtype in dtypes}
+    if "O" in kinds or (len(kinds) > 1 and not kinds <= {*"iuf"}):
         return array, missing, "holds values of several kinds"
     shape = rows[0][0].shape
-    out = np.zeros((len(array), *shape), np.result_type(*(values for values, _ in rows)))
+    rows = [(np.zeros(shape) if mask is not None and mask.all() else v, mask) for v, mask in rows]
+    out = np.zeros((len(array), *shape), np.result_type(*dtypes))
     nowhere = np.ones(out.shape, bool)
-    out[~missing] = [values for values, _ in rows]
+    out[~missing] = np.array([v.astype(out.dtype) for v, _ in rows])
     nowhere[~missing] = [np.zeros(shape, bool) if mask is None else mask for _, mask in rows]
     return out, nowhere, ""
 

@@ -141,6 +141,21 @@ def test_kinds_of_arrow():
     ]
 
 
+def test_rows_of_which_some_is_missing():
+    for values, expected in (
+        ([[1, None], [None, None], None], [[1, None], [None, None], [None, None]]),
+        ([[1, 2], [2.5, None]], [[1.0, 2.0], [2.5, None]]),
+        ([["a", None], [None, None]], [["a", None], [None, None]]),
+        ([[None, None], None], [[None, None], [None, None]]),
+        ([[[1], [2]], [[None], [4]]], [[[1], [2]], [[None], [4]]]),
+    ):
+        table = MemoryTable({"x": values}, "it")
+        assert (table.columns["x"].fault, table.read(["x"])["x"].tolist()) == ("", expected)
+    assert MemoryTable({"x": [[1], ["a"]]}, "it").columns["x"].fault == (
+        "holds values of several kinds"
+    )
+
+
 def test_units_and_names_are_kept():
     table = QTable({"q": Masked([1.0, 2.0] * u.mm, mask=[False, True]), "p": [1, 2] * u.pix})
     found = MemoryTable(table, "it")
