@@ -21,6 +21,7 @@ from .reader import Rows, file_fingerprint, numbered
 __all__ = ["CHECKSUM", "ParquetTable"]
 
 _BATCH = 2**16  # rows
+_DENSEST = 2**16  # rows of a byte; groups of a million equal ones have less
 _ARROW = (b"ARROW:schema", b"pandas")  # how other packages would make their own types of it
 CHECKSUM = "CHECKSUM"
 """Where our own files have the checksum of the whole table."""
@@ -66,8 +67,8 @@ class ParquetTable:
                 self._describe(footer, texts)
             except ValueError as error:
                 raise OSError(f"{self.path} is damaged: {error}") from error
-        groups = range(footer.num_row_groups)
-        self._starts = np.cumsum([0, *(footer.row_group(i).num_rows for i in groups)])
+            rows = _checked_rows(footer, self.stamp[0])
+        self._starts = np.cumsum([0, *rows])
 
     def _describe(self, footer: Any, texts: Mapping[str, Any]) -> None:
         """Find out what the columns hold."""
@@ -181,6 +182,20 @@ def _footer(path: str, stamp: tuple[int, int]) -> Any:
     if _stamp(path) != stamp:
         raise OSError(f"{path} has changed since it was opened; open it again")
     return _cached_footer(path, stamp)
+
+
+def _checked_rows(footer: Any, size: int) -> list[int]:
+    """Return the rows of each group, once it is seen that a file of the size can have as many.
+
+    Memory is taken for as many as it says.
+    """
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    rows = [group.num_rows for group in groups]
+    values = [group.column(0).num_values for group in groups if group.num_columns]
+    few = [n for n, found in zip(rows, values, strict=bool(values)) if not 0 <= n <= found]
+    if few or sum(rows) != footer.num_rows or footer.num_rows > size * _DENSEST:
+        raise OSError(f"it says that it has {footer.num_rows} rows, and its groups {rows[:10]}")
+    return rows
 
 
 def _first_leaves(schema: Any) -> Iterator[int]:

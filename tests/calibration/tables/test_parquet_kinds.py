@@ -142,3 +142,29 @@ def test_arrays_of_polars(tmp_path):
         [[None, None], [None, None]],
         [[5, 6], [7, 8]],
     ]
+
+
+def test_rows_that_cannot_be_there(tmp_path):
+    """Memory is not taken for what a damaged footer says."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": [*range(77)]}), path)
+    data = path.read_bytes()
+    size = int.from_bytes(data[-8:-4], "little")
+    footer, count, many = data[-8 - size : -8], b"\x9a\x01", b"\x80" * 7 + b"\x02"  # 77, 2**49
+    places = [i for i in range(size) if footer.startswith(count, i)]
+    for which in (*([place] for place in places), places):
+        changed = footer
+        for place in which[::-1]:
+            changed = changed[:place] + many + changed[place + 2 :]
+        path.write_bytes(data[: -8 - size] + changed + len(changed).to_bytes(4, "little") + b"PAR1")
+        said = values_or_error(path)
+        assert said == [*range(77)] if isinstance(said, list) else "a.parquet" in said
+    assert isinstance(said, str)
+
+
+def values_or_error(path):
+    try:
+        (reader,) = open_tables(path)
+        return reader.read(["a"])["a"].tolist()
+    except OSError as error:
+        return str(error)
