@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 import dask
@@ -89,16 +90,12 @@ def foreign_parquet(folder: Path) -> None:
 
 
 @cache
-def temporary() -> TemporaryDirectory:
-    """Return a folder that is there as long as this process."""
-    return TemporaryDirectory()
-
-
-@cache
 def simulated() -> Path:
-    folder = Path(temporary().name, "run")
-    simulate_run(folder, n_visits=2, n_stars=60, observations=False)
-    return folder
+    """Return the folder of a run that is there as long as this process."""
+    place = mkdtemp()
+    atexit.register(shutil.rmtree, place)
+    simulate_run(Path(place, "run"), n_visits=2, n_stars=60, observations=False)
+    return Path(place, "run")
 
 
 def run_of_fits(folder: Path) -> None:
