@@ -76,6 +76,15 @@ def test_shards_near_the_stars_are_read_alone(name, up, trixels, tmp_path):
     assert_close(compute(table=sorted(folder.glob("*[0-9]*.fits"))), compute())
 
 
+def test_shards_far_from_the_stars_of_a_run_are_not_opened(trixels, tmp_path):
+    trixels = trixels >> 4
+    folder = write_shards(tmp_path / "refcat", trixels)
+    for id in set(trixels[COUNT:].tolist()) - set(trixels[:COUNT].tolist()):
+        (folder / f"{id}.fits").write_bytes(b"damaged")
+    run = make_run(STARS, reference_catalog=folder)
+    assert_close(reference_offsets(run, CONFIG).compute(scheduler="sync"), compute())
+
+
 def test_names_that_say_another_place_are_not_believed(trixels, tmp_path):
     folder = write_shards(tmp_path / "wrong", (trixels >> 4) ^ 5)
     with pytest.warns(
