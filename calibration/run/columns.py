@@ -57,10 +57,10 @@ ZEROPOINTS = Schema(
         Column("fgcmZptVar", unit="mag2"),
         # All of them, or none: see calibration.run.zeropoint_fields.
         Column(
-            "fgcmfZptChebXyMax", length=2, unit="pix", required=False, aliases=("fgcmfZptXyMax",)
+            "fgcmfZptChebXyMax", length=2, unit="pix", may_lack=True, aliases=("fgcmfZptXyMax",)
         ),
-        Column("fgcmfZptCheb", length="square", required=False),
-        Column("fgcmfZptSstarCheb", length="square", required=False),
+        Column("fgcmfZptCheb", length="square", may_lack=True),
+        Column("fgcmfZptSstarCheb", length="square", may_lack=True),
         Column(
             "fgcmDeltaChrom",
             unit="mag",

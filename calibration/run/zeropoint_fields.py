@@ -104,9 +104,10 @@ def check_fields(zeropoints: Catalog, camera: Camera | None, problems: Problems)
             "calibration, of its fgcmZpt, over all of the camera's box"
         )
     elif missing and not any(name in error for name in missing for error in problems.errors):
-        problems.errors.append(
+        problems.fault(
             f"{zeropoints.where}: there is no column {', '.join(missing)}; fields take all of "
-            f"{', '.join(FIELDS)}, or there is none of them"
+            f"{', '.join(FIELDS)}, or there is none of them",
+            "zeropoints",
         )
     elif _LAST in zeropoints.columns and camera is not None:
         _check_boxes(zeropoints, Fields.of(zeropoints, camera), problems)

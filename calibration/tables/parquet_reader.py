@@ -99,10 +99,10 @@ class ParquetTable:
             table = file.read_row_groups(needed.tolist(), columns=[*names])
             if len(table) != lengths.sum():
                 raise OSError(f"{self.path} is damaged: it has not the rows that it says")
-        if len(index) < len(table):
-            span = (int(index[0]), int(index[-1]) + 1) if len(index) else (0, 0)
-            whole = span[1] - span[0] == len(index)
-            table = table.slice(span[0], len(index)) if whole else taken(table, index)
+        first = int(index[0]) if len(index) else 0
+        # A row may be asked for repeatedly: as many rows as a span has need not be the span.
+        whole = np.array_equal(index, np.arange(first, first + len(index)))
+        table = table.slice(first, len(index)) if whole else taken(table, index)
         out = {name: self._array(name, table[name]) for name in names}
         return out if order is None else {n: _placed(v, order) for n, v in out.items()}
 

@@ -50,6 +50,8 @@ class Column:
     required : bool
         Where nobody says what is needed. With ``absent``, of LSST's tables alone and not of the
         stand-alone package's.
+    may_lack : bool
+        Whether a table may do without it even where it is needed; something else says when.
     aliases : tuple of str
         Other names, exact but for case and underscores.
     assumed : str
@@ -68,6 +70,7 @@ class Column:
     length: int | str | None = None
     unit: str = ""
     required: bool = True
+    may_lack: bool = False
     aliases: tuple[str, ...] = ()
     assumed: str = ""
     limits: tuple[float, float] | None = None
@@ -76,8 +79,8 @@ class Column:
 
     @property
     def excused(self) -> bool:
-        """Whether the stand-alone package's tables may do without it, even where it is needed."""
-        return self.required and bool(self.absent)
+        """Whether a table, or one of the stand-alone package, may do without it where needed."""
+        return self.may_lack or (self.required and bool(self.absent))
 
     @property
     def wanted(self) -> str:
@@ -189,7 +192,7 @@ def bind(
             faults.append(f"columns {', '.join(sources)} could each be {column.name}; keep one")
         elif sources:
             faults += _bind_column(column, sources, table, findings)
-        elif is_needed and not (alone and column.excused):
+        elif is_needed and not column.may_lack and not (alone and column.excused):
             faults.append(_missing(column, table))
         elif column.absent and (is_needed or needed is None):
             findings.warnings.append(f"there is no column {column.name}: {column.absent}")

@@ -64,6 +64,7 @@ ROWS = [
     np.array([5, 6, 7]),
     np.array([999, 0, 500, 501, 3]),
     np.array([4, 4, 9, 4]),
+    np.array([4, 4, 6]),
     np.random.default_rng(1).permutation(COUNT),
     np.arange(0, COUNT, 9),
 ]
