@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 _UNITS = {"nJy": ("nJy", "nJy"), "AB": ("mag(AB)", "mag")}  # of values and errors
+_ERROR, _OLD_ERROR = "{band}_fluxErr", "{band}_fluxSigma"  # of LSST's catalogs
 _FAINT = 100.0  # nJy: stars that are mostly fainter are in another unit
 _FLUX_HINT = (
     'say it with unit="nJy", "Jy" or another, or unit="AB" for magnitudes (reference_unit in a '
@@ -124,7 +125,7 @@ class ReferenceCatalog:
         data: Any,
         *,
         flux: str = "{band}_flux",
-        error: str = "{band}_fluxErr",
+        error: str = _ERROR,
         unit: str | None = None,
         ra: str | None = None,
         dec: str | None = None,
@@ -139,7 +140,8 @@ class ReferenceCatalog:
             shards of one of LSST's, or of parts. A list of paths is one catalog, too.
         flux, error : str
             Columns with fluxes or magnitudes, and with their errors; ``{band}`` stands for the
-            band. Every band that has both can be used.
+            band. Every band that has both can be used. LSST's oldest catalogs call the errors
+            ``{band}_fluxSigma``, which is found by default, too.
         unit : str, optional
             That of the fluxes where the table does not say one, or one that is not known; default
             nJy, which fluxes that are mostly below 100 nJy (26.4 mag) are not taken for. Or "AB":
@@ -168,8 +170,10 @@ class ReferenceCatalog:
         for name, template in {"flux": flux, "error": error}.items():
             if template.count("{band}") != 1:
                 raise ValueError(f"{name} names columns by their {{band}}, got {template!r}")
-        found = [(source, _bands(source, flux, error)) for source in _sources(data)]
-        source, bands = max(found, key=lambda pair: len(pair[1]))
+        errors = (error, _OLD_ERROR) if error == _ERROR else (error,)
+        sources = [*_sources(data)]
+        found = [(_bands(s, flux, name), s, name) for name in errors for s in sources]
+        bands, source, error = max(found, key=lambda candidate: len(candidate[0]))
         if not bands:
             raise ValueError(
                 f"{source.where} has no band with columns {flux} and {error}; there are "

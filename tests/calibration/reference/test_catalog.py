@@ -300,3 +300,13 @@ def test_files_are_told_apart_by_their_checksums(tmp_path):
     assert len(prints) == 3
     next(folder.glob("dataset/*/*/*.parquet")).unlink()
     assert ReferenceCatalog.open(folder).fingerprint() not in prints
+
+
+def test_errors_by_the_oldest_name():
+    table = {"ra": [10.0], "dec": [0.0], "i_flux": [3631.0], "i_fluxSigma": [36.31]}
+    found = ReferenceCatalog.open(table).read(["i"], ra=10.0, dec=0.0, radius=1.0)
+    assert found.errors["i"] == pytest.approx(0.0108574, rel=1e-4)
+    both = ReferenceCatalog.open(table | {"i_fluxErr": [72.62]})
+    assert both.read(["i"], ra=10.0, dec=0.0, radius=1.0).errors["i"] == pytest.approx(
+        0.0217147, rel=1e-4
+    )
