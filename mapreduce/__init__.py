@@ -23,6 +23,7 @@ from .reducers.collect import Concatenate
 from .reducers.pixels import Average, Copy, Feather, Median, Sum, WeightedAverage
 from .report import CellFailure, Report
 from .run.engine import map_reduce, split
+from .run.seams import check_seams
 from .simulate import simulate_exposure
 from .version import __version__
 
@@ -56,6 +57,7 @@ __all__ = [
     "__version__",
     "array_mapper",
     "catalog_mapper",
+    "check_seams",
     "map_reduce",
     "read_exposure",
     "simulate_exposure",

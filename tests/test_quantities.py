@@ -332,6 +332,7 @@ filtered = {gaussian_filter: {"sigma": (u.pix, 1.5)}, median_filter: {"size": (u
 for mapper, options in (filtered | {subtract_background: {"sigma": (ONE, 2.0)}}).items():
     call = partial(mapper, EXPOSURE, EXPOSURE, EXPOSURE.bbox)
     doors(mapper.__name__, call, **options)
+doors("array_mapper", lambda reach: mr.array_mapper(np.flipud, reach=reach).reach, reach=(u.pix, 3))
 doors(
     "array_mapper", lambda fill: float(mr.array_mapper(np.flipud, fill=fill).fill), fill=(ONE, 0.5)
 )

@@ -9,20 +9,22 @@ from scipy import ndimage
 from ..exposure.box import Box, whole_pixels
 from ..exposure.exposure import Exposure
 from ..units import number_in
-from .mapper import array_mapper, require_border
+from .mapper import array_mapper, reaching
 
 __all__ = ["gaussian_filter", "median_filter"]
 
+_SIZE, _SIGMA = 5, 2.0  # pixels
 _TRUNCATE = 4.0  # sigmas
 _BATCH = 2**22  # pixels of windows gathered at a time
 
 
+@reaching(lambda options: int(whole_pixels("size", options.get("size", _SIZE))) // 2)
 def median_filter(
     sub: Exposure,
     expanded: Exposure,
     full_bbox: Box,
     *,
-    size: int = 5,
+    size: int = _SIZE,
     mask: str | tuple[str, ...] = (),
 ) -> Exposure:
     """Replace each pixel by the median of the square around it.
@@ -60,17 +62,17 @@ def median_filter(
     size = whole_pixels("size", size)
     if size != int(size) or size < 1 or size % 2 == 0:
         raise ValueError(f"size must be an odd number of pixels, got {size}")
-    require_border(sub, expanded, full_bbox, int(size) // 2)
-    mapper = array_mapper(_nan_median, mask=mask, size=int(size))
+    mapper = array_mapper(_nan_median, mask=mask, reach=int(size) // 2, size=int(size))
     return mapper(sub, expanded, full_bbox)
 
 
+@reaching(lambda options: _truncated(number_in(options.get("sigma", _SIGMA), u.pix, "sigma")))
 def gaussian_filter(
     sub: Exposure,
     expanded: Exposure,
     full_bbox: Box,
     *,
-    sigma: float = 2.0,
+    sigma: float = _SIGMA,
     mask: str | tuple[str, ...] = (),
 ) -> Exposure:
     """Smooth with a round Gaussian.
@@ -108,9 +110,14 @@ def gaussian_filter(
     sigma = number_in(sigma, u.pix, "sigma")
     if not 0 < sigma < np.inf:
         raise ValueError(f"sigma must be a positive number of pixels, got {sigma}")
-    require_border(sub, expanded, full_bbox, int(_TRUNCATE * sigma + 0.5))
-    mapper = array_mapper(_nan_gaussian, mask=mask, sigma=float(sigma))
+    reach = _truncated(sigma)
+    mapper = array_mapper(_nan_gaussian, mask=mask, reach=reach, sigma=float(sigma))
     return mapper(sub, expanded, full_bbox)
+
+
+def _truncated(sigma: float) -> int:
+    """Return where SciPy cuts a Gaussian; 0 for a sigma that is none, which the mapper refuses."""
+    return int(_TRUNCATE * sigma + 0.5) if 0 < sigma < np.inf else 0
 
 
 def _nan_median(image: np.ndarray, size: int) -> np.ndarray:

@@ -15,6 +15,10 @@ A mapper that names ``cell`` or ``rng`` among its parameters, after the first th
 the `Cell`, or a `numpy.random.Generator` that depends on the seed of the run and the index of the
 cell alone.
 
+A mapper that has an attribute ``reach``, a number of pixels or a function of its keyword arguments
+that returns one, says how far around a pixel it looks: a border that is narrower is refused before
+the run.
+
 So that it can travel to other processes, a mapper is an importable function or a picklable object.
 """
 
@@ -24,12 +28,13 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Concatenate
+from operator import index
+from typing import Any, Concatenate, TypeVar
 
 import astropy.units as u
 import numpy as np
 
-from ..exposure.box import Box
+from ..exposure.box import Box, whole_pixels
 from ..exposure.exposure import Exposure
 from ..units import number_in
 
@@ -42,6 +47,8 @@ __all__ = [
     "extras",
     "masked_pixels",
     "name_of",
+    "reach_of",
+    "reaching",
     "require_border",
 ]
 
@@ -51,6 +58,7 @@ Mapper = (
 )
 
 _EXTRAS = ("cell", "rng")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def extras(mapper: Mapper) -> frozenset[str]:
@@ -97,6 +105,41 @@ def declared(mapper: Mapper, name: str) -> Any:
     while isinstance(mapper, functools.partial) and not hasattr(mapper, name):
         mapper = mapper.func
     return getattr(mapper, name, None)
+
+
+def reach_of(mapper: Mapper, options: Mapping[str, Any]) -> int | None:
+    """Return how far around a pixel a mapper looks with some options; None if it does not say.
+
+    Examples
+    --------
+    >>> reach_of(array_mapper(np.flipud, reach=3), {})
+    3
+    """
+    reach = declared(mapper, "reach")
+    if callable(reach):
+        fixed = mapper.keywords if isinstance(mapper, functools.partial) else {}
+        reach = reach({**fixed, **options})
+    return None if reach is None else _pixels(f"the reach of {name_of(mapper)}", reach)
+
+
+def reaching(reach: Callable[[Mapping[str, Any]], int]) -> Callable[[_Function], _Function]:
+    """Give a mapper its attribute ``reach``, a function of its keyword arguments."""
+
+    def decorated(function: _Function) -> _Function:
+        vars(function)["reach"] = reach
+        return function
+
+    return decorated
+
+
+def _pixels(name: str, value: Any) -> int:
+    try:
+        pixels = index(whole_pixels(name, value))
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number of pixels, got {value!r}") from None
+    if pixels < 0:
+        raise ValueError(f"{name} must be zero or more pixels, got {pixels}")
+    return pixels
 
 
 def check_arguments(mapper: Mapper, keywords: Iterable[str]) -> None:
@@ -152,7 +195,7 @@ class ArrayMapper:
 
     Parameters
     ----------
-    function, plane, mask, fill, trim
+    function, plane, mask, fill, trim, reach
         As for `array_mapper`.
     arguments : mapping
         Keyword arguments of the function.
@@ -169,8 +212,11 @@ class ArrayMapper:
     fill: float | None = None
     trim: bool = True
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    reach: int | None = None
 
     def __post_init__(self) -> None:
+        if self.reach is not None:
+            object.__setattr__(self, "reach", _pixels("reach", self.reach))
         if not callable(self.function):
             raise TypeError(f"array_mapper takes a function of an array, got {self.function!r}")
         if self.plane not in ("image", "variance", "mask"):
@@ -181,7 +227,11 @@ class ArrayMapper:
     def __call__(
         self, sub: Exposure, expanded: Exposure, full_bbox: Box, **keywords: Any
     ) -> Exposure:
-        """Apply the function to the expanded box and cut out the core."""
+        """Apply the function to as much of the expanded box as it reaches; cut out the core."""
+        if self.reach is not None:
+            require_border(sub, expanded, full_bbox, self.reach)
+            if self.trim:
+                expanded = expanded.cutout(sub.bbox.grow(self.reach).clip(expanded.bbox))
         pixels = self._pixels(expanded)
         result = np.asarray(self.function(pixels, **{**self.arguments, **keywords}))
         if result.shape != pixels.shape:
@@ -215,13 +265,14 @@ def array_mapper(
     mask: str | Iterable[str] = (),
     fill: float | None = None,
     trim: bool = True,
+    reach: int | None = None,
     **arguments: Any,
 ) -> ArrayMapper:
     """Make a mapper of a function that takes an image as an array and returns one of equal shape.
 
     The function sees the expanded box of each cell; its result is trimmed to the core. So seams
     are absent if the border of the grid is at least the reach of the function: 2 pixels for a
-    median over 5 x 5.
+    median over 5 x 5. Say that with ``reach``, and a narrower border is refused.
 
     Only the chosen plane is replaced. The others are passed on as they are: the variance of the
     result is **not** that of the filtered image, whose noise is smaller and correlated between
@@ -243,6 +294,10 @@ def array_mapper(
         result as any other value.
     trim : bool
         Whether to trim the result to the core; if not, it is over the expanded box.
+    reach : int, optional
+        How far around a pixel the function looks, in pixels: SciPy's ``gaussian_filter`` 4 sigma.
+        A grid with a narrower border is then refused before the run, and of a wider one only this
+        margin is worked on.
     **arguments
         Fixed keyword arguments of the function. For arguments with the names of the parameters
         above use `functools.partial`.
@@ -257,7 +312,8 @@ def array_mapper(
     TypeError
         If the function is not callable.
     ValueError
-        If there is no such plane; from every call, if the result has another shape.
+        If there is no such plane; from every call, if the result has another shape, or the border
+        is narrower than the reach.
     KeyError
         From every call, if the exposure has no such mask plane.
 
@@ -270,7 +326,7 @@ def array_mapper(
     array([[1., 1.],
            [1., 1.]])
     """
-    return ArrayMapper(function, plane, _names(mask), fill, trim, arguments)
+    return ArrayMapper(function, plane, _names(mask), fill, trim, arguments, reach)
 
 
 def masked_pixels(exposure: Exposure, planes: str | Iterable[str]) -> np.ndarray:

@@ -21,7 +21,7 @@ from ..exposure.psf import Psf
 from ..exposure.wcs import same_wcs
 from ..grid.config import GridConfig
 from ..grid.grid import Grid, cells_of
-from ..mappers.mapper import Mapper, check_arguments, declared, extras, name_of
+from ..mappers.mapper import Mapper, check_arguments, declared, extras, name_of, reach_of
 from ..reducers.base import Collector, PixelReducer
 from ..reducers.collect import Concatenate
 from ..reducers.names import CollectorName, PixelName, get_reducer
@@ -178,6 +178,7 @@ def map_reduce(
     check_arguments(mapper, [*kwargs, *(aligned or {}), *named])
     cells = _built(grid, exposure)
     reach = _checked_count("reach", whole_pixels("reach", reach))
+    _check_border(cells, mapper, kwargs)
     plan = make_plan(cells, tile, reach)
 
     if isinstance(reducer, PixelReducer):
@@ -272,6 +273,29 @@ def _built(grid: GridConfig | Grid | None, exposure: Exposure) -> Grid:
     if grid.box != exposure.bbox:
         raise ValueError(f"the grid was built over {grid.box}, the exposure covers {exposure.bbox}")
     return grid
+
+
+def _check_border(cells: Grid, mapper: Mapper, kwargs: Mapping[str, Any]) -> None:
+    """Refuse a border that is narrower than the mapper's reach, which would leave seams."""
+    reach = reach_of(mapper, kwargs)
+    if reach is None or not len(cells):
+        return
+    core, expanded = cells.table["core"], cells.table["expanded"]
+    margins = []  # of every cell on each side, at the edges of the exposure as wide as need be
+    for first, size, low, high in (
+        ("x0", "width", cells.box.x0, cells.box.x1),
+        ("y0", "height", cells.box.y0, cells.box.y1),
+    ):
+        before = np.where(expanded[first] <= low, reach, core[first] - expanded[first])
+        end, edge = core[first] + core[size], expanded[first] + expanded[size]
+        margins += [before, np.where(edge >= high, reach, edge - end)]
+    narrow = np.min(margins, axis=0)
+    if narrow.min() < reach:
+        raise ValueError(
+            f"mapper {name_of(mapper)} looks {reach} pixels around, and cell "
+            f"{cells.table['index'][narrow.argmin()]} has a border of {narrow.min()}: there would "
+            f"be seams; make the border of the grid {reach}"
+        )
 
 
 def _checked_kwargs(

@@ -2,13 +2,18 @@ import functools
 import operator
 import pickle
 
+import astropy.units as u
+import dask
+import dask.array as da
 import numpy as np
 import pytest
 from dask.base import tokenize
 from scipy import ndimage
 
+from mapreduce import GridConfig, check_seams, map_reduce
 from mapreduce.exposure.box import Box
 from mapreduce.exposure.exposure import Exposure
+from mapreduce.mappers.filters import gaussian_filter, median_filter
 from mapreduce.mappers.mapper import (
     array_mapper,
     extras,
@@ -192,3 +197,51 @@ def test_border_is_needed_inside_of_the_exposure_only():
     require_border(whole.cutout(core), whole.cutout(Box(0, 2, 11, 14)), whole.bbox, 3)
     with pytest.raises(ValueError, match="needs a border of 3 pixels .* make the border"):
         require_border(whole.cutout(core), whole.cutout(Box(0, 2, 10, 14)), whole.bbox, 3)
+
+
+# Reach
+
+
+GAUSSIAN = array_mapper(ndimage.gaussian_filter, sigma=1.5, reach=6)
+
+
+@pytest.mark.parametrize(
+    ("mapper", "kwargs", "reach"),
+    [
+        (GAUSSIAN, {}, 6),
+        (functools.partial(GAUSSIAN, mode="mirror"), {}, 6),
+        (median_filter, {"size": 9}, 4),
+        (functools.partial(median_filter, size=9), {}, 4),
+        (median_filter, {}, 2),
+        (gaussian_filter, {"sigma": 1.5 * u.pix}, 6),
+    ],
+)
+@pytest.mark.parametrize("adjust", ["partition", "none"])
+def test_a_border_narrower_than_the_reach_is_refused_before_the_run(mapper, kwargs, reach, adjust):
+    image = np.random.default_rng(3).normal(size=(90, 110))
+    exposure = Exposure(da.from_array(image, chunks=40), origin=(7, -3))
+    options = {"mapper_kwargs": kwargs}
+    message = f"looks {reach} pixels around, and cell [0-9]+ has a border of {reach - 1}: there"
+    with pytest.raises(ValueError, match=message):
+        map_reduce(
+            exposure, mapper, grid=GridConfig(30, border=reach - 1, adjust=adjust), **options
+        )
+    whole = map_reduce(exposure, mapper, grid=GridConfig(200, border=0), **options)
+    for border in (reach, reach + 5):
+        grid = GridConfig(30, border=border)
+        result = map_reduce(exposure, mapper, grid=grid, **options)
+        np.testing.assert_array_equal(*dask.compute(result.image, whole.image))
+        assert check_seams(exposure, mapper, grid, **options) == 0
+
+
+def test_seams_are_measured():
+    exposure = Exposure(np.random.default_rng(3).normal(size=(90, 110)))
+    blur = array_mapper(ndimage.uniform_filter, size=9)
+    assert check_seams(exposure, blur, GridConfig(30, border=4)) < 1e-12
+    assert check_seams(exposure, blur, GridConfig(30, border=3)) > 1e-3
+
+
+@pytest.mark.parametrize("reach", [1.5, -1, "wide"])
+def test_a_reach_that_is_none(reach):
+    with pytest.raises((TypeError, ValueError), match="reach must be"):
+        array_mapper(ndimage.gaussian_filter, sigma=2, reach=reach)
