@@ -165,7 +165,7 @@ class FgcmProducts:
         OSError
             If a file was changed since it was opened.
         """
-        checksums = self.run.fingerprints()
+        checksums = self.run.fingerprints(without=["reference_catalog"])
         if self.run.camera is not None:
             checksums.setdefault("camera", f"tokenize:{tokenize(self.run.camera)}")
         if self.reference is not None:

@@ -356,7 +356,9 @@ def _sources(data: Any) -> list[TableReader]:
     """Return the table, or the tables one of which is meant."""
     if isinstance(data, Catalog):
         reader = data.reader
-        return _sources(reader.path) if isinstance(reader, PartsTable) and reader.path else [reader]
+        if not isinstance(reader, PartsTable):
+            return [reader]
+        return [open_shards(reader.path or [part.path for part in reader.parts])]
     if isinstance(data, list | tuple) or (_is_path(data) and os.path.isdir(data)):
         return [open_shards(data)]
     return open_tables(data) if _is_path(data) else [MemoryTable(data, "the reference catalog")]

@@ -196,12 +196,13 @@ def open_shards(data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]])
     said = next((folder / name for name in _PROPERTIES if (folder / name).is_file()), None)
     if said is None:
         return _of_parts([Part.of(file, folder) for file in table_files(folder)], folder)
-    try:
-        files = table_files(folder / "dataset")
-    except FileNotFoundError:
+    found = table_files(folder / "dataset") if (folder / "dataset").is_dir() else []
+    # Beside the partitions may lie others, such as a thumbnail.
+    files = [file for file in found if _PIXEL.search(Path(file).as_posix())]
+    if not files:
         raise ValueError(
             f"{data} is an empty HATS catalog: there is no dataset/Norder=*/Dir=*/Npix=*"
-        ) from None
+        )
     meta = _properties(said)
     rows = int(meta["hats_nrows"]) if meta.get("hats_nrows", "").isdigit() else None
     return _of_parts([Part.of(file) for file in files], folder, meta=meta, rows=rows)

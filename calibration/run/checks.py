@@ -7,7 +7,7 @@ error of those visits when their rows are asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -42,8 +42,7 @@ def check_layout(run: OpenedRun, problems: Problems) -> np.ndarray | None:
         detectors = check_scaling(run.visits, run.camera, problems)
     with_positions = (run.standard_stars, run.reference_catalog)
     for catalog in (c for c in with_positions if c is not None):
-        # Of one of many files, all would have to be opened to find the last rows.
-        for text in () if isinstance(catalog.reader, PartsTable) else check_limits(catalog):
+        for text in check_limits(catalog):
             problems.fault(text, catalog.schema.name)
     if run.zeropoints is not None:
         check_fields(run.zeropoints, run.camera, problems)
@@ -122,9 +121,7 @@ def check_limits(catalog: Catalog) -> Iterator[str]:
     without a position, which are named where stars are used.
     """
     limits = {c.name: c for c in catalog.schema.columns if c.limits and c.name in catalog.columns}
-    count = len(catalog)
-    rows = np.r_[: min(_PEEK, count), max(_PEEK, count - _PEEK) : count]
-    values = catalog.read(limits, rows) if limits else {}
+    values = _ends(catalog, limits) if limits else {}
     for name, column in limits.items():
         _, high = column.limits or (-np.inf, np.inf)
         sizes = np.abs(values[name])
@@ -134,6 +131,14 @@ def check_limits(catalog: Catalog) -> Iterator[str]:
                 f"{catalog.where}: {name} reaches {beyond.max():.6g} {column.unit}, which is "
                 f"beyond {high:g}; is it in another unit?"
             )
+
+
+def _ends(catalog: Catalog, columns: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return the first and last values; the first alone of many files, not to open them all."""
+    if isinstance(catalog.reader, PartsTable):
+        return next(catalog.blocks(columns), {name: np.zeros(0) for name in columns})
+    count = len(catalog)
+    return catalog.read(columns, np.r_[: min(_PEEK, count), max(_PEEK, count - _PEEK) : count])
 
 
 def check_scaling(visits: Catalog, camera: Camera | None, problems: Problems) -> np.ndarray | None:

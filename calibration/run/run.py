@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -241,17 +241,18 @@ class FgcmRun:
         """
         return tuple(scan_run(self._opened))
 
-    def fingerprints(self) -> dict[str, str]:
+    def fingerprints(self, without: Collection[str] = ()) -> dict[str, str]:
         """Return a checksum of every catalog, ``sha256:...`` of its file, which is read for it now.
 
-        The camera is among them if it was given as a file.
+        But for some. The camera is among them if it was given as a file.
 
         Raises
         ------
         OSError
             If a file was changed since it was opened.
         """
-        checksums = {name: catalog.fingerprint() for name, catalog in self.catalogs.items()}
+        kept = {n: catalog for n, catalog in self.catalogs.items() if n not in without}
+        checksums = {name: catalog.fingerprint() for name, catalog in kept.items()}
         if self._camera_file is not None:
             checksums["camera"] = self._camera_file.fingerprint()
         return checksums

@@ -103,7 +103,7 @@ def check_fields(zeropoints: Catalog, camera: Camera | None, problems: Problems)
             f"{zeropoints.where}: there are no fields ({', '.join(FIELDS)}); each detector has one "
             "calibration, of its fgcmZpt, over all of the camera's box"
         )
-    elif missing and not any(name in error for name in missing for error in problems.errors):
+    elif missing and not any(f"column {n} " in text for n in missing for text in problems.errors):
         problems.fault(
             f"{zeropoints.where}: there is no column {', '.join(missing)}; fields take all of "
             f"{', '.join(FIELDS)}, or there is none of them",

@@ -111,8 +111,8 @@ class Catalog:
 
     def lacks(self, columns: Iterable[str]) -> list[str]:
         """Return those of some columns that are not there, and that it may not do without."""
-        by_name = self.schema.by_name
-        return [n for n in columns if n not in self.bindings and not by_name[n].excused]
+        by_name, table = self.schema.by_name, self.reader.columns
+        return [n for n in columns if n not in self.bindings and not by_name[n].excused(table)]
 
     def shape(self, column: str) -> tuple[int, ...]:
         """Return the shape of a column's values in each row."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class Part(NamedTuple):
         """Make one of a file; its keys are those of the path below a folder, or of all of it."""
         folders = Path(os.path.relpath(path, base) if base else path).parts[:-1]
         matches = (_KEY.fullmatch(name) for name in folders)
-        keys = tuple((match[1], match[2]) for match in matches if match)
+        keys = tuple((match[1], unquote(match[2])) for match in matches if match)
         return cls(os.path.abspath(path), _stamp(path), keys)
 
 

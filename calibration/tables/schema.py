@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -77,10 +77,13 @@ class Column:
     absent: str = ""
     hint: str = ""
 
-    @property
-    def excused(self) -> bool:
-        """Whether a table, or one of the stand-alone package, may do without it where needed."""
-        return self.may_lack or (self.required and bool(self.absent))
+    def excused(self, table: Iterable[str]) -> bool:
+        """Whether a table of columns of these names may do without it, even where it is needed.
+
+        The stand-alone package's, whose names are in capitals, may do without more.
+        """
+        alone = self.required and bool(self.absent) and all(name.isupper() for name in table)
+        return self.may_lack or alone
 
     @property
     def wanted(self) -> str:
@@ -183,7 +186,6 @@ def bind(
     """
     findings = Findings()
     names, parts = _names(table), _parts(table)
-    alone = all(name.isupper() for name in table)
     for column in schema.columns:
         sources = _sources(column, table, names, parts)
         is_needed = column.required if needed is None else column.name in needed
@@ -192,7 +194,7 @@ def bind(
             faults.append(f"columns {', '.join(sources)} could each be {column.name}; keep one")
         elif sources:
             faults += _bind_column(column, sources, table, findings)
-        elif is_needed and not column.may_lack and not (alone and column.excused):
+        elif is_needed and not column.excused(table):
             faults.append(_missing(column, table))
         elif column.absent and (is_needed or needed is None):
             findings.warnings.append(f"there is no column {column.name}: {column.absent}")
@@ -244,7 +246,7 @@ def _sources(
 
 def _missing(column: Column, table: Mapping[str, Field]) -> str:
     text = f"there is no column {column.name} ({column.wanted})"
-    if column.absent and not column.excused:
+    if column.absent and not column.required:
         text += f"; {column.absent}"
     close = get_close_matches(column.name, table, 2)
     return f"{text}; did you mean {' or '.join(close)}?" if close else text

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from astropy.table import Table
+
 from ..mappers.catalog import as_table
 from .stream import check_free, complete_first
 
@@ -60,7 +62,8 @@ def write_catalog(catalog: Any, path: str | os.PathLike[str], *, overwrite: bool
     2
     """
     format = check_catalog_target(path, overwrite=overwrite)
-    table = as_table(catalog, "the mapper")
+    nothing = isinstance(catalog, list) and not catalog  # of cells that found nothing
+    table = Table() if nothing else as_table(catalog, "the mapper")
     table.meta.pop("MRREPORT", None)
     with complete_first(Path(path), overwrite) as temporary:
         table.write(temporary, format=format)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..exposure.box import Box
 from ..exposure.exposure import Exposure
-from .mapper import name_of
+from .mapper import WrappingMapper, name_of
 
 __all__ = ["CatalogMapper", "as_table", "catalog_mapper"]
 
@@ -20,7 +20,7 @@ _BEYOND = 1  # pixels around the core, whose sources are passed on for two cells
 
 
 @dataclass(frozen=True)
-class CatalogMapper:
+class CatalogMapper(WrappingMapper):
     """A mapper made of a function that finds sources; see `catalog_mapper`, which makes it.
 
     Parameters

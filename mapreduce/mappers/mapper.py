@@ -41,6 +41,7 @@ from ..units import number_in
 __all__ = [
     "ArrayMapper",
     "Mapper",
+    "WrappingMapper",
     "array_mapper",
     "check_arguments",
     "declared",
@@ -87,9 +88,16 @@ def extras(mapper: Mapper) -> frozenset[str]:
         raise TypeError(
             f"a mapper is a callable (sub, expanded, full_bbox, **kwargs), got {mapper!r}"
         )
-    if isinstance(mapper, ArrayMapper):
+    if isinstance(mapper, WrappingMapper):
         return _named(mapper.function, positional=1) - mapper.arguments.keys()
     return _named(mapper, positional=3)
+
+
+class WrappingMapper:
+    """A mapper made of a function, which is called with what is to be worked on and keywords."""
+
+    function: Callable[..., Any]
+    arguments: Mapping[str, Any]
 
 
 def declared(mapper: Mapper, name: str) -> Any:
@@ -190,7 +198,7 @@ def _named(function: Callable[..., Any], positional: int) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class ArrayMapper:
+class ArrayMapper(WrappingMapper):
     """A mapper made of an array function; see `array_mapper`, which makes it.
 
     Parameters

@@ -90,7 +90,8 @@ class Concatenate(Collector):
         """Return the concatenation; where there was nothing, an empty list, or catalog."""
         pieces = [(r.cell, r.value) for r in _succeeded(results) if r.value is not None]
         if not pieces:
-            return [] if self.position is None else Table(names=[*self.position, self.cell_column])
+            names = [*(self.position or ()), *filter(None, [self.cell_column])]
+            return [] if self.position is None else Table(names=names)
         kind = kind_of(value for _, value in pieces)
         first = kind.names(pieces[0][1])
         for cell, value in pieces:
@@ -120,6 +121,12 @@ class Concatenate(Collector):
         xs, ys = ([kind.column(value, name) for _, value in pieces] for name in position)
         place = np.repeat(np.arange(len(pieces)), [len(x) for x in xs])
         points = np.column_stack([np.concatenate(xs), np.concatenate(ys)])
+        if (lost := ~np.isfinite(points).all(axis=1)).any():
+            cell = pieces[place[lost][0]][0]
+            raise ValueError(
+                f"{lost.sum()} rows, the first of cell {cell.index}, have no position "
+                f"({' or '.join(position)} is not finite); leave them out"
+            )
         stays = owned([cell.core for cell, _ in pieces], place, points)
         return [
             (cell, kind.chosen(value, stays[place == i])) for i, (cell, value) in enumerate(pieces)

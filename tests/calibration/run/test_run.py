@@ -887,3 +887,11 @@ def test_a_star_without_a_position_is_one_star(row, value):
     ):
         counts = products.tract_stars.counts
     assert sum(counts.values()) == len(stars) - 1
+
+
+def test_scaling_that_was_not_needed_is_missing_when_it_is():
+    visits = tables()["visits"]
+    visits.remove_column("scaling")
+    found = FgcmRun.open(RUN, visits=visits, needed=ProductsConfig(zeropoint_output=False))
+    with pytest.raises(ValueError, match="zeropoint_output needs column scaling of visits"):
+        build_products(found, ProductsConfig(atmosphere_output=False))

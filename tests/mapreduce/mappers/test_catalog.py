@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import mapreduce as mr
 from mapreduce.cli import main
+from mapreduce.io.catalogs import write_catalog
 from mapreduce.reducers.owner import owned
 
 HEADER = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.2}
@@ -201,3 +202,35 @@ def test_the_command_tells_mistakes_before_the_run(tmp_path, monkeypatch):
 
 def run_command(source, out, mapper, *more):
     return CliRunner().invoke(main, ["map", source, out, "--mapper", f"{__name__}:{mapper}", *more])
+
+
+def drawn(expanded, *, rng, cell, above=0.0):
+    return {"x": [expanded.shape[1] / 2], "y": [expanded.shape[0] / 2], "r": [rng.random()]}
+
+
+def test_the_function_may_name_cell_and_rng():
+    grid = mr.GridConfig(30, border=4)
+    found = catalog(mr.catalog_mapper(drawn), grid)
+    assert len(set(found["r"].tolist())) == len(grid.build(exposure()))
+    assert found["r"].tolist() == catalog(mr.catalog_mapper(drawn), grid)["r"].tolist()
+
+
+def nothing(expanded):
+    return None
+
+
+def test_no_sources_at_all(tmp_path):
+    found = catalog(mr.catalog_mapper(nothing), mr.GridConfig(30))
+    assert (len(found), found.colnames) == (0, ["x", "y", "cell"])
+    assert write_catalog([], tmp_path / "a.ecsv") == 0
+
+
+def lost_row(sub, expanded, full_bbox, cell):
+    return {"x": [np.nan if cell.index == 2 else 5.0], "y": [cell.index]}
+
+
+def test_positions_that_are_none_name_their_cell():
+    reducer = mr.Concatenate(position=("x", "y"))
+    run = mr.map_reduce(exposure(), lost_row, grid=mr.GridConfig(30), reducer=reducer)
+    with pytest.raises(ValueError, match="1 rows, the first of cell 2, have no position"):
+        run.compute(scheduler="synchronous")
