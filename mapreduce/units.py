@@ -210,8 +210,9 @@ def conversion(
             own.to(wanted)
             return partial(own.to, wanted)
     named = ", ".join(map(str, units[:_NAMED])) + " or the like" * (len(units) > _NAMED)
-    rule = f"no {named}; give {units[0]} or plain numbers" if named else "not without a unit"
-    raise u.UnitConversionError(f"{name} is in {str(stated) or 'no unit'}, which is {rule}")
+    what = f"in {stated}" if str(stated) else "dimensionless"
+    rule = f", which is no {named}; give {units[0]} or plain numbers" if named else ""
+    raise u.UnitConversionError(f"{name} is {what}{rule or '; it must have no unit'}")
 
 
 def _check_radians(numbers: NDArray[np.float64], name: str) -> None:

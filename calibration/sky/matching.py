@@ -15,6 +15,7 @@ from .healpix import pixel_of
 
 __all__ = ["Matches", "angle", "chord", "match_sky", "match_vectors", "placed", "unit_vectors"]
 
+_ALL_AROUND = 180.0  # deg
 _FINE = 2**14  # nside: positions of one such pixel, of 13 arcsec, may be in any order
 _NO_MATCHES = np.zeros(0, np.int64)
 
@@ -60,7 +61,7 @@ def match_sky(
     ImportError
         Without the package hpgeom.
     ValueError
-        If a declination is beyond the poles, or a unit is none of angles.
+        If a declination is beyond the poles, a radius not 0 to 180 deg, or a unit none of angles.
 
     Examples
     --------
@@ -73,7 +74,10 @@ def match_sky(
     order, other_order = _along_sky(ra, dec), _along_sky(other_ra, other_dec)
     vectors = unit_vectors(ra[order], dec[order])
     others = unit_vectors(other_ra[other_order], other_dec[other_order])
-    found = match_vectors(vectors, others, number_in(radius, u.deg, "radius"))
+    radius = number_in(radius, u.deg, "radius")
+    if not 0 <= radius <= _ALL_AROUND:
+        raise ValueError(f"radius must be 0 to 180 deg, got {radius:g}")
+    found = match_vectors(vectors, others, radius)
     first, second = order[found.first], other_order[found.second]
     rank = np.argsort(first)
     return Matches(first[rank], second[rank], found.separation[rank])

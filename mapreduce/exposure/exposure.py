@@ -21,6 +21,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from ..html import facts_table, thumbnail
+from ..units import plain
 from .box import Box, size_pair, whole_pixels
 from .formats import converter, write
 from .mask import MaskPlanes, as_int32, without_bits
@@ -244,18 +245,19 @@ class Exposure(DaskMethodsMixin):
 
         Parameters
         ----------
-        x, y : float or array
+        x, y : float or array, pix
             Parent coordinates, pixel centers on whole numbers; ``origin`` added to array indices.
 
         Raises
         ------
         ValueError
-            If there is no WCS, or one of anything else than the sky.
+            If there is no WCS, or one of anything else than the sky; if positions are in another
+            unit than pix.
         """
         if self.wcs is None or not self.wcs.has_celestial:
             what = "no WCS" if self.wcs is None else f"a WCS of {', '.join(self.wcs.wcs.ctype)}"
             raise ValueError(f"the exposure over {self.bbox} has {what}, and no place on the sky")
-        return self.wcs.pixel_to_world(x, y)
+        return self.wcs.pixel_to_world(plain(x, u.pix, "x"), plain(y, u.pix, "y"))
 
     def _visible(self, name: str, plane: Plane) -> Array:
         return plane if isinstance(plane, Array) else lazy(plane, name)

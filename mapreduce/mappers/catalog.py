@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 from astropy.table import Table
 from numpy.typing import ArrayLike
 
 from ..exposure.box import Box
 from ..exposure.exposure import Exposure
+from ..units import in_unit
 from .mapper import WrappingMapper, name_of
 
 __all__ = ["CatalogMapper", "as_table", "catalog_mapper"]
@@ -77,6 +79,7 @@ class CatalogMapper(WrappingMapper):
                         f"{', '.join(table.colnames)}: say which are positions, x=..., y=..."
                     )
                 column = table[name]
+                in_unit(column[:0], u.pix, f"column {name} of {name_of(self.function)}")
                 # A narrow whole number might not hold what is added.
                 wide = np.result_type(column.dtype, np.int64)
                 shift = first if column.unit is None else first * column.unit
@@ -123,7 +126,8 @@ def catalog_mapper(
     TypeError
         If the function is not callable; from every call, if it does not return a table.
     ValueError
-        From every call, if a column of positions is missing, or a position is not finite.
+        From every call, if a column of positions is missing or in another unit than pix, or a
+        position is not finite.
 
     Examples
     --------

@@ -55,8 +55,8 @@ def test_what_is_converted(values, unit, expected):
     ("values", "unit", "message"),
     [
         (3 * u.m, u.deg, "it is in m, which is no deg; give deg or plain numbers"),
-        (3 * u.dimensionless_unscaled, u.deg, "it is in no unit, which is no deg"),
-        (3 * u.pix, u.dimensionless_unscaled, "it is in pix, which is not without a unit"),
+        (3 * u.dimensionless_unscaled, u.deg, "it is dimensionless, which is no deg"),
+        (3 * u.pix, u.dimensionless_unscaled, "it is in pix; it must have no unit"),
         ([1 * u.deg, 2 * u.m], u.deg, "it is in m"),
         (
             np.degrees(Column([1.0], unit="rad")),
@@ -118,7 +118,7 @@ def test_an_exposure_is_not_combined_with_a_quantity(other):
 
 
 def test_cells_in_fwhms_are_not_in_pixels():
-    with pytest.raises(u.UnitConversionError, match="cell_size is in pix, which is not without"):
+    with pytest.raises(u.UnitConversionError, match="cell_size is in pix; it must have no unit"):
         mr.GridConfig(20 * u.pix, scale_by_fwhm=True)
     with pytest.raises(TypeError, match="four integers"):
         mr.Box(0, 0, 2.5 * u.pix, 3)

@@ -126,6 +126,8 @@ def test_images_in_instrumental_flux_are_calibrated(unit):
         ("njy", "already"),
         ("Jy", "already"),
         ("MJy/sr", "no instrumental flux; .*BUNIT"),
+        ("kct", "no instrumental flux; .*BUNIT"),
+        ("10 adu", "no instrumental flux; .*BUNIT"),
         ("mag", "no instrumental flux"),
         ("furlong", 'not known; .* exposure.meta\\["BUNIT"\\] = "adu"'),
     ],

@@ -310,3 +310,11 @@ def test_errors_by_the_oldest_name():
     assert both.read(["i"], ra=10.0, dec=0.0, radius=1.0).errors["i"] == pytest.approx(
         0.0217147, rel=1e-4
     )
+
+
+def test_other_files_of_a_hats_catalog_are_none_of_its_partitions(tmp_path):
+    write_hats(tmp_path / "hats", TABLE, (4, 6))
+    before = ReferenceCatalog.open(tmp_path / "hats")
+    write_parquet(tmp_path / "hats" / "dataset" / "data_thumbnail.parquet", TABLE)
+    after = ReferenceCatalog.open(tmp_path / "hats")
+    assert (after.partitioned, len(after.catalog)) == (True, len(before.catalog))

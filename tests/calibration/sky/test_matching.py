@@ -83,3 +83,9 @@ def test_angles_and_chords_are_each_other_s_inverse():
     angles = np.array([0.0, 1e-7, 1.0, 90.0, 180.0])
     np.testing.assert_allclose(angle(chord(angles)), angles, rtol=1e-9)
     np.testing.assert_allclose(np.linalg.norm(unit_vectors([10, 200], [-80, 3]), axis=1), 1)
+
+
+@pytest.mark.parametrize("radius", [-1, np.nan, np.inf])
+def test_a_radius_that_is_none(radius):
+    with pytest.raises(ValueError, match="radius must be 0 to 180 deg"):
+        match_sky([10.0], [1.0], [10.0], [1.0], radius)

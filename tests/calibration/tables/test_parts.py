@@ -130,3 +130,12 @@ def test_a_fingerprint_is_of_all_files(tmp_path):
     write_table(folder / "part-3.fits", Table({"id": [1]}))
     assert PartsTable.of(folder).fingerprint() not in prints
     assert PartsTable.of(folder).__dask_tokenize__() != first.__dask_tokenize__()
+
+
+def test_what_paths_say_is_decoded(tmp_path):
+    folder = tmp_path / "t" / "physicalFilter=i%20DECam%20SDSS%20c0003"
+    folder.mkdir(parents=True)
+    write_table(folder / "a.fits", Table({"id": [1, 2]}))
+    table = PartsTable.of(tmp_path / "t")
+    found = table.read(["physicalFilter"])["physicalFilter"].tolist()
+    assert found == ["i DECam SDSS c0003"] * 2

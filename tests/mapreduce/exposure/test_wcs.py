@@ -1,3 +1,4 @@
+import astropy.units as u
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -66,3 +67,12 @@ def test_positions_on_the_sky_of_parent_and_of_array_pixels():
         with pytest.raises(ValueError, match=f"{message}, and no place on the sky"):
             exposure.replace(wcs=other).sky(1, 2)
     assert exposure.replace(wcs=None).array_wcs is None
+
+
+def test_positions_in_another_unit_are_refused():
+    wcs = WCS(fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0}))
+    exposure = Exposure(np.zeros((4, 3)), wcs=wcs)
+    assert exposure.sky(1 * u.pix, 2.0).separation(exposure.sky(1, 2)).deg == 0
+    for x, y in ((1 * u.deg, 2), (1, [2.0] * u.m)):
+        with pytest.raises(u.UnitConversionError, match="which is no pix"):
+            exposure.sky(x, y)

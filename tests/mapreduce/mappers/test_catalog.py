@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import astropy.units as u
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -142,6 +143,11 @@ def bad(expanded, columns):
         ({"X": [1.0]}, ValueError, "bad returned no column 'x'; it has X: say which are pos"),
         ({"x": [1.0, np.nan], "y": [1.0, 1.0]}, ValueError, "1 of the 2 rows of bad have no pos"),
         ("text", TypeError, "bad returned str; a catalog is a table"),
+        (
+            {"x": [1.0] * u.deg, "y": [1.0]},
+            ValueError,
+            "column x of bad is in deg, which is no pix",
+        ),
     ],
 )
 def test_catalogs_that_are_none(columns, error, message):
