@@ -33,6 +33,7 @@ from ..run.run import FgcmRun
 from ..sky.skymap import sky_map_of
 from ..stars.tracts import TractStars, tract_stars
 from ..tables.catalog import Catalog
+from ..tables.parts import PartsTable
 from ..tables.reader import InputFile
 from ..texts import listed, plural
 from .per_visit import PerVisit, node, task
@@ -165,7 +166,9 @@ class FgcmProducts:
         OSError
             If a file was changed since it was opened.
         """
-        checksums = self.run.fingerprints(without=["reference_catalog"])
+        # That of the files of a survey would take hours; if it is used, its own checksum follows.
+        large = isinstance(getattr(self.run.reference_catalog, "reader", None), PartsTable)
+        checksums = self.run.fingerprints(without=["reference_catalog"] if large else [])
         if self.run.camera is not None:
             checksums.setdefault("camera", f"tokenize:{tokenize(self.run.camera)}")
         if self.reference is not None:

@@ -239,6 +239,7 @@ def on_sky(wcs, dx=0, dy=0):
     return np.array(wcs.all_pix2world(X + dx, Y + dy, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADERS)
 def test_the_wcs_is_what_astropy_makes_of_the_header(tmp_path, name):
     """As it is read, cut out, sent to a worker, and written again."""

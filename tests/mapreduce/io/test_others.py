@@ -92,12 +92,14 @@ def check(path, exposure):
             assert (unit is None) if plane == "mask" else (u.Unit(unit) == UNITS[plane]), reader
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WAYS)
 @pytest.mark.parametrize("image", [*INTEGERS, "f4", "f8"])
 def test_images_of_every_dtype(tmp_path, name, image):
     check(tmp_path / name, make(image=image))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.fits", "a.fits.fz", "a.zarr"])
 @pytest.mark.parametrize("mask", MASKS)
 def test_masks_of_every_dtype(tmp_path, name, mask):

@@ -292,6 +292,7 @@ def test_what_is_damaged_is_named(path):
         read_exposure(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plane", ["image", "variance", "mask"])
 @pytest.mark.parametrize("compression", ["lz4", "zstd", None])
 def test_a_damaged_chunk_is_an_error_where_it_is_read(path, plane, compression):
