@@ -351,3 +351,15 @@ def test_an_origin_that_is_none(tmp_path, cards):
         hdus["IMAGE"].header.update(cards)
     with pytest.warns(UserWarning, match=r"HDU 1 \(IMAGE\): the origin .* taken as \(0, 0\)"):
         assert mr.read_exposure(tmp_path / "a.fits").origin == (0, 0)
+
+
+@pytest.mark.parametrize("name", ["a.fits", "a.fits.fz", "a.zarr"])
+def test_cards_of_tables_do_not_stop_an_image(name, tmp_path):
+    """Astropy would count columns by them."""
+    exposure = mr.Exposure(
+        IMAGE.astype("f4"), meta={"TFIELDS": "abc", "THEAP": 1.5, "OBJECT": "M 1"}
+    )
+    exposure.write(tmp_path / name)
+    found = mr.read_exposure(tmp_path / name)
+    assert found.meta["OBJECT"] == "M 1"
+    np.testing.assert_array_equal(found.compute().image, IMAGE)
