@@ -247,7 +247,8 @@ def _check(run: FgcmRun, config: ProductsConfig, reference: Any) -> None:
         if part is None and not (name == "reference_catalog" and reference is not None):
             missing.setdefault(field, []).append(name)
         elif isinstance(part, Catalog) and (absent := part.lacks(columns)):
-            missing.setdefault(field, []).append(f"{listed(absent, noun='column')} of {name}")
+            what = f"{listed(absent, noun='column')} of {name} ({part.where})"
+            missing.setdefault(field, []).append(what)
     if missing:
         texts = (f"{field} needs {' and '.join(names)}" for field, names in missing.items())
         raise ValueError(f"{run!r} lacks what is asked for: {'; '.join(texts)}")
