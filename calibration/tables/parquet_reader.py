@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from mapreduce.io.paths import Stamp, check_stamp, stamp_of
+
 from ..texts import said_by
 from .arrow import arrow_field, arrow_values, described, only_length, pyarrow, taken
 from .fields import Field
@@ -54,7 +56,7 @@ class ParquetTable:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(path)
-        self.stamp = _stamp(self.path)
+        self.stamp = stamp_of(self.path)
         self.columns: dict[str, Field] = {}
         self.where = Path(self.path).name
         footer = _footer(self.path, self.stamp)
@@ -152,13 +154,8 @@ class ParquetTable:
             raise ValueError(f"{self.where}: column {name}: {error}") from None
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
-
-
 @lru_cache(maxsize=32)
-def _cached_footer(path: str, stamp: tuple[int, int]) -> Any:
+def _cached_footer(path: str, stamp: Stamp) -> Any:
     with _damage_named(path, "is not a Parquet file, or damaged"):
         return pyarrow().parquet.read_metadata(path)
 
@@ -177,10 +174,9 @@ def _damage_named(path: str, what: str = "is damaged, or not read") -> Iterator[
         raise OSError(f"{path} {what}: {said_by(error)}") from error
 
 
-def _footer(path: str, stamp: tuple[int, int]) -> Any:
+def _footer(path: str, stamp: Stamp) -> Any:
     """Return what a file says of itself at its end, if it is still the same file."""
-    if _stamp(path) != stamp:
-        raise OSError(f"{path} has changed since it was opened; open it again")
+    check_stamp(path, stamp)
     return _cached_footer(path, stamp)
 
 

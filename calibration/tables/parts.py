@@ -18,6 +18,8 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from mapreduce.io.paths import Stamp, check_stamp, stamp_of
+
 from .fields import Field, masked
 from .files import is_table, open_tables
 from .reader import Rows, TableReader, numbered
@@ -34,14 +36,14 @@ class Part(NamedTuple):
     Attributes
     ----------
     path : str
-    stamp : (int, int)
+    stamp : Stamp
         Its size and time of modification when it was found.
     keys : tuple of (str, str)
         What its path says of all its rows.
     """
 
     path: str
-    stamp: tuple[int, int]
+    stamp: Stamp
     keys: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -50,7 +52,8 @@ class Part(NamedTuple):
         folders = Path(os.path.relpath(path, base) if base else path).parts[:-1]
         matches = (_KEY.fullmatch(name) for name in folders)
         keys = tuple((match[1], unquote(match[2])) for match in matches if match)
-        return cls(os.path.abspath(path), _stamp(path), keys)
+        absolute = os.path.abspath(path)
+        return cls(absolute, stamp_of(absolute), keys)
 
 
 class PartsTable:
@@ -259,22 +262,16 @@ def _by_number(path: str) -> list[tuple[bool, int, str]]:
     return [(piece.isdigit(), int(piece) if piece.isdigit() else 0, piece) for piece in pieces]
 
 
-def _stamp(path: str | os.PathLike[str]) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
-
-
 @lru_cache(maxsize=256)
-def _read_header(path: str, stamp: tuple[int, int], hdu: int) -> TableReader:
+def _read_header(path: str, stamp: Stamp, hdu: int) -> TableReader:
     tables = open_tables(path)
     if hdu >= len(tables):
         raise OSError(f"{path} has {len(tables)} tables; other parts have more")
     return tables[hdu]
 
 
-def _opened(path: str, stamp: tuple[int, int], hdu: int) -> TableReader:
-    if _stamp(path) != stamp:
-        raise OSError(f"{path} has changed since it was opened; open it again")
+def _opened(path: str, stamp: Stamp, hdu: int) -> TableReader:
+    check_stamp(path, stamp)
     return _read_header(path, stamp, hdu)
 
 

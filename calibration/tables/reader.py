@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from dask.base import tokenize
 
-from mapreduce.io.paths import stamp_of
+from mapreduce.io.paths import Stamp, check_stamp, stamp_of
 
 from .fields import Field
 from .memory import columns_in
@@ -79,9 +79,7 @@ class TableReader(Protocol):
         """Return what tells it from other tables."""
 
 
-def file_fingerprint(
-    path: str | os.PathLike[str], stamp: tuple[int, int | str] | None = None
-) -> str:
+def file_fingerprint(path: str | os.PathLike[str], stamp: Stamp | None = None) -> str:
     """Return the SHA-256 checksum of a file.
 
     Raises
@@ -104,12 +102,12 @@ class InputFile(NamedTuple):
     ----------
     path : str
         Absolute, as workers may have another current folder.
-    stamp : (int, int or str)
+    stamp : Stamp
         Its size and modification time then.
     """
 
     path: str
-    stamp: tuple[int, int | str]
+    stamp: Stamp
 
     @classmethod
     def found(cls, path: str | os.PathLike[str]) -> InputFile:
@@ -125,8 +123,7 @@ class InputFile(NamedTuple):
         OSError
             If it is gone or was changed.
         """
-        if stamp_of(self.path) != self.stamp:
-            raise OSError(f"{self.path} has changed since it was opened; open it again")
+        check_stamp(self.path, self.stamp)
         return self.path
 
     def fingerprint(self) -> str:

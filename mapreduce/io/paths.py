@@ -22,6 +22,7 @@ __all__ = [
     "Stamp",
     "beside",
     "check_opens",
+    "check_stamp",
     "copy_files",
     "exists",
     "inside",
@@ -168,6 +169,18 @@ def stamp_of(path: str) -> Stamp:
         raise IsADirectoryError(errno.EISDIR, "a folder is no file", path)
     changes = " ".join(str(info[key]) for key in _CHANGES if info.get(key) is not None)
     return -1 if info.get("size") is None else int(info["size"]), changes
+
+
+def check_stamp(path: str, stamp: Stamp) -> None:
+    """Refuse a file that is another than it was.
+
+    Raises
+    ------
+    OSError
+        If it is gone, or was changed.
+    """
+    if stamp_of(path) != stamp:
+        raise OSError(f"{path} has changed since it was opened; open it again")
 
 
 def open_bytes(path: str, stamp: Stamp | None = None) -> io.BufferedIOBase:
