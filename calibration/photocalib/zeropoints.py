@@ -24,6 +24,7 @@ from .flux import AB_FLUX
 from .photocalib import VisitPhotoCalib
 
 __all__ = [
+    "NO_VALUE",
     "NO_ZEROPOINT",
     "BadZeropointsError",
     "CalibrationWarning",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 NO_ZEROPOINT = 16  # bit of fgcmFlag
-_NO_VALUE = -9999
+NO_VALUE = -9999
 _UNITS = {  # of columns that have one
     "fgcmZpt": u.mag,
     "fgcmZptVar": u.mag**2,
@@ -339,7 +340,7 @@ def has_zeropoint(
     >>> has_zeropoint(np.array([1, 4, 16]), *numbers)
     array([ True,  True, False])
     """
-    none = (variance <= 0) | (zeropoint <= _NO_VALUE) | (first <= 0)  # so that NaN is kept
+    none = (variance <= 0) | (zeropoint <= NO_VALUE) | (first <= 0)  # so that NaN is kept
     return ((flag == MISSING) | ((flag & NO_ZEROPOINT) == 0)) & ~none
 
 
@@ -350,7 +351,7 @@ def _problems(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         finite = np.isfinite(column).reshape(len(column), -1).all(axis=1)
         problems[f"{name} is not finite"] = ~finite
     if "fgcmDeltaChrom" in columns:
-        problems["fgcmDeltaChrom is -9999"] = columns["fgcmDeltaChrom"] <= _NO_VALUE
+        problems["fgcmDeltaChrom is -9999"] = columns["fgcmDeltaChrom"] <= NO_VALUE
     last = columns["fgcmfZptChebXyMax"]
     wrong = np.isfinite(last) & ~_is_index(last)
     problems["fgcmfZptChebXyMax is not the index of a pixel"] = wrong.any(axis=1)

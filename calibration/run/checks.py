@@ -19,12 +19,11 @@ from ..texts import listed, plural
 from .opened import OpenedRun, names_in
 from .problems import Problems
 from .visit_index import VisitIndex
-from .zeropoint_fields import check_fields
+from .zeropoint_fields import PEEK, check_fields
 
 __all__ = ["check_keys", "check_layout"]
 
 _PRODUCTS = {"zeropoints": "photoCalib", "atmosphere_parameters": "transmission curve"}
-_PEEK = 500  # first and last rows whose values are looked at when a run is opened
 _FEW = 0.1  # of values
 _LARGE = 2**26  # bytes of a compressed file that is slow to read visit by visit
 
@@ -138,7 +137,7 @@ def _ends(catalog: Catalog, columns: Iterable[str]) -> dict[str, np.ndarray]:
     if isinstance(catalog.reader, PartsTable):
         return next(catalog.blocks(columns), {name: np.zeros(0) for name in columns})
     count = len(catalog)
-    return catalog.read(columns, np.r_[: min(_PEEK, count), max(_PEEK, count - _PEEK) : count])
+    return catalog.read(columns, np.r_[: min(PEEK, count), max(PEEK, count - PEEK) : count])
 
 
 def check_scaling(visits: Catalog, camera: Camera | None, problems: Problems) -> np.ndarray | None:

@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 
 from ..camera.camera import Camera
+from ..photocalib.zeropoints import NO_VALUE
 from ..search import find
 from ..tables.catalog import Catalog
 from ..texts import listed
 from .problems import Problems
 
-__all__ = ["FIELDS", "Fields", "check_fields"]
+__all__ = ["FIELDS", "PEEK", "Fields", "check_fields"]
 
 _LAST, _ZEROPOINT, _SUPERSTAR = FIELDS = ("fgcmfZptChebXyMax", "fgcmfZptCheb", "fgcmfZptSstarCheb")
 """What a field takes: all of these columns, or none."""
 
-_PEEK = 500  # first rows, whose boxes are looked at when a run is opened
-_NO_VALUE = -9999
+PEEK = 500
+"""First, and last, rows whose values are looked at when a run is opened."""
 
 
 class Fields:
@@ -91,8 +92,8 @@ class Fields:
 
 def _constant(zeropoint: np.ndarray) -> np.ndarray:
     """Return the flux of a count, in units of that of AB magnitude 0; -9999 where there is none."""
-    none = zeropoint <= _NO_VALUE
-    return np.where(none, _NO_VALUE, 10 ** (-0.4 * np.where(none, 0.0, zeropoint)))
+    none = zeropoint <= NO_VALUE
+    return np.where(none, NO_VALUE, 10 ** (-0.4 * np.where(none, 0.0, zeropoint)))
 
 
 def check_fields(zeropoints: Catalog, camera: Camera | None, problems: Problems) -> None:
@@ -126,7 +127,7 @@ def _named_by_fgcm(zeropoints: Catalog) -> bool:
 def _check_boxes(zeropoints: Catalog, fields: Fields, problems: Problems) -> None:
     if "detector" not in zeropoints.columns:
         return
-    rows = zeropoints.read(["detector", _LAST], slice(0, min(_PEEK, len(zeropoints))))
+    rows = zeropoints.read(["detector", _LAST], slice(0, min(PEEK, len(zeropoints))))
     detectors, values = rows["detector"], rows[_LAST]
     sizes = fields.sizes(detectors)
     known = np.isfinite(sizes).all(axis=1) & (values > 0).all(axis=1)

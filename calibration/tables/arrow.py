@@ -21,7 +21,7 @@ from astropy.table import meta as table_meta
 
 from mapreduce.optional import require
 
-from .fields import Field, masked
+from .fields import UNEQUAL, Field, masked, repeated
 
 __all__ = [
     "META",
@@ -40,8 +40,6 @@ YAML = "table_meta_yaml"
 """Where astropy looks for units, descriptions and what is said of a table."""
 META = "skyfold_meta"
 """Where our own files say it, as JSON, which takes a hundredth of the time."""
-
-_UNEQUAL = "holds a different number of values in each row"
 
 
 def pyarrow() -> ModuleType:
@@ -124,7 +122,7 @@ def _kind(kind: Any, length: Callable[[], int | None]) -> Field:
     if _is_list(kind):
         size = kind.list_size if pa.types.is_fixed_size_list(kind) else length()
         inner = _kind(kind.value_type, lambda: None)
-        fault = inner.fault if size else _UNEQUAL
+        fault = inner.fault if size else UNEQUAL
         return replace(inner, shape=(size or 0, *inner.shape), fault=fault)
     if pa.types.is_null(kind):  # nobody can tell what is missing
         return Field(np.dtype(np.float64))
@@ -282,9 +280,7 @@ def arrow_columns(data: Any) -> tuple[dict[str, tuple[np.ndarray, Field]], dict[
     counts = Counter(table.column_names)
     for field, values in zip(table.schema, table.columns, strict=True):
         whole, found = _with_values(field, texts.get(field.name, {}), values)
-        if counts[field.name] > 1:
-            found = replace(found, fault=f"is there {counts[field.name]} times")
-        columns[field.name] = whole, found
+        columns[field.name] = whole, repeated(found, counts[field.name])
     return columns, meta
 
 

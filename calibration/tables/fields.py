@@ -7,7 +7,7 @@ mask are NaN, 0, False or an empty text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import astropy.units as u
@@ -15,6 +15,7 @@ import numpy as np
 from astropy.table import Column, MaskedColumn, Table
 
 __all__ = [
+    "UNEQUAL",
     "Field",
     "as_table",
     "checked",
@@ -22,6 +23,7 @@ __all__ = [
     "fields_of",
     "filled",
     "masked",
+    "repeated",
     "row_dtype",
     "unit_of",
     "with_nan",
@@ -55,6 +57,15 @@ class Field:
     description: str = ""
     nullable: bool = False
     fault: str = ""
+
+
+UNEQUAL = "holds a different number of values in each row"
+"""A fault of columns of lists."""
+
+
+def repeated(field: Field, count: int) -> Field:
+    """Return the field of a column whose name several have, by which none can be asked for."""
+    return replace(field, fault=f"is there {count} times") if count > 1 else field
 
 
 def row_dtype(fields: Mapping[str, Field]) -> np.dtype:

@@ -18,7 +18,7 @@ import numpy as np
 
 from mapreduce.io.cards import is_number
 
-from .fields import Field, masked
+from .fields import Field, masked, repeated
 from .memory import decoded
 
 __all__ = ["FitsColumn", "fits_columns"]
@@ -103,10 +103,7 @@ def fits_columns(cards: Mapping[str, Any], where: str) -> dict[str, FitsColumn]:
         columns[name], size = _column(cards, number, offset, where)
         counts[name] += 1
         offset += size
-    for name in (name for name, count in counts.items() if count > 1):
-        fault = f"is there {counts[name]} times"
-        columns[name] = replace(columns[name], field=replace(columns[name].field, fault=fault))
-    return columns
+    return {n: replace(c, field=repeated(c.field, counts[n])) for n, c in columns.items()}
 
 
 def _column(

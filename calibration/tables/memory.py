@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -17,12 +16,11 @@ from astropy import units as u
 from astropy.table import Table
 
 from .arrow import arrow_column, arrow_columns
-from .fields import Field, filled, masked
+from .fields import UNEQUAL, Field, filled, masked, repeated
 
 __all__ = ["columns_in", "decoded", "is_table"]
 
 _ALIKE = (str, bytes, bool | np.bool_)  # kinds of objects, none of which is taken for a number
-_UNEQUAL = "holds a different number of values in each row"
 
 
 def is_table(data: Any) -> bool:
@@ -60,10 +58,7 @@ def columns_in(data: Any, where: str) -> tuple[dict[str, tuple[np.ndarray, Field
     columns, meta = _columns(data, where)
     counts = Counter(name for name, _ in columns)
     found = {name: _found(column) for name, column in columns}
-    for name in (name for name, count in counts.items() if count > 1):
-        fault = f"is there {counts[name]} times"
-        found[name] = found[name][0], replace(found[name][1], fault=fault)
-    return found, meta
+    return {n: (values, repeated(f, counts[n])) for n, (values, f) in found.items()}, meta
 
 
 def _columns(data: Any, where: str) -> tuple[list[tuple[str, Any]], dict[str, Any]]:
@@ -200,7 +195,7 @@ def _of_arrays(array: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.n
     """Return an array of arrays, the rows of a column, as one."""
     rows = [filled(_found(value)[0]) for value in array[~missing]]
     if len({values.shape for values, _ in rows}) > 1 or array.ndim > 1:
-        return array, missing, _UNEQUAL
+        return array, missing, UNEQUAL
     # A row of which nobody can tell what is missing goes with any other.
     dtypes = {v.dtype for v, mask in rows if mask is None or not mask.all()} or {np.dtype(float)}
     kinds = {dtype.kind for dtype in dtypes}

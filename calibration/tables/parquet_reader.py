@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from mapreduce.io.paths import Stamp, check_stamp, stamp_of
 
 from ..texts import said_by
 from .arrow import arrow_field, arrow_values, described, only_length, pyarrow, taken
-from .fields import Field
-from .reader import Rows, file_fingerprint, numbered
+from .fields import Field, repeated
+from .reader import Rows, file_fingerprint, numbered, reordered
 
 __all__ = ["CHECKSUM", "ParquetTable"]
 
@@ -78,9 +77,7 @@ class ParquetTable:
         counts = Counter(schema.names)
         for field, leaf in zip(schema, _first_leaves(schema), strict=True):
             found = self._field(footer, field, leaf, texts.get(field.name, {}))
-            if counts[field.name] > 1:
-                found = replace(found, fault=f"is there {counts[field.name]} times")
-            self.columns[field.name] = found
+            self.columns[field.name] = repeated(found, counts[field.name])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -106,7 +103,7 @@ class ParquetTable:
         whole = np.array_equal(index, np.arange(first, first + len(index)))
         table = table.slice(first, len(index)) if whole else taken(table, index)
         out = {name: self._array(name, table[name]) for name in names}
-        return out if order is None else {n: _placed(v, order) for n, v in out.items()}
+        return {name: reordered(values, order) for name, values in out.items()}
 
     def blocks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield columns of all rows, some at a time; pages that have checksums are checked."""
@@ -222,9 +219,3 @@ def _list_length(footer: Any, leaf: int) -> int | None:
         if all(chunk is not None and chunk.null_count == 0 for chunk in chunks):
             return int(lengths.pop())
     return None
-
-
-def _placed(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    out = np.empty_like(values)
-    out[order] = values
-    return out

@@ -22,7 +22,7 @@ from mapreduce.io.paths import Stamp, check_stamp, stamp_of
 
 from .fields import Field, masked
 from .files import is_table, open_tables
-from .reader import Rows, TableReader, numbered
+from .reader import Rows, TableReader, numbered, reordered
 
 __all__ = ["Part", "PartsTable", "table_files"]
 
@@ -153,10 +153,7 @@ class PartsTable:
         ]
         blocks = blocks or [self._columns(self.parts[0], names, slice(0, 0))]
         columns = {name: joined([block[name] for block in blocks]) for name in names}
-        if order is None:
-            return columns
-        back = np.argsort(order, kind="stable")
-        return {name: values[back] for name, values in columns.items()}
+        return {name: reordered(values, order) for name, values in columns.items()}
 
     def blocks(self, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield columns of all rows, some at a time."""

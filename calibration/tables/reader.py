@@ -33,6 +33,7 @@ __all__ = [
     "file_fingerprint",
     "groups",
     "numbered",
+    "reordered",
 ]
 
 Rows = slice | np.ndarray | None
@@ -150,6 +151,15 @@ def numbered(rows: Rows, count: int) -> tuple[range | np.ndarray, np.ndarray | N
         return rows, None
     order = np.argsort(rows, kind="stable")
     return rows[order], order
+
+
+def reordered(values: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+    """Return values of ascending rows where they belong: what `numbered` has changed, undone."""
+    if order is None:
+        return values
+    out = np.empty_like(values)
+    out[order] = values
+    return out
 
 
 def groups(
