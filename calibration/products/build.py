@@ -124,11 +124,14 @@ class FgcmProducts:
         config: ProductsConfig,
         reference: ReferenceCatalog | None = None,
         offsets: Mapping[str, float] | None = None,
+        atmosphere: InputFile | None = None,
     ) -> None:
         self.run = run
         self.config = config
         self.reference = reference
-        self._atmosphere_file = _atmosphere_file(run, config) if config.atmosphere_output else None
+        if atmosphere is None and config.atmosphere_output:
+            atmosphere = _atmosphere_file(run, config)
+        self._atmosphere_file = atmosphere
         token = tokenize(run, config.to_dict(), reference, offsets, self._atmosphere_file)
         shared = node(f"run-{token}", run)
         if offsets is not None:
@@ -156,7 +159,7 @@ class FgcmProducts:
 
     def with_offsets(self, offsets: Mapping[str, float]) -> FgcmProducts:
         """Return the products with offsets that are known already, mag by band."""
-        return FgcmProducts(self.run, self.config, self.reference, offsets)
+        return FgcmProducts(self.run, self.config, self.reference, offsets, self._atmosphere_file)
 
     def inputs(self) -> dict[str, str]:
         """Return checksums of all that the products are made of; the files are read for it now.
