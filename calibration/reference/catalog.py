@@ -21,7 +21,7 @@ from ..photocalib.flux import AB_MAGNITUDE, MAG, NO_MAGNITUDE
 from ..sky.matching import chord, placed, unit_vectors
 from ..tables.catalog import Catalog
 from ..tables.fields import Field
-from ..tables.files import open_tables
+from ..tables.files import is_path, open_tables
 from ..tables.parts import PartsTable
 from ..tables.reader import MemoryTable, TableReader
 from ..tables.schema import Column, Schema, bind
@@ -359,13 +359,9 @@ def _sources(data: Any) -> list[TableReader]:
         if not isinstance(reader, PartsTable):
             return [reader]
         return [open_shards(reader.path or [part.path for part in reader.parts])]
-    if isinstance(data, list | tuple) or (_is_path(data) and os.path.isdir(data)):
+    if isinstance(data, list | tuple) or (is_path(data) and os.path.isdir(data)):
         return [open_shards(data)]
-    return open_tables(data) if _is_path(data) else [MemoryTable(data, "the reference catalog")]
-
-
-def _is_path(data: Any) -> bool:
-    return isinstance(data, str | os.PathLike)
+    return open_tables(data) if is_path(data) else [MemoryTable(data, "the reference catalog")]
 
 
 def _fields(source: TableReader) -> dict[str, Field]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .fields import Field, filled, with_nan
-from .files import open_tables
+from .files import is_path, open_tables
 from .parts import PartsTable, table_files
 from .reader import MemoryTable, Rows, TableReader
 from .schema import Binding, Findings, Schema, bind
@@ -200,9 +200,9 @@ def open_table(data: Any, schema: Schema) -> TableReader:
     together, where the schema is of one row. A directory, or a list of paths, is the table of all
     the files in it; see `calibration.tables.parts`.
     """
-    if isinstance(data, list | tuple) and data and all(map(_is_path, data)):
+    if isinstance(data, list | tuple) and data and all(map(is_path, data)):
         return _open_parts(data, data[0], schema)
-    if not _is_path(data):
+    if not is_path(data):
         return MemoryTable(data, f"the {schema.title}")
     if os.path.isdir(data):
         return _open_parts(data, data, schema)
@@ -211,10 +211,6 @@ def open_table(data: Any, schema: Schema) -> TableReader:
     if schema.joined and sum(count > 0 for count in bound) > 1:
         return JoinedTable(t for t, count in zip(tables, bound, strict=True) if count)
     return tables[bound.index(max(bound))]
-
-
-def _is_path(data: Any) -> bool:
-    return isinstance(data, str | os.PathLike)
 
 
 def _open_parts(data: Any, first: Any, schema: Schema) -> PartsTable:

@@ -33,6 +33,7 @@ __all__ = [
     "TableWriter",
     "check_format",
     "check_table",
+    "is_path",
     "is_table",
     "open_tables",
     "read_table",
@@ -55,6 +56,11 @@ class TableWriter(Protocol):
 
     def write(self, rows: Mapping[str, np.ndarray] | np.ndarray) -> None:
         """Write a block: an (n, ...) array for each column, masked where values are missing."""
+
+
+def is_path(data: Any) -> bool:
+    """Whether something names a file or folder."""
+    return isinstance(data, str | os.PathLike)
 
 
 def open_tables(path: str | os.PathLike[str]) -> list[TableReader]:

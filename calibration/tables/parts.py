@@ -21,7 +21,7 @@ import numpy as np
 from mapreduce.io.paths import Stamp, check_stamp, stamp_of
 
 from .fields import Field, masked
-from .files import is_table, open_tables
+from .files import is_path, is_table, open_tables
 from .reader import Rows, TableReader, numbered, reordered
 
 __all__ = ["Part", "PartsTable", "table_files"]
@@ -250,7 +250,7 @@ def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _is_dir(path: Any) -> bool:
-    return isinstance(path, str | os.PathLike) and os.path.isdir(path)
+    return is_path(path) and os.path.isdir(path)
 
 
 def _by_number(path: str) -> list[tuple[bool, int, str]]:
