@@ -9,7 +9,7 @@ from typing import Any
 
 from astropy.table import Table
 
-from ..mappers.catalog import as_table
+from ..reducers.tables import as_table
 from .stream import check_free, complete_first
 
 __all__ = ["CATALOGS", "check_catalog_target", "write_catalog"]

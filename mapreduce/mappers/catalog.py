@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike
 
 from ..exposure.box import Box
 from ..exposure.exposure import Exposure
+from ..reducers.tables import as_table
 from ..units import in_unit
 from .mapper import WrappingMapper, name_of
 
-__all__ = ["CatalogMapper", "as_table", "catalog_mapper"]
+__all__ = ["CatalogMapper", "catalog_mapper"]
 
 _BEYOND = 1  # pixels around the core, whose sources are passed on for two cells to compare
 
@@ -58,7 +59,7 @@ class CatalogMapper(WrappingMapper):
         if found is None:
             return None
         table = self._in_parent_pixels(as_table(found, name_of(self.function)), expanded.bbox)
-        x, y = (_numbers(table[name]) for name in self.position)
+        x, y = (in_unit(table[name], u.pix, name) for name in self.position)
         if lost := np.count_nonzero(~(np.isfinite(x) & np.isfinite(y))):
             raise ValueError(
                 f"{lost} of the {len(table)} rows of {name_of(self.function)} have no position "
@@ -151,37 +152,6 @@ def catalog_mapper(
 
 def _names(columns: str | Sequence[str]) -> tuple[str, ...]:
     return (columns,) if isinstance(columns, str) else tuple(columns)
-
-
-def as_table(found: Any, name: str) -> Table:
-    """Return a table of any kind as astropy's, a copy.
-
-    Parameters
-    ----------
-    found : object
-    name : str
-        What returned it, for messages.
-
-    Raises
-    ------
-    TypeError
-        If it is not a table.
-    """
-    if isinstance(found, Table):
-        return found.copy()
-    if isinstance(found, Mapping) or (isinstance(found, np.ndarray) and found.dtype.names):
-        return Table(found)
-    kind = type(found).__module__.partition(".")[0]
-    if kind == "pandas" and type(found).__name__ == "DataFrame":
-        return Table.from_pandas(found)
-    if kind in ("polars", "pyarrow") and hasattr(found, "to_pandas"):
-        columns = found.columns if kind == "polars" else found.column_names
-        return Table({column: np.asarray(found[column]) for column in columns})
-    raise TypeError(f"{name} returned {type(found).__name__}; a catalog is a table")
-
-
-def _numbers(column: Any) -> np.ndarray:
-    return np.ma.filled(np.ma.asarray(getattr(column, "value", column)).astype(float), np.nan)
 
 
 def _add_sky(table: Table, expanded: Exposure, x: ArrayLike, y: ArrayLike) -> None:

@@ -1,4 +1,4 @@
-"""Tables of any kind that a mapper may return: joined, cut, and given another column.
+"""Tables of any kind that a mapper may return: joined, cut, given another column, copied.
 
 What belongs to one kind stands together; pandas, polars and pyarrow are not imported, but found
 where a table of theirs was made.
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from astropy.table import Table, vstack
 
-__all__ = ["Kind", "kind_of"]
+__all__ = ["Kind", "as_table", "kind_of"]
 
 
 class Kind:
@@ -42,6 +42,10 @@ class Kind:
         """Return all rows in one."""
         return [row for table in tables for row in table]
 
+    def copied(self, table: Any) -> Table:
+        """Return a table that has columns as astropy's, a copy."""
+        return Table({name: np.asarray(table[name]) for name in self.names(table)})
+
 
 class _Array(Kind):
     name = "ndarray"
@@ -55,10 +59,24 @@ class _Array(Kind):
     def joined(self, tables: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate(tables)
 
+    def copied(self, table: np.ndarray) -> Table:
+        return Table(table)
 
-class _Mapping(Kind):
-    name = "mapping"
+
+class _Columns(Kind):
+    """What has its columns by name."""
+
     has_columns = True
+
+    def names(self, table: Any) -> list[str]:
+        return list(table.columns)
+
+    def chosen(self, table: Any, rows: np.ndarray) -> Any:
+        return table[rows]
+
+
+class _Mapping(_Columns):
+    name = "mapping"
 
     def names(self, table: Mapping[str, Any]) -> list[str]:
         return list(table)
@@ -78,19 +96,15 @@ class _Mapping(Kind):
     def joined(self, tables: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         return {c: np.concatenate([np.atleast_1d(t[c]) for t in tables]) for c in tables[0]}
 
+    def copied(self, table: Mapping[str, Any]) -> Table:
+        return Table(table)
 
-class _Astropy(Kind):
+
+class _Astropy(_Columns):
     name = "astropy"
-    has_columns = True
-
-    def names(self, table: Table) -> list[str]:
-        return list(table.colnames)
 
     def column(self, table: Table, name: str) -> np.ndarray:
         return super().column({name: getattr(table[name], "value", table[name])}, name)
-
-    def chosen(self, table: Table, rows: np.ndarray) -> Table:
-        return table[rows]
 
     def labeled(self, table: Table, name: str, value: int) -> Table:
         table = table.copy()
@@ -100,16 +114,12 @@ class _Astropy(Kind):
     def joined(self, tables: Sequence[Table]) -> Table:
         return vstack(list(tables), metadata_conflicts="silent")
 
+    def copied(self, table: Table) -> Table:
+        return table.copy()
 
-class _Pandas(Kind):
+
+class _Pandas(_Columns):
     name = "pandas"
-    has_columns = True
-
-    def names(self, table: Any) -> list[str]:
-        return list(table.columns)
-
-    def chosen(self, table: Any, rows: np.ndarray) -> Any:
-        return table[rows]
 
     def labeled(self, table: Any, name: str, value: int) -> Any:
         return table.assign(**{name: np.full(len(table), value)})
@@ -117,13 +127,12 @@ class _Pandas(Kind):
     def joined(self, tables: Sequence[Any]) -> Any:
         return sys.modules["pandas"].concat(list(tables), ignore_index=True)
 
+    def copied(self, table: Any) -> Table:
+        return Table.from_pandas(table)
 
-class _Polars(Kind):
+
+class _Polars(_Columns):
     name = "polars"
-    has_columns = True
-
-    def names(self, table: Any) -> list[str]:
-        return list(table.columns)
 
     def chosen(self, table: Any, rows: np.ndarray) -> Any:
         return table.filter(rows)
@@ -135,21 +144,26 @@ class _Polars(Kind):
         return sys.modules["polars"].concat(list(tables))
 
 
-class _Pyarrow(Kind):
+class _Pyarrow(_Columns):
+    """Tables and record batches, which are made tables of."""
+
     name = "pyarrow"
-    has_columns = True
 
     def names(self, table: Any) -> list[str]:
-        return list(table.column_names)
+        return list(table.schema.names)
 
     def chosen(self, table: Any, rows: np.ndarray) -> Any:
         return table.filter(sys.modules["pyarrow"].array(rows))
 
     def labeled(self, table: Any, name: str, value: int) -> Any:
-        return table.append_column(name, [np.full(len(table), value)])
+        return _whole(table).append_column(name, [np.full(len(table), value)])
 
     def joined(self, tables: Sequence[Any]) -> Any:
-        return sys.modules["pyarrow"].concat_tables(list(tables))
+        return sys.modules["pyarrow"].concat_tables([_whole(table) for table in tables])
+
+
+def _whole(table: Any) -> Any:
+    return sys.modules["pyarrow"].table(table)
 
 
 _KINDS: dict[type, Kind] = {
@@ -157,7 +171,7 @@ _KINDS: dict[type, Kind] = {
 }  # fmt: skip
 _OTHERS: dict[str, dict[str, Kind]] = {
     "DataFrame": {"pandas": _Pandas(), "polars": _Polars()},
-    "Table": {"pyarrow": _Pyarrow()},
+    **dict.fromkeys(("Table", "RecordBatch"), {"pyarrow": _Pyarrow()}),
 }
 
 
@@ -174,22 +188,49 @@ def kind_of(tables: Iterable[Any]) -> Kind:
     >>> kind_of([Table({"x": [1]}), Table({"x": [2]})]).name
     'astropy'
     """
-    kinds = {_kind(table): type(table).__name__ for table in tables}
+    kinds = {}
+    for table in tables:
+        kind = _kind(table)
+        if kind is None:
+            raise TypeError(
+                f"cannot concatenate {type(table).__name__}; the mapper must return tables, "
+                "arrays, lists or mappings of columns"
+            )
+        kinds[kind] = type(table).__name__
     if len(kinds) > 1:
         names = sorted(kinds.values())
         raise TypeError(f"cannot concatenate results of different types: {names}")
     return next(iter(kinds))
 
 
-def _kind(table: Any) -> Kind:
+def as_table(found: Any, name: str) -> Table:
+    """Return a table of any kind as astropy's, a copy.
+
+    Parameters
+    ----------
+    found : object
+    name : str
+        What returned it, for messages.
+
+    Raises
+    ------
+    TypeError
+        If it is not a table.
+
+    Examples
+    --------
+    >>> as_table({"x": [1.5, 2.5]}, "peaks")["x"].tolist()
+    [1.5, 2.5]
+    """
+    kind = _kind(found)
+    if kind is None or not (kind.has_columns or kind.names(found)):
+        raise TypeError(f"{name} returned {type(found).__name__}; a catalog is a table")
+    return kind.copied(found)
+
+
+def _kind(table: Any) -> Kind | None:
     for each, kind in _KINDS.items():
         if isinstance(table, each):
             return kind
     package = type(table).__module__.partition(".")[0]
-    other = _OTHERS.get(type(table).__name__, {}).get(package)
-    if other is None:
-        raise TypeError(
-            f"cannot concatenate {type(table).__name__}; the mapper must return tables, arrays, "
-            "lists or mappings of columns"
-        )
-    return other
+    return _OTHERS.get(type(table).__name__, {}).get(package)

@@ -91,7 +91,8 @@ def structured(columns):
 
 
 @pytest.mark.parametrize(
-    "kind", [dict, Table, QTable, pd.DataFrame, pl.DataFrame, pa.table, structured]
+    "kind",
+    [dict, Table, QTable, pd.DataFrame, pl.DataFrame, pa.table, pa.record_batch, structured],
 )
 def test_tables_of_every_kind(kind):
     found = catalog(mr.catalog_mapper(find, kind=kind), mr.GridConfig(30, border=8))

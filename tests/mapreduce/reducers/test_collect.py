@@ -59,6 +59,16 @@ def test_concatenate_data_frames():
     assert result.to_dict("list") == {"x": [1, 2, 3], "cell": [0, 0, 1]}
 
 
+@pytest.mark.parametrize("kind", ["pyarrow.table", "pyarrow.record_batch", "polars.DataFrame"])
+def test_concatenate_arrow_tables_and_batches(kind):
+    package, _, name = kind.partition(".")
+    make = getattr(pytest.importorskip(package), name)
+    result = concatenated([make({"x": [1, 2]}), make({"x": [3]})])
+    assert type(result).__name__ in ("Table", "DataFrame")
+    assert result["x"].to_numpy().tolist() == [1, 2, 3]
+    assert result["cell"].to_numpy().tolist() == [0, 0, 1]
+
+
 def test_concatenate_the_input_is_not_changed():
     tables = [Table({"x": [1]}), Table({"x": [2]})]
     concatenated(tables)
