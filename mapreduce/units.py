@@ -42,6 +42,7 @@ TURN = 7.0
 """Angles beyond, of those that are said to be in rad, are in another unit."""
 
 _NAMED = 3  # units, in an error
+_PLAIN = (float, int)  # as most numbers are, some for every cell: to see that has to be quick
 
 _COUNTED = (u.adu, u.ct, u.electron, u.ph, u.DN)
 
@@ -117,6 +118,8 @@ def stated_unit(values: Any, name: str = "the value") -> u.UnitBase | None:
 
 def has_unit(values: Any) -> bool:
     """Whether numbers, or one of several, say a unit."""
+    if type(values) in _PLAIN:
+        return False
     if isinstance(values, list | tuple):
         return any(map(has_unit, values))
     return getattr(values, "unit", None) is not None
@@ -170,6 +173,8 @@ def in_unit(values: Any, unit: u.UnitBase | Units, name: str = "the value") -> N
 
 def number_in(value: Any, unit: u.UnitBase | Units, name: str) -> float:
     """Return one number in a unit; see `in_unit`."""
+    if type(value) in _PLAIN:
+        return float(value)
     number = in_unit(value, unit, name)
     if number.ndim:
         raise TypeError(f"{name} must be one number, got an array of shape {number.shape}")
